@@ -193,7 +193,7 @@ func (d *daemon) readAs(u config.Upstream, at *url.URL) (upstream.Options, error
 		Serving: true, Idle: pull.Idle, Gate: d.link.Gate,
 		Log: d.log, UserAgent: "appliance/" + d.version}
 	if u.AuthFile != "" { // else none: a service has no home directory whose logins it might mean
-		o.Keychain = upstream.Keychain(u.AuthFile)
+		o.Keychain, o.AuthFile = upstream.Keychain(u.AuthFile), u.AuthFile
 	}
 	var err error
 	if u.CertDir != "" {

@@ -23,6 +23,7 @@ type pingTransport struct {
 	plain     bool
 	challenge []string // WWW-Authenticate of a later answer; nil: the ping is sent
 	closed    atomic.Bool
+	basic     atomic.Bool // the ping asked for Basic, which does not check the credentials
 }
 
 func (t *pingTransport) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -37,6 +38,7 @@ func (t *pingTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := t.inner.RoundTrip(req)
 	if ping && err == nil && resp.StatusCode == http.StatusUnauthorized {
 		t.closed.Store(true)
+		t.basic.Store(strings.HasPrefix(strings.ToLower(resp.Header.Get("WWW-Authenticate")), "basic"))
 	}
 	if _, ok := journeyOf(req); err == nil && !ok && webpage.Is(resp) { // a token server, or the ping
 		resp.Body.Close()
@@ -89,5 +91,5 @@ func (c *Client) newSession(ctx context.Context, repo name.Repository, challenge
 	if err != nil {
 		return nil, c.requestFailed(repo, anonymous, attemptLogin, err)
 	}
-	return &session{transport: rt, login: *login, anonymous: anonymous, open: !watched.closed.Load()}, nil
+	return &session{transport: rt, login: *login, anonymous: anonymous, open: !watched.closed.Load(), basic: watched.basic.Load(), made: c.now()}, nil
 }

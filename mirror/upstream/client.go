@@ -39,6 +39,7 @@ type Options struct {
 	Trust      Trust
 	SkipVerify bool           // trusts any certificate (--tls-verify=false)
 	Keychain   authn.Keychain // nil: anonymous
+	AuthFile   string         // that Keychain reads, for hints
 	UserAgent  string
 	Retries    int // of a request, and resumptions of a blob without progress
 	// Sleep waits between two attempts and returns early, with ctx's error, when ctx ends. nil is a
@@ -74,6 +75,7 @@ type Client struct {
 	sessions sessions
 	hosts    *hostGuard
 	now      func() time.Time
+	words    words
 }
 
 // New returns a client. It reads the CA files and sends no request.
@@ -90,6 +92,7 @@ func New(o Options) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("registry %q: %w", o.Registry, err)
 	}
+	given := words{serving: o.Serving, authFile: o.AuthFile, proxied: o.Proxy != nil}
 	o = o.withDefaults()
 	wire, err := newWire(o)
 	if err != nil {
@@ -118,6 +121,7 @@ func New(o Options) (*Client, error) {
 		base:     base,
 		hosts:    hosts,
 		now:      o.now,
+		words:    given,
 	}, nil
 }
 

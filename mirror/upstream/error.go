@@ -42,6 +42,7 @@ type readError struct {
 	After      time.Duration // Retry-After of the answer, 0 without one
 	Err        error         // the cause if it is not the status
 	silent     bool          // neither the registry nor its token server answered
+	words      words
 }
 
 func (e *readError) Error() string {
@@ -121,15 +122,15 @@ func (e *readError) Hint() string {
 	case errors.Is(e, fs.ErrNotExist):
 		return fmt.Sprintf("check the name: skopeo list-tags docker://%s/%s", e.login(), e.Repository)
 	case e.Helper != "":
-		return fmt.Sprintf("the credentials file names the helper %s, which is not in PATH: install it, or podman login %s, or name a file that has credentials with --authfile", e.Helper, e.login())
+		return fmt.Sprintf("the credentials file names the helper %s, which is not in PATH: install it, or %s", e.Helper, e.toLogIn())
 	case e.Status == http.StatusUnauthorized && e.Anonymous:
-		return fmt.Sprintf("no credentials were found for it (or there is no such repository): podman login %s, or name a file that has them with --authfile", e.login())
+		return "no credentials were found for it (or there is no such repository): " + e.toLogIn()
 	case e.Status == http.StatusUnauthorized:
-		return fmt.Sprintf("its credentials were refused (or there is no such repository): podman login %s again, or name a file that has them with --authfile", e.login())
+		return "its credentials were refused (or there is no such repository): " + e.toLogIn()
 	case e.Status == http.StatusForbidden:
-		return fmt.Sprintf("the account may not read %s: ask for the right to, or podman login %s as a user with that right", e.Repository, e.login())
+		return fmt.Sprintf("the account may not read %s: ask for the right to, or as a user with that right: %s", e.Repository, e.toLogIn())
 	case e.Status == http.StatusTooManyRequests:
-		return fmt.Sprintf("wait, or podman login %s for a higher limit", e.login())
+		return "wait, or for a higher limit: " + e.toLogIn()
 	case e.Status == http.StatusNotFound:
 		return fmt.Sprintf("%s does not answer as a registry: check host and port", e.Registry)
 	case e.Err != nil:
@@ -147,8 +148,11 @@ func (e *readError) hintOfCause() string {
 		record  tls.RecordHeaderError
 		stalled *stallError
 		other   *otherHostError
+		proxy   *proxyError
 	)
 	switch {
+	case e.words.proxied && errors.As(e.Err, &proxy):
+		return proxy.hintOfNamed()
 	case hint.Of(e.Err) != "":
 		return hint.Of(e.Err)
 	case errors.As(e.Err, &other):
@@ -172,16 +176,8 @@ func (e *readError) hintOfCause() string {
 	return ""
 }
 
-// login returns the registry's name for podman login.
-func (e *readError) login() string {
-	if e.Registry == name.DefaultRegistry {
-		return "docker.io"
-	}
-	return e.Registry
-}
-
 func (c *Client) failed(repo name.Repository, attempt string, err error) *readError {
-	return &readError{Registry: c.Registry(), Repository: repo.RepositoryStr(), Attempt: attempt, Err: err}
+	return &readError{Registry: c.Registry(), Repository: repo.RepositoryStr(), Attempt: attempt, Err: err, words: c.words}
 }
 
 // requestFailed returns the error of a request without an answer. It omits the URL: after a

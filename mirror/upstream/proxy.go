@@ -39,6 +39,18 @@ func (e *proxyError) Hint() string {
 	return "check HTTPS_PROXY and HTTP_PROXY, or name " + e.host + " in NO_PROXY if it is reached without"
 }
 
+// hintOfNamed is Hint for a proxy that the configuration of an upstream names.
+func (e *proxyError) hintOfNamed() string {
+	switch {
+	case e.status == http.StatusProxyAuthRequired:
+		return "a login of a proxy is not for config.yaml, which others may read: leave proxy out of the upstream, and set " +
+			"HTTPS_PROXY=http://user:password@" + e.proxy + " (and HTTP_PROXY) for the service"
+	case e.status != 0:
+		return "have " + e.host + " allowed in the proxy, or write proxy: none for the upstream if it is reached without"
+	}
+	return "check proxy of the upstream in config.yaml, and that the proxy runs"
+}
+
 // final reports whether the proxy's answer will be the same again.
 func (e *proxyError) final() bool { return e.status != 0 && !retry.Status(e.status) }
 

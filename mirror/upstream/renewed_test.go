@@ -1,11 +1,15 @@
 package upstream
 
 import (
+	"bytes"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 )
@@ -86,4 +90,79 @@ func TestClient_readsARenewedLogin(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Some registries deny a token that has expired, in place of asking for another.
+func TestClient_renewsADeniedToken(t *testing.T) {
+	f := newFixture(t)
+	s := &tokenServer{f: f}
+	f.fault = func(w http.ResponseWriter, r *http.Request, nth int) bool {
+		if r.Header.Get("Authorization") == "Bearer "+s.current() || !strings.HasPrefix(r.Header.Get("Authorization"), "Bearer ") {
+			return s.fault(w, r, nth)
+		}
+		w.WriteHeader(http.StatusForbidden)
+		return true
+	}
+	var now atomic.Int64
+	c := f.client(t, password("ann", "s3cret"), func(o *Options) {
+		o.now = func() time.Time { return time.Unix(now.Load(), 0) }
+	})
+	read := func() error {
+		_, _, err := c.Manifest(t.Context(), repo, "v1")
+		return err
+	}
+	if err := read(); err != nil {
+		t.Fatal(err)
+	}
+	s.expire()
+	if e := asError(t, read()); e.Status != http.StatusForbidden {
+		t.Errorf("right after the login: %v", e)
+	}
+	now.Add(6)
+	if err := read(); err != nil {
+		t.Errorf("later: %v", err)
+	}
+}
+
+// Tokens that are good for one request each, as those of a second are on a slow line.
+func TestClient_tokensOfASecond(t *testing.T) {
+	f := newFixture(t)
+	s := &tokenServer{f: f}
+	var parts atomic.Int32
+	f.fault = func(w http.ResponseWriter, r *http.Request, nth int) bool {
+		if s.fault(w, r, nth) {
+			return true
+		}
+		s.expire()
+		if strings.Contains(r.URL.Path, "/blobs/") && parts.Add(1) == 1 {
+			sendPart(w, f.layer, 2<<20)
+			cut()
+		}
+		return false
+	}
+	c := f.client(t, password("ann", "s3cret"))
+	for range 3 {
+		if _, _, err := c.Manifest(t.Context(), repo, "v1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := readBlob(t.Context(), c, f.blob)
+	if err != nil || !bytes.Equal(got, f.layer) || parts.Load() != 2 {
+		t.Errorf("%d bytes in %d parts, %v", len(got), parts.Load(), err)
+	}
+	if _, err := c.Tags(t.Context(), repo); err != nil {
+		t.Error(err)
+	}
+}
+
+func (s *tokenServer) current() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.valid
+}
+
+func (s *tokenServer) expire() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.valid = "none"
 }

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -20,7 +21,13 @@ type session struct {
 	login     authn.AuthConfig // the credentials
 	anonymous bool
 	open      bool // the ping asked for no login
+	basic     bool // it asked for Basic
+	made      time.Time
 }
+
+// freshLogin is how long after a login a refusal is believed. Later its token may have expired:
+// most registries then answer 401 and are asked for another, some answer 403.
+const freshLogin = 5 * time.Second
 
 type sessions struct {
 	mu    sync.Mutex // guards slots
@@ -82,7 +89,14 @@ func (c *Client) Login(ctx context.Context, repo string) error {
 	if err != nil {
 		return err
 	}
-	_, err = c.session(ctx, r)
+	s, err := c.session(ctx, r)
+	if err != nil || !s.basic || s.anonymous {
+		return err
+	}
+	resp, err := c.get(ctx, http.MethodGet, r, attemptLogin, c.root(), nil, http.StatusOK)
+	if err == nil {
+		resp.Body.Close()
+	}
 	return err
 }
 
@@ -125,7 +139,7 @@ func (c *Client) get(ctx context.Context, method string, repo name.Repository, w
 		return nil, err
 	}
 	resp, s, err := c.exchange(ctx, s, method, repo, what, url, header)
-	if refused := c.refusedLogin(resp, err); refused && c.renewed(ctx, repo, s) {
+	if c.refusedLogin(resp, err) && (c.renewed(ctx, repo, s) || !s.anonymous && c.now().Sub(s.made) > freshLogin) {
 		if resp != nil {
 			discard(resp)
 		}
@@ -205,9 +219,13 @@ func (c *Client) send(ctx context.Context, s *session, method string, repo name.
 }
 
 func (c *Client) url(repo name.Repository, path string) string {
+	return c.root() + repo.RepositoryStr() + "/" + path
+}
+
+func (c *Client) root() string {
 	scheme := "https"
 	if c.plain {
 		scheme = "http"
 	}
-	return scheme + "://" + c.registry.RegistryStr() + "/v2/" + repo.RepositoryStr() + "/" + path
+	return scheme + "://" + c.registry.RegistryStr() + "/v2/"
 }
