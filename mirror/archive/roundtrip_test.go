@@ -1,6 +1,7 @@
 package archive_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -35,6 +36,7 @@ type gap struct {
 	*workbench
 	*sample.Content
 	host  string
+	far   string // the workspace of the last import
 	store *store.Store
 	near  *http.Client
 	fails func(*http.Request) bool // of the upstream; nil: nothing does
@@ -141,8 +143,9 @@ func (g *gap) imported(config string, a *archive.Archive) (*mirror.Report, error
 	g.Helper()
 	defer a.Close()
 	a.Alias(g.host+"/samples/oci:v1", "renamed", "v7")
+	g.far = g.TempDir()
 	return mirror.Run(g.Context(), mirror.Options{
-		Config: g.config(config), Registry: "mirror.example.com:8443", Workspace: g.TempDir(), Documents: a,
+		Config: g.config(config), Registry: "mirror.example.com:8443", Workspace: g.far, Documents: a,
 		Graph: updategraph.Client{HTTP: &http.Client{Transport: offline{g.T}}},
 		Open: func(ref imageset.Reference) (mirror.Source, error) {
 			return a.Repository(ref.Name(), ref.Path), nil
@@ -216,7 +219,8 @@ func TestArchive_toDiskAndFromDisk(t *testing.T) {
 	}
 }
 
-// Charts come from the archive too, also one without a version, and all of an index.
+// Charts come from the archive too, also one without a version, and all of an index. They are in the
+// workspace then, for helm.
 //
 // Spec: oc-mirror 6.5.
 func TestArchive_charts(t *testing.T) {
@@ -225,10 +229,18 @@ func TestArchive_charts(t *testing.T) {
 		charts := "  helm:\n    repositories:\n    - name: sample\n      url: http://HOST/charts\n" + list
 		_, err := g.toDisk(charts)
 		must(t, err)
+		const chart = "working-dir/helm/charts/sample-app-1.1.0.tgz"
+		there, err := os.ReadFile(filepath.Join(g.dir, chart))
+		must(t, err)
 		_, err = g.fromDisk(charts, g.moved())
 		must(t, err)
 		g.serves("samples/docker", "v1", "samples/docker", "v1")
 		g.serves("samples/docker-multi", "v1", "samples/docker-multi", "v1")
+		here, err := os.ReadFile(filepath.Join(g.far, chart))
+		must(t, err)
+		if !bytes.Equal(here, there) {
+			t.Errorf("%s has %d bytes, and %d where it comes from", chart, len(here), len(there))
+		}
 	}
 }
 

@@ -79,10 +79,11 @@ func (s *session) loadLocal(name string) (Chart, error) {
 	about, err := os.Stat(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && s.Offline:
-		if data, missing := s.Files.Read(path.Join(chartsDir, filepath.Base(name))); missing == nil {
-			return Chart{Archive: data}, nil
+		data, missing := s.unpack(filepath.Base(name))
+		if errors.Is(missing, fs.ErrNotExist) {
+			missing = notHere(err)
 		}
-		return Chart{}, notHere(err)
+		return Chart{Archive: data}, missing
 	case err != nil:
 		return Chart{}, notHere(err)
 	case about.IsDir():
@@ -123,14 +124,28 @@ func (s *session) write(file string, data []byte) error {
 	return nil
 }
 
-// kept reads a chart from the workspace.
+// unpack reads a chart of the archive that is mirrored from, and writes it to the workspace: it is
+// installed from there where nothing else has it.
+func (s *session) unpack(file string) ([]byte, error) {
+	name := path.Join(chartsDir, file)
+	data, err := s.Files.Read(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Files.Write(name, data); err != nil {
+		return nil, &unwrittenError{err}
+	}
+	return data, nil
+}
+
+// kept reads a chart without a network.
 func (s *session) kept(w wanted) ([]byte, error) {
 	tried, err := s.keptNames(w.chart)
 	if err != nil {
 		return nil, err
 	}
 	for _, file := range tried {
-		data, err := s.Files.Read(path.Join(chartsDir, file))
+		data, err := s.unpack(file)
 		if !errors.Is(err, fs.ErrNotExist) {
 			return data, err
 		}
