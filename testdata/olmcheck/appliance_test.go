@@ -35,6 +35,8 @@ const (
 type site struct {
 	program, root  string
 	registry, from string // host and port
+
+	env []string // of the commands, beside that of the test
 }
 
 func newSite(t *testing.T) *site {
@@ -47,7 +49,7 @@ func newSite(t *testing.T) *site {
 	upstream.Config.Handler = content.Handler()
 	upstream.Start()
 	t.Cleanup(upstream.Close)
-	s := &site{filepath.Join(t.TempDir(), "appliance"), t.TempDir(), "localhost:" + freePort(t), upstream.Listener.Addr().String()}
+	s := &site{program: filepath.Join(t.TempDir(), "appliance"), root: t.TempDir(), registry: "localhost:" + freePort(t), from: upstream.Listener.Addr().String()}
 	build := exec.Command("go", "build", "-o", s.program, "./cmd/appliance")
 	build.Dir = "../.."
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -83,7 +85,7 @@ func freePort(t *testing.T) string {
 func (s *site) run(t *testing.T, in string, args ...string) {
 	t.Helper()
 	c := exec.Command(s.program, args...)
-	c.Env = append(os.Environ(), "HOME="+s.root)
+	c.Env = append(append(os.Environ(), "HOME="+s.root), s.env...)
 	c.Stdin = strings.NewReader(in)
 	if text, err := c.CombinedOutput(); err != nil {
 		t.Fatalf("appliance %v: %v\n%s", args, err, text)

@@ -23,14 +23,7 @@ func TestOCMirror(t *testing.T) {
 	s.ocMirror(t, "-c", set, "file://"+theirs)
 	s.mirror(t, "-c", set, "--from", "file://"+theirs, "docker://"+s.registry+"/from-theirs")
 	s.mirror(t, "-c", set, "file://"+ours)
-	archives, _ := filepath.Glob(filepath.Join(ours, "mirror_*.tar"))
-	for _, archive := range archives { // and nothing else of our workspace
-		text, err := os.ReadFile(archive)
-		if err != nil {
-			t.Fatal(err)
-		}
-		write(t, filepath.Join(carried, filepath.Base(archive)), string(text))
-	}
+	carry(t, ours, carried)
 	s.ocMirror(t, "-c", set, "--from", "file://"+carried, "docker://"+s.registry+"/from-ours")
 	s.mirror(t, "-c", set, "docker://"+s.registry+"/direct", "--workspace", "file://"+filepath.Join(dir, "direct"))
 
@@ -66,6 +59,7 @@ func (s *site) runOCMirror(t *testing.T, home string, args ...string) string {
 	}
 	c.Env = append(c.Env, "HOME="+home, "XDG_RUNTIME_DIR="+home, "SSL_CERT_FILE="+s.ca(),
 		"UPDATE_URL_OVERRIDE=http://"+s.from+sample.GraphPath)
+	c.Env = append(c.Env, s.env...)
 	text, err := c.CombinedOutput()
 	if err != nil {
 		t.Fatalf("oc-mirror %v: %v\n%s", args, err, text)
