@@ -149,6 +149,30 @@ func TestProxied_handsOnBothWaysAndLater(t *testing.T) {
 	}
 }
 
+func TestDiscard_countsToTheEnd(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	const size = 3*discardBuffer + 1
+	go func() {
+		c, err := l.Accept()
+		if err == nil {
+			_, _ = c.Write(make([]byte, size)) // what does not arrive is seen below
+			c.Close()
+		}
+	}()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if n, err := discard(c); n != size || err != nil {
+		t.Errorf("%d bytes of %d, %v", n, size, err)
+	}
+}
+
 func TestPullTimes_row(t *testing.T) {
 	ms := func(all ...int) (took []time.Duration) {
 		for _, n := range all {
