@@ -57,7 +57,7 @@ oc: ## drive an appliance with oc, which must be on PATH
 	go -C $(OLMCHECK_MODULE) test -count=1 -tags oc -run TestOC$$ ./...
 	go test -count=1 -tags oc -run TestOC_ ./cmd/appliance
 
-openshiftinstall: ## have openshift-install, which must be on PATH, read what cluster-config writes
+openshiftinstall: ## have openshift-install, which must be on PATH as oc must, read what cluster-config writes
 	go vet -tags openshiftinstall ./cmd/appliance
 	go test -count=1 -tags openshiftinstall -run TestOpenShiftInstall_ ./cmd/appliance
 

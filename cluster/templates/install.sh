@@ -102,7 +102,7 @@ rhcos() {
 }
 
 filled_in() {
-	if grep -n -e {{quote "FILL-IN"}} -- "$1" >&2; then
+	if grep -n -e {{quote "# FILL-IN"}} -- "$1" >&2; then
 		fail "$1 has marks FILL-IN in the lines above" "write what is right there, and delete the marks"
 	fi
 }

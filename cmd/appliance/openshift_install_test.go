@@ -19,16 +19,15 @@ import (
 	"github.com/mirror-appliance/appliance/cmd/sample-upstream/sample"
 )
 
-// openshift-install, which must be on PATH, takes the files of a directory as they are once the marks
-// are filled in, and gives the hosts the mirrors, the CA and the login of the nodes. It makes no ISO:
-// the sample has no boot image.
+// openshift-install, which must be on PATH as oc must, takes the files of a directory as they are once the marks
+// are filled in, and gives the hosts the mirrors, the CA and the login of the nodes. It takes the boot
+// image out of the mirror, and makes no ISO: the sample's is none that boots.
 func TestOpenShiftInstall_clusterConfig(t *testing.T) {
 	s := newClusterSite(t)
 	dir := filepath.Join(s.dir, "dir")
 	s.config(t, "--quayRoot", s.root, "--dir", dir, "--arch", "x86_64", "--ztp")
 	script, err := os.ReadFile(filepath.Join(dir, "install.sh"))
 	must(t, err)
-	release := regexp.MustCompile(`RELEASE:-'([^']+)'`).FindSubmatch(script)
 	create := func(what string, inputs ...string) (assets string) {
 		t.Helper()
 		assets = t.TempDir()
@@ -37,7 +36,7 @@ func TestOpenShiftInstall_clusterConfig(t *testing.T) {
 			must(t, os.CopyFS(assets, os.DirFS(in)))
 		}
 		c := exec.Command("openshift-install", "agent", "create", what, "--dir", assets)
-		c.Env = append(os.Environ(), "HOME="+s.dir, "SSL_CERT_FILE="+dir+"/ca-bundle.pem", "OPENSHIFT_INSTALL_RELEASE_IMAGE_OVERRIDE="+string(release[1]))
+		c.Env = append(os.Environ(), "HOME="+s.dir, "SSL_CERT_FILE="+dir+"/ca-bundle.pem", "OPENSHIFT_INSTALL_RELEASE_IMAGE_OVERRIDE="+cluster.ReleaseOf(script))
 		if said, err := c.CombinedOutput(); err != nil {
 			t.Fatalf("create %s: %v\n%s", what, err, said)
 		}
@@ -47,7 +46,9 @@ func TestOpenShiftInstall_clusterConfig(t *testing.T) {
 	for _, name := range []string{"install-config.yaml", "agent-config.yaml"} {
 		text, err := os.ReadFile(filepath.Join(dir, name))
 		must(t, err)
-		must(t, os.WriteFile(filepath.Join(filled, name), fillIn(t, text), 0o600))
+		text = fillIn(t, text)
+		must(t, os.WriteFile(filepath.Join(filled, name), text, 0o600))
+		must(t, os.WriteFile(filepath.Join(dir, name), text, 0o600))
 	}
 	create("config-image", filled)
 	s.nodesGet(t, filepath.Join(create("unconfigured-ignition", filled), "unconfigured-agent.ign"))
@@ -63,6 +64,32 @@ func TestOpenShiftInstall_clusterConfig(t *testing.T) {
 	s.nodesGet(t, filepath.Join(create("unconfigured-ignition", zeroTouch), "unconfigured-agent.ign"))
 }
 
+// install.sh has openshift-install take the boot image out of the mirror. The source is gone, and so is
+// the internet, to which it would fall back.
+func TestOpenShiftInstall_bootImage(t *testing.T) {
+	s := newClusterSite(t)
+	dir, work := filepath.Join(s.dir, "dir"), filepath.Join(s.dir, "work")
+	s.config(t, "--quayRoot", s.root, "--dir", dir, "--arch", "x86_64")
+	s.upstream.Close()
+	for _, name := range []string{"install-config.yaml", "agent-config.yaml"} {
+		text, err := os.ReadFile(filepath.Join(dir, name))
+		must(t, err)
+		must(t, os.WriteFile(filepath.Join(dir, name), fillIn(t, text), 0o600))
+	}
+	script, err := os.ReadFile(filepath.Join(dir, "install.sh"))
+	must(t, err)
+	installer, err := exec.LookPath("openshift-install")
+	must(t, err)
+	must(t, os.MkdirAll(work, 0o755))
+	must(t, os.Symlink(installer, filepath.Join(work, "openshift-install")))
+	c := exec.Command(filepath.Join(dir, "install.sh"), "image")
+	c.Env = append(os.Environ(), "HOME="+s.dir, "WORK="+work, "OPENSHIFT_INSTALL_RELEASE_IMAGE_OVERRIDE="+cluster.ReleaseOf(script))
+	said, _ := c.CombinedOutput()
+	if !strings.Contains(string(said), "Base ISO obtained from release") {
+		t.Errorf("%s", said)
+	}
+}
+
 // fillIn does what its user does with a file: it deletes the marks, and names a key.
 func fillIn(t *testing.T, text []byte) []byte {
 	t.Helper()
@@ -70,7 +97,7 @@ func fillIn(t *testing.T, text []byte) []byte {
 	must(t, err)
 	key, err := ssh.NewPublicKey(public)
 	must(t, err)
-	text = regexp.MustCompile(` # FILL-IN.*`).ReplaceAll(text, nil)
+	text = regexp.MustCompile(` # FILL-IN:.*`).ReplaceAll(text, nil)
 	return regexp.MustCompile(`(?m)^sshKey: .*`).ReplaceAll(text, append([]byte("sshKey: "), ssh.MarshalAuthorizedKey(key)...))
 }
 
