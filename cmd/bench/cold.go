@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
 )
 
 const (
@@ -118,7 +119,8 @@ func (c *coldSite) slowest(ctx context.Context) ([]row, error) {
 }
 
 // crowds is what many clients get together, beside what the same clients get of a server that has
-// the blob, and the memory that it takes.
+// the blob, and the memory that it takes. The far end of the link runs on this machine: so that it
+// takes from both alike, one client pulls the image over the link while the probe has its turn.
 func (c *coldSite) crowds(ctx context.Context) ([]row, error) {
 	speed, cost, most := series{}, series{}, 0.0
 	subject := c.servers[0]
@@ -141,10 +143,15 @@ func (c *coldSite) crowds(ctx context.Context) ([]row, error) {
 			if err := errors.Join(err, s.forgetPeak()); err != nil {
 				return err
 			}
+			var far errgroup.Group
+			if s == c.probe {
+				far.Go(func() error { _, err := c.link.direct(ctx, tag, i); return err })
+			}
 			err = s.timed(true, coldCrowd*c.blobSize, speed, cost, func() error {
 				_, err := c.crowd(ctx, s, coldCrowd, paths, c.blobSize)
 				return err
 			})
+			err = errors.Join(err, far.Wait())
 			peak, failed := s.memory("VmHWM")
 			if s == subject {
 				most = max(most, peak-before)
