@@ -26,6 +26,7 @@ func rooms() map[string][]string {
 		"internal/*":            nil,
 		"internal/busy":         {"internal/retry"},
 		"internal/fetch":        {"internal/retry"},
+		"internal/ping":         {"internal/webpage"},
 		"registry":              {"registry/*", "registry/admin/api", "registry/admin/client", "registry/store/backup", "gc", "mirror", "mirror/*", "tlsgen", "systemd"},
 		"registry/oci":          front,
 		"registry/pull":         front,

@@ -31,6 +31,10 @@ import (
 	"github.com/mirror-appliance/appliance/internal/retry"
 )
 
+// pingTime is how long a daemon remembers how a registry wants a login. A client whose image is in
+// another repository than the last one waits for a round trip less.
+const pingTime = time.Minute
+
 // Options configures a Client.
 type Options struct {
 	// Registry is host[:port]. "docker.io" is Docker Hub.
@@ -110,7 +114,9 @@ func New(o Options) (*Client, error) {
 		})
 	}
 	var base http.RoundTripper = &retryTransport{retrier: retries, inner: inner}
-	if !o.Serving {
+	if o.Serving {
+		base = ping.For(pingTime, o.now, registry.RegistryStr(), base)
+	} else {
 		base = ping.Once(registry.RegistryStr(), base)
 	}
 	return &Client{
