@@ -19,6 +19,7 @@ import (
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/plain"
 	"github.com/mirror-appliance/appliance/internal/regular"
+	"github.com/mirror-appliance/appliance/internal/retry"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/admin/client"
 	"github.com/mirror-appliance/appliance/registry/config"
@@ -226,6 +227,13 @@ func (o *upstreamOptions) edit(ctx context.Context, std stdio, change func(file 
 	if err != nil {
 		return err
 	}
+	if !o.dryRun {
+		alone, err := lockConfig(ctx, id.Path)
+		if err != nil {
+			return err
+		}
+		defer alone.Close()
+	}
 	text, err := regular.ReadFile(id.Path)
 	if err != nil {
 		return fmt.Errorf("read %s: %w", id.Path, regular.Reason(err))
@@ -252,6 +260,27 @@ func (o *upstreamOptions) edit(ctx context.Context, std stdio, change func(file 
 	}
 	fmt.Fprintln(std.out, "the registry has it in force; appliance upstream test asks it")
 	return nil
+}
+
+// lockConfig waits until no other command changes the file, which each replaces, by a lock of its
+// directory.
+func lockConfig(ctx context.Context, path string) (*os.File, error) {
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return nil, err
+	}
+	for {
+		err := durable.Lock(dir, durable.Exclusive)
+		if errors.Is(err, durable.ErrLocked) {
+			if err = retry.Sleep(ctx, 50*time.Millisecond); err == nil {
+				continue
+			}
+		}
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("wait for another command to change %s: %w", path, err), dir.Close())
+		}
+		return dir, nil
+	}
 }
 
 // replaceAlike replaces a file by one with the same owner and mode.

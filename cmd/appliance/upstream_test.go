@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -98,6 +99,25 @@ func TestUpstream(t *testing.T) {
 	}
 	if got := s.status(t, "/v2/up/samples/docker-multi/manifests/v1"); got != http.StatusNotFound {
 		t.Errorf("once it is removed: %d", got)
+	}
+}
+
+// Commands that change config.yaml at once take turns.
+func TestUpstream_addAtOnce(t *testing.T) {
+	s := newSite(t)
+	var all sync.WaitGroup
+	for n := range 8 {
+		all.Go(func() {
+			if code, stdout, stderr := s.run(t, "upstream", "add", fmt.Sprintf("up%d", n), "http://"+s.source, "--quayRoot", s.root); code != 0 {
+				t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
+			}
+		})
+	}
+	all.Wait()
+	var listed []api.Upstream
+	must(t, json.Unmarshal([]byte(s.works(t, "upstream", "list", "-o", "json", "--quayRoot", s.root)), &listed))
+	if len(listed) != 8 {
+		t.Errorf("of 8 there are %d: %+v", len(listed), listed)
 	}
 }
 
