@@ -47,6 +47,7 @@ type daemon struct {
 	store     *store.Store
 	link      *link
 	misses    *misses.Log
+	pinning   *jobs.Note[pinning]
 	upstreams *upstreams
 	tls       *tlsgen.Manager
 	auth      *auth.Authenticator
@@ -185,6 +186,7 @@ func (d *daemon) openAPI(ctx context.Context) error {
 
 func (d *daemon) openControl(ctx context.Context) error {
 	d.openJobs(ctx)
+	pinner{d}.unpinStopped(ctx)
 	d.health = newHealth(d)
 	d.metrics = newMetrics(d)
 	d.admin = d.newAdmin(d.status)
@@ -203,6 +205,7 @@ func (d *daemon) openJobs(ctx context.Context) {
 	}
 	d.jobs = admin.Jobs{GC: jobs.New(d.collector.kind(d.draining)),
 		Scrub: jobs.New(d.scrubber.kind(d.draining)), Verify: jobs.New(d.verifyKind())}
+	d.pinning = jobs.OpenNote[pinning](ctx, d.store, "pinning", d.log)
 	d.jobs.Pin = jobs.New(jobs.Kind[api.PinRequest, api.PinProgress, api.PinResult]{Name: "pin", Run: pinner{d}.run, Drain: d.draining, Log: d.log})
 	d.openMirrors(ctx)
 	d.views = views.New(ctx, views.Options{Catalogs: d.cfg.Catalogs, Store: d.store, Registry: d.cfg.Address(),

@@ -121,7 +121,9 @@ func (p pinner) pin(ctx context.Context, name string, progress func(pull.Fetched
 		Progress: progress,
 		Stored: func(ctx context.Context, m store.Manifest) (err error) {
 			at.Digest = m.Digest
-			changed, err = p.store.Manifests.Pin(ctx, repo, m.Digest)
+			if changed, err = p.store.Manifests.Pin(ctx, repo, m.Digest); changed {
+				p.pinning.Set(ctx, pinning{repo, m.Digest})
+			}
 			return err
 		},
 	})
@@ -129,10 +131,33 @@ func (p pinner) pin(ctx context.Context, name string, progress func(pull.Fetched
 		_, undone := p.store.Manifests.Unpin(context.WithoutCancel(ctx), repo, at.Digest)
 		err = errors.Join(err, undone)
 	}
+	if changed {
+		p.pinning.Remove(context.WithoutCancel(ctx))
+	}
 	if whole.Unasked != nil {
 		warning = "the upstream could not be asked for all signatures and other attachments: " + whole.Unasked.Error()
 	}
 	return at, warning, err
+}
+
+// pinning is the image that is being pinned and was not pinned before.
+type pinning struct {
+	Repository string        `json:"repository"`
+	Digest     digest.Digest `json:"digest"`
+}
+
+// unpinStopped ends the pin of an image that was not fetched whole before the daemon was killed.
+func (p pinner) unpinStopped(ctx context.Context) {
+	stopped := p.pinning.Get()
+	if stopped == nil {
+		return
+	}
+	if _, err := p.store.Manifests.Unpin(ctx, stopped.Repository, stopped.Digest); err != nil && !errors.Is(err, store.ErrNotFound) {
+		p.log.Error("the pin of an image that is not whole could not be ended", "repository", stopped.Repository, "digest", stopped.Digest, "error", err)
+		return
+	}
+	p.log.Warn("an image is not pinned, since the registry was killed before it was whole: pin it again", "repository", stopped.Repository, "digest", stopped.Digest)
+	p.pinning.Remove(ctx)
 }
 
 // held returns the manifest of an image that the store has.

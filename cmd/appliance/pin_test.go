@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -94,4 +95,39 @@ func TestPin_notNeededAndNotWhole(t *testing.T) {
 	if code, _, stderr := s.run(t, "pin", "up/samples/docker:v1", "--quayRoot", s.root); code != 1 || !strings.Contains(stderr, "start it: systemctl start appliance") {
 		t.Errorf("while it does not run: exit code %d, %s", code, stderr)
 	}
+}
+
+// A kill while an image is fetched leaves no pin of it, and a pin of before stays.
+func TestPin_killed(t *testing.T) {
+	s := newSite(t)
+	inner, fetching, held := s.upstream.Config.Handler, make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	upstream, _ := counting(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "/samples/docker/blobs/") && r.Method == http.MethodGet {
+			once.Do(func() { close(fetching) })
+			<-held
+		}
+		inner.ServeHTTP(w, r)
+	}))
+	s.configure(t, func(c *config.Config) { c.Upstreams = []config.Upstream{{Prefix: "up", URL: upstream.URL}} })
+	s.works(t, "pin", "up/samples/oci:v1", "--quayRoot", s.root)
+	pinned := make(chan string)
+	go func() {
+		_, stdout, stderr := s.run(t, "pin", "up/samples/docker:v1", "--quayRoot", s.root)
+		pinned <- stdout + stderr
+	}()
+	<-fetching
+	s.kill()
+	close(held)
+	if said := <-pinned; !strings.Contains(said, "error: ") {
+		t.Errorf("the command says\n%s", said)
+	}
+	s.start(t)
+	if stdout := s.works(t, "pin", "list", "--quayRoot", s.root); strings.Contains(stdout, "samples/docker@") || !strings.Contains(stdout, "samples/oci@") {
+		t.Errorf("pinned are\n%s", stdout)
+	}
+	s.works(t, "pin", "up/samples/docker:v1", "--quayRoot", s.root)
+	s.kill()
+	s.start(t)
+	contains(t, s.works(t, "pin", "list", "--quayRoot", s.root), "samples/docker@", "samples/oci@")
 }
