@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mirror-appliance/appliance/cluster"
 	"github.com/mirror-appliance/appliance/internal/hint"
@@ -22,6 +23,7 @@ type state struct {
 	manifests, layers int
 	signed, asked     int      // of the manifests
 	sparse            []string // architectures of a list that are not there
+	wide              string   // the entry about it, if that is of more than its repository
 	unmapped, second  []problem
 	missing, refused  []problem
 }
@@ -53,6 +55,9 @@ func (c *checker) manifest(ctx context.Context, at place, ref string) (*manifest
 func (c *checker) image(ctx context.Context, w wanted) *state {
 	s := &state{wanted: w}
 	places, source, mirrored := c.places(w.ref)
+	if mirrored && c.InstallConfig && source.Source != w.ref.Name() {
+		s.wide = source.Source
+	}
 	if !mirrored && w.name != "release" {
 		s.unmapped = append(s.unmapped, problem{fmt.Sprintf("%s: no mirror is named for %s: nodes ask it itself", w.name, w.ref.Name()),
 			"make the files anew: appliance cluster-config; or put it into imageDigestSources and the mirror sets"})
@@ -163,6 +168,9 @@ func (c *checker) attachment(ctx context.Context, s *state, m *manifest) {
 	}
 	s.asked++
 	signature, err := c.manifest(ctx, s.at, tags[0])
+	if kind := mediaType(signature); err == nil && kind != ocispec.MediaTypeImageManifest {
+		err = fmt.Errorf("%s:%s is of type %s", s.at, tags[0], kind)
+	}
 	if err == nil {
 		for _, r := range signature.parsed.Required() {
 			if err = c.layer(ctx, s.at, r.Digest); err != nil {
@@ -178,6 +186,14 @@ func (c *checker) attachment(ctx context.Context, s *state, m *manifest) {
 		s.refused = append(s.refused, problem{s.name + ": " + err.Error() + ": nodes take this for an error, and do not pull the image",
 			"a node must get 404 with MANIFEST_UNKNOWN for a signature that is not there: check proxies before the registry, and the rights of the user"})
 	}
+}
+
+// mediaType returns that of a manifest; nodes take signatures of OCI's only.
+func mediaType(m *manifest) string {
+	if m == nil {
+		return ""
+	}
+	return m.parsed.EffectiveType()
 }
 
 // isUnsigned reports whether an answer is one that nodes take for "not signed": 404 with

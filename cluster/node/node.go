@@ -50,6 +50,12 @@ type Source struct {
 type Facts struct {
 	Sources []Source
 	Bundle  []byte // CAs in PEM form, besides those of the system
+	// Policy is additionalTrustBundlePolicy; "" is Proxyonly in an install-config.yaml.
+	Policy string
+	// InstallConfig reports that the facts are those of an install-config.yaml.
+	InstallConfig bool
+	// Through are the registries and paths below which what is not held comes from an upstream.
+	Through []string
 	Secret  []byte // pull secret; nil: none
 	// Registries are looked at besides those that the other fields name.
 	Registries []string
@@ -115,7 +121,7 @@ func (f Facts) registries() (all []string) {
 func (f Facts) source(image string) (best Source, ok bool) {
 	for _, s := range f.Sources {
 		rest, found := strings.CutPrefix(image, s.Source)
-		if found && (rest == "" || strings.ContainsRune("/:@", rune(rest[0]))) && (!ok || len(s.Source) > len(best.Source)) {
+		if len(s.Mirrors) > 0 && found && (rest == "" || strings.ContainsRune("/:@", rune(rest[0]))) && (!ok || len(s.Source) > len(best.Source)) {
 			best, ok = s, true
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -177,4 +179,62 @@ func TestCheck_sparse(t *testing.T) {
 	f.wants("images", node.OK, "")
 	f.facts.Machine = "aarch64"
 	f.wants("images", node.Failed, "404")
+}
+
+// What the files themselves have wrong is told.
+func TestCheck_files(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(f *fixture)
+		check  string
+		level  node.Level
+		text   string
+	}{
+		"an entry without mirrors": {func(f *fixture) {
+			f.facts.Releases[0] = strings.Replace(f.facts.Releases[0], f.facts.Sources[0].Source, f.facts.Sources[0].Mirrors[0], 1)
+			f.facts.Sources[0].Mirrors = nil
+		}, "mirrors", node.Failed, "no mirror is named for registry.vendor.example:5000/"},
+		"an entry of a registry":                {func(f *fixture) { f.facts.InstallConfig, f.facts.Policy = true, "Always" }, "mirrors", node.Warning, "is of more than a repository"},
+		"CAs for a proxy":                       {func(f *fixture) { f.facts.InstallConfig = true }, "certificate", node.Warning, "is not Always"},
+		"what an upstream may have yet to give": {func(f *fixture) { f.facts.Through = f.facts.Sources[0].Mirrors }, "images", node.OK, "10 of 10 images are at an upstream's place"},
+		"a signature of another type": {func(f *fixture) {
+			f.answer = func(w http.ResponseWriter, r *http.Request) bool {
+				if strings.HasSuffix(r.URL.Path, ".sig") {
+					w.Header().Set("Content-Type", "application/vnd.docker.distribution.manifest.v2+json")
+					fmt.Fprintf(w, `{"schemaVersion":2,"mediaType":"application/vnd.docker.distribution.manifest.v2+json","config":{"mediaType":"a/b","digest":"%s","size":1},"layers":[]}`, digest.FromString("x"))
+				}
+				return strings.HasSuffix(r.URL.Path, ".sig")
+			}
+		}, "signatures", node.Failed, "is of type"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			c.change(f)
+			f.wants(c.check, c.level, c.text)
+		})
+	}
+}
+
+func TestReadRegistries(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "registries.conf")
+	text := `[[registry]]
+location = "quay.io/a"
+blocked = true
+[[registry.mirror]]
+location = "tags.example.com/a"
+pull-from-mirror = "tag-only"
+[[registry.mirror]]
+location = "mirror.example.com/a"
+[[registry]]
+location = "quay.io/b"
+[[registry.mirror]]
+location = "tags.example.com/b"
+pull-from-mirror = "tag-only"
+`
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := node.ReadRegistries(file)
+	if err != nil || len(f.Sources) != 1 || !f.Sources[0].NeverContact || len(f.Sources[0].Mirrors) != 1 || f.Sources[0].Mirrors[0] != "mirror.example.com/a" {
+		t.Errorf("%+v, %v", f.Sources, err)
+	}
 }

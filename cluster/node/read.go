@@ -24,13 +24,14 @@ func ReadInstallConfig(text []byte) (Facts, error) {
 		Kind    string
 		Secret  string  `yaml:"pullSecret"`
 		Bundle  string  `yaml:"additionalTrustBundle"`
+		Policy  string  `yaml:"additionalTrustBundlePolicy"`
 		Digests []entry `yaml:"imageDigestSources"`
 		Content []entry `yaml:"imageContentSources"`
 	}
 	if err := yaml.Unmarshal(text, &config); err != nil {
 		return Facts{}, errors.New("it is not YAML, or has other kinds of values than an install-config.yaml") // the parser's error may quote the pull secret
 	}
-	f := Facts{Bundle: []byte(config.Bundle)}
+	f := Facts{Bundle: []byte(config.Bundle), Policy: config.Policy, InstallConfig: true}
 	if config.Secret != "" {
 		f.Secret = []byte(config.Secret)
 	}
@@ -61,6 +62,9 @@ func ReadRegistries(file string) (f Facts, err error) {
 			return f, hint.New(fmt.Errorf("the entry *.%s is about all hosts below a domain", rest), "name the source's registry in an entry of its own")
 		}
 		for _, m := range r.Mirrors {
+			if m.PullFromMirror == sysregistriesv2.MirrorByTagOnly {
+				continue // nodes pull releases by digest
+			}
 			s.Mirrors = append(s.Mirrors, m.Location)
 		}
 		if len(s.Mirrors) > 0 {

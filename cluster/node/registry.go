@@ -19,9 +19,10 @@ import (
 )
 
 const (
-	soon    = 30 * 24 * time.Hour // in which a certificate should not end
-	dialing = 15 * time.Second    // longest time for a connection
-	drift   = time.Minute         // between the clocks of this host and of a registry
+	soon    = 30 * 24 * time.Hour  // in which a certificate should not end
+	soonCA  = 180 * 24 * time.Hour // and a CA: it has to be changed on all nodes
+	dialing = 15 * time.Second     // longest time for a connection
+	drift   = time.Minute          // between the clocks of this host and of a registry
 )
 
 // registry looks at a registry: its name, its certificate, its clock, and the login for it.
@@ -84,23 +85,42 @@ func (c *checker) certificate(ctx context.Context, registry string) bool {
 	defer conn.Close()
 	leaf := conn.(*tls.Conn).ConnectionState().PeerCertificates[0]
 	end := leaf.NotAfter.Local().Format(time.DateOnly)
-	if time.Until(leaf.NotAfter) < soon {
+	switch {
+	case time.Until(leaf.NotAfter) < soon:
 		c.tell(Warning, "certificate", registry, "it is trusted, and ends on "+end, "an appliance renews its own; have yours renewed")
-		return c.bundle(registry)
+	case !c.byBundle(conn.(*tls.Conn).ConnectionState().PeerCertificates):
+		c.tell(Warning, "certificate", registry, "this host trusts it, and the CAs that nodes get do not have "+leaf.Issuer.CommonName, "put that CA into additionalTrustBundle (curl -k https://"+registry+"/ca.crt), unless nodes have it in their system")
+	default:
+		c.tell(OK, "certificate", registry, "it is trusted, for this name, until "+end, "")
 	}
-	c.tell(OK, "certificate", registry, "it is trusted, for this name, until "+end, "")
-	return c.bundle(registry)
+	c.bundle(registry)
+	return true
 }
 
-// bundle looks for CAs of the bundle that have ended. A node trusts the others all the same.
-func (c *checker) bundle(registry string) bool {
+// byBundle reports whether the CAs that nodes get have signed a certificate, without those of this host.
+func (c *checker) byBundle(chain []*x509.Certificate) bool {
+	o := x509.VerifyOptions{Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool()}
+	o.Roots.AppendCertsFromPEM(c.Bundle)
+	for _, between := range chain[1:] {
+		o.Intermediates.AddCert(between)
+	}
+	_, err := chain[0].Verify(o)
+	return err == nil
+}
+
+// bundle looks for CAs of the bundle that have ended, or will soon, and at when nodes use it.
+func (c *checker) bundle(registry string) {
+	if c.InstallConfig && len(c.Bundle) > 0 && c.Policy != "Always" {
+		c.tell(Warning, "certificate", registry, "additionalTrustBundlePolicy is not Always: the cluster uses the CAs for a proxy only", "write additionalTrustBundlePolicy: Always")
+	}
 	for block, rest := pem.Decode(c.Bundle); block != nil; block, rest = pem.Decode(rest) {
 		ca, err := x509.ParseCertificate(block.Bytes)
-		if err == nil && time.Now().After(ca.NotAfter) {
-			c.tell(Warning, "certificate", registry, fmt.Sprintf("the CA %s in additionalTrustBundle has ended on %s", ca.Subject.CommonName, ca.NotAfter.Local().Format(time.DateOnly)), "take it out")
+		if err != nil || time.Until(ca.NotAfter) > soonCA {
+			continue
 		}
+		c.tell(Warning, "certificate", registry, fmt.Sprintf("of the CAs that nodes get, %s ends on %s", ca.Subject.CommonName, ca.NotAfter.Local().Format(time.DateOnly)),
+			"give the cluster its successor before: the ConfigMap user-ca-bundle in openshift-config")
 	}
-	return true
 }
 
 // reason shortens an error of a connection.

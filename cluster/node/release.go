@@ -19,6 +19,9 @@ import (
 	"github.com/mirror-appliance/appliance/mirror/release"
 )
 
+// enforced begins the names of images whose signatures the policy of a release is about.
+const enforced = "quay.io/openshift-release-dev/"
+
 const (
 	atOnce = 16 // images
 	most   = 40 // releases that are looked at unless they are named
@@ -239,6 +242,13 @@ func collect(states []*state, of func(*state) []problem) (all []problem) {
 func (c *checker) tellMirrors(p *payload, states []*state) {
 	none := c.problems("mirrors", p, Failed, collect(states, func(s *state) []problem { return s.unmapped }))
 	second := c.problems("mirrors", p, Warning, collect(states, func(s *state) []problem { return s.second }))
+	for _, s := range states {
+		if s.wide != "" {
+			c.tell(Warning, "mirrors", p.name, "the entry "+s.wide+" is of more than a repository: openshift-install compares names of repositories, and does not find "+s.ref.Name()+" in it",
+				"name repositories in imageDigestSources: appliance cluster-config does")
+			return
+		}
+	}
 	if none && second {
 		c.tell(OK, "mirrors", p.name, "each image has a mirror", "")
 	}
@@ -257,6 +267,9 @@ func (c *checker) tellImages(p *payload, states []*state) {
 		return
 	}
 	text := fmt.Sprintf("%d manifests and their %d layers are there", manifests, layers)
+	if n := c.through(states); n > 0 {
+		text += fmt.Sprintf("; %d of %d images are at an upstream's place, and may have yet to come from there", n, len(states))
+	}
 	if len(sparse) > 0 {
 		archs := make([]string, 0, len(sparse))
 		for arch := range sparse {
@@ -267,6 +280,16 @@ func (c *checker) tellImages(p *payload, states []*state) {
 		return
 	}
 	c.tell(OK, "images", p.name, text, "")
+}
+
+// through returns how many images are read where an upstream gives what is not held.
+func (c *checker) through(states []*state) (n int) {
+	for _, s := range states {
+		if slices.ContainsFunc(c.Through, func(prefix string) bool { return strings.HasPrefix(s.at.String()+"/", prefix+"/") }) {
+			n++
+		}
+	}
+	return n
 }
 
 func (c *checker) tellSignatures(p *payload, states []*state) {
@@ -282,7 +305,11 @@ func (c *checker) tellSignatures(p *payload, states []*state) {
 		text = fmt.Sprintf("all %d manifests are signed", asked)
 	}
 	if signed < asked && cluster.Enforces(p.Version) {
-		c.tell(Warning, "signatures", p.name, text, "nodes of this version verify the vendor's images at each pull: mirror it again, and see what the report says of signatures")
+		level := Warning
+		if slices.ContainsFunc(states, func(s *state) bool { return s.signed < s.asked && strings.HasPrefix(s.ref.Name(), enforced) }) {
+			level = Failed
+		}
+		c.tell(level, "signatures", p.name, text, "nodes of this version verify the vendor's images at each pull: mirror it again, and see what the report says of signatures")
 		return
 	}
 	c.tell(OK, "signatures", p.name, text, "")

@@ -225,6 +225,11 @@ func nodeFacts(facts *cluster.Facts, releases []cluster.Release) (node.Facts, er
 			}
 		}
 	}
+	for _, u := range facts.Upstreams {
+		if !u.HeldOnly {
+			f.Through = append(f.Through, facts.Registries[0].Address+"/"+u.Prefix)
+		}
+	}
 	f.Registries = []string{facts.Registries[0].Address}
 	for _, r := range releases {
 		r.Digest = "" // by its tag, which people know

@@ -149,14 +149,14 @@ func (l *Locations) endpoint(place Place, s sysregistriesv2.PullSource) (*endpoi
 	if s.Endpoint.NamespaceProxy != "" {
 		return nil, errors.New("namespace-proxy is not supported yet")
 	}
-	rule, err := sysregistriesv2.FindRegistry(nil, s.Reference.Name())
+	rule, err := sysregistriesv2.FindRegistry(l.files, s.Reference.Name())
 	if err != nil {
 		return nil, err
 	}
 	e := &endpoint{place: place, open: sync.OnceValues(func() (Source, error) { return l.open(place) })}
 	if rule != nil && rule.Blocked { // a mirror's place may be blocked too
 		e.blocked = hint.New(fmt.Errorf("registry %s is blocked in registries.conf", rule.Prefix),
-			"take the image out of the image set, or blocked out of one of "+sysregistriesv2.ConfigurationSourceDescription(nil))
+			"take the image out of the image set, or blocked out of one of "+sysregistriesv2.ConfigurationSourceDescription(l.files))
 	}
 	return e, nil
 }
