@@ -327,3 +327,21 @@ func (m *mirrors) releaseAt(registry string) string {
 	}
 	return ""
 }
+
+// Mirrors reports whether a file of mirror sets leads from a source to a mirror, by itself or by an entry
+// above it.
+func Mirrors(file []byte, source, mirror string) bool {
+	var m mirrors
+	if err := m.read([]resources.File{{Name: "mirrors.yaml", Data: file}}); err != nil {
+		return false
+	}
+	for _, s := range m.digests {
+		for _, e := range s.entries {
+			rest, ok := below(source, e.source)
+			if ok && slices.ContainsFunc(e.mirrors, func(m string) bool { return m+rest == mirror }) {
+				return true
+			}
+		}
+	}
+	return false
+}

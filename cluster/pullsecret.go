@@ -89,3 +89,11 @@ func lastLines(text []byte) []string {
 	}
 	return slices.Sorted(maps.Keys(found))
 }
+
+// SameCAs reports whether two texts in PEM form have the same certificates.
+func SameCAs(a, b []byte) bool {
+	x, y := splitCertificates(a), splitCertificates(b)
+	slices.Sort(x)
+	slices.Sort(y)
+	return slices.Equal(slices.Compact(x), slices.Compact(y))
+}

@@ -134,6 +134,9 @@ func (p pinner) pin(ctx context.Context, name string, progress func(pull.Fetched
 	if changed {
 		p.pinning.Remove(context.WithoutCancel(ctx))
 	}
+	if gate := p.link.Gate(); errors.Is(err, context.Canceled) && ctx.Err() == nil && gate != nil {
+		err = gate // by which requests under way end
+	}
 	if whole.Unasked != nil {
 		warning = "the upstream could not be asked for all signatures and other attachments: " + whole.Unasked.Error()
 	}

@@ -77,7 +77,7 @@ func (a upstreamAdmin) tested(q api.UpstreamTest) ([]config.Upstream, error) {
 	}
 	for _, p := range q.Prefixes {
 		if !slices.ContainsFunc(all, func(u config.Upstream) bool { return u.Prefix == p }) {
-			return nil, hint.New(fmt.Errorf("there is no upstream %s", p), "appliance upstream list shows them")
+			return nil, hint.New(fmt.Errorf("there is no upstream %s in force", p), "appliance upstream list shows them; one whose mode is off is not among them")
 		}
 	}
 	return slices.DeleteFunc(slices.Clone(all), func(u config.Upstream) bool {

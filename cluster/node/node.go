@@ -54,6 +54,8 @@ type Facts struct {
 	Policy string
 	// InstallConfig reports that the facts are those of an install-config.yaml.
 	InstallConfig bool
+	// Others are findings that are told first.
+	Others []Finding
 	// Through are the registries and paths below which what is not held comes from an upstream.
 	Through []string
 	Secret  []byte // pull secret; nil: none
@@ -78,7 +80,10 @@ type Options struct {
 func Check(ctx context.Context, f Facts, o Options) error {
 	c := &checker{Facts: f, options: o, clients: map[string]*upstream.Client{}, heads: map[string]error{}}
 	defer c.close()
-	for _, registry := range f.registries() {
+	for _, other := range f.Others {
+		o.Tell(other)
+	}
+	for _, registry := range f.Mirrors() {
 		c.registry(ctx, registry)
 	}
 	releases := f.Releases
@@ -93,8 +98,8 @@ func Check(ctx context.Context, f Facts, o Options) error {
 	return ctx.Err()
 }
 
-// registries returns the registries that nodes ask, each once.
-func (f Facts) registries() (all []string) {
+// Mirrors returns the registries that nodes ask, each once.
+func (f Facts) Mirrors() (all []string) {
 	add := func(name string) {
 		host, _, _ := strings.Cut(name, "/")
 		if !slices.Contains(all, host) {

@@ -164,7 +164,11 @@ func (c *checker) login(ctx context.Context, registry string) bool {
 		err = client.Login(ctx, "")
 	}
 	if err == nil {
-		err = c.greet(ctx, registry, auth)
+		var date string
+		began := time.Now()
+		if date, err = greet(ctx, registry, c.Bundle, auth); date != "" || err == nil {
+			c.clock(registry, began, date)
+		}
 	}
 	switch {
 	case err != nil && user == "":
@@ -179,34 +183,44 @@ func (c *checker) login(ctx context.Context, registry string) bool {
 	return err == nil
 }
 
-// greet asks for the API of a registry with a login, compares the clocks by the answer, and returns an
-// error if the login is refused. A registry that gives tokens has decided about it before.
-func (c *checker) greet(ctx context.Context, registry, auth string) error {
-	config, err := upstream.TLSConfig(upstream.Trust{Bundle: c.Bundle}, false)
+// RefusedError reports that a registry does not take a login.
+type RefusedError struct{ Status string }
+
+func (e *RefusedError) Error() string { return "it answers " + e.Status }
+
+// Login tries a login, the auth of a pull secret, with the CAs of a bundle and of the system. It returns a
+// *RefusedError if the registry does not take it, and another error if that could not be asked. A
+// registry that gives tokens is not asked for one.
+func Login(ctx context.Context, registry string, bundle []byte, auth string) error {
+	_, err := greet(ctx, registry, bundle, auth)
+	return err
+}
+
+// greet is Login, and returns the header Date of the answer.
+func greet(ctx context.Context, registry string, bundle []byte, auth string) (date string, err error) {
+	config, err := upstream.TLSConfig(upstream.Trust{Bundle: bundle}, false)
 	if err != nil {
-		return err
+		return "", err
 	}
 	wire := &http.Transport{TLSClientConfig: config, Proxy: http.ProxyFromEnvironment}
 	defer wire.CloseIdleConnections()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+registry+"/v2/", nil)
 	if err != nil {
-		return err
+		return "", err
 	}
 	if auth != "" {
 		r.Header.Set("Authorization", "Basic "+auth)
 	}
-	began := time.Now()
 	resp, err := (&http.Client{Transport: wire, Timeout: dialing}).Do(r)
 	if err != nil {
-		return err
+		return "", err
 	}
 	_ = resp.Body.Close()
-	c.clock(registry, began, resp.Header.Get("Date"))
 	byToken := strings.Contains(strings.ToLower(strings.Join(resp.Header.Values("Www-Authenticate"), " ")), "bearer ")
-	if resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusUnauthorized && byToken {
-		return nil
+	if resp.StatusCode != http.StatusOK && (resp.StatusCode != http.StatusUnauthorized || !byToken) {
+		err = &RefusedError{resp.Status}
 	}
-	return errors.New("it answers " + resp.Status)
+	return resp.Header.Get("Date"), err
 }
 
 // clock compares the clock of a registry with this host's.

@@ -51,7 +51,7 @@ func (c *checker) heldReleases(ctx context.Context) (all []string) {
 		}
 	}
 	switch {
-	case len(c.down) > 0 && len(c.down) == len(c.registries()) || ctx.Err() != nil:
+	case len(c.down) > 0 && len(c.down) == len(c.Mirrors()) || ctx.Err() != nil:
 		return nil
 	case len(all) == 0:
 		c.tell(Failed, "release", "", "no mirror has a release", "mirror one (appliance mirror), or name one that is pulled through: --release HOST:PORT/REPOSITORY@sha256:…")

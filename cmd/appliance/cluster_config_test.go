@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"encoding/json"
+	"errors"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -305,6 +306,8 @@ func TestClusterConfig_ofUpstreamsAlone(t *testing.T) {
 	s.configure(t, func(c *config.Config) {
 		c.Upstreams = []config.Upstream{{Hosts: []string{"quay.io", "registry.redhat.io"}}, {Prefix: "off", URL: "https://off.example.com", Mode: config.ModeOff}}
 	})
+	_, err := s.admin.CreateUser(t.Context(), api.NewUser{Name: "puller", Role: "pull", Password: nodePassword})
+	must(t, err)
 	s.secret(t, filepath.Join(filepath.Dir(config.Path(s.root)), "pull-secret.json"), "puller", nodePassword)
 	dir := filepath.Join(s.dir, "out")
 	if code, _, stderr := s.run(t, "cluster-config", "--quayRoot", s.root, "--dir", dir); code == 0 || !strings.Contains(stderr, "hint: name the version to install") {
@@ -359,5 +362,23 @@ func TestClusterConfig_registriesConfLeadsToTheAppliance(t *testing.T) {
 	s.upstream.Close()
 	if code, said := s.reads(t, dir, s.set(t, "again.yaml", "  additionalImages: [{name: HOST/samples/docker:v1}]\n")); code != 0 {
 		t.Errorf("it ended with %d\n%s", code, said)
+	}
+}
+
+// A login that the appliance does not take is in no file.
+func TestClusterConfig_loginThatIsRefused(t *testing.T) {
+	s := newClusterSite(t)
+	dir := filepath.Join(s.dir, "out")
+	args := []string{"cluster-config", "--quayRoot", s.root, "--arch", "x86_64", "--dir", dir}
+	code, _, stderr := s.run(t, append(args, "--pull-secret", s.file(t, "wrong.json", s.login("nobody", nodePassword)))...)
+	if code != 1 || !strings.Contains(stderr, "does not take the login that nodes would get: it answers 401") || !strings.Contains(stderr, "hint: ") {
+		t.Errorf("exit code %d, %s", code, stderr)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the directory: %v", err)
+	}
+	s.stop(t)
+	if code, _, stderr := s.run(t, args...); code != 0 || !strings.Contains(stderr, "warning: the login of nodes was not tried: ") {
+		t.Errorf("while it does not run: exit code %d, %s", code, stderr)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"github.com/mirror-appliance/appliance/cluster"
+	"github.com/mirror-appliance/appliance/cluster/node"
 	"github.com/mirror-appliance/appliance/installer"
 	"github.com/mirror-appliance/appliance/internal/fetch"
 	"github.com/mirror-appliance/appliance/internal/hint"
@@ -71,7 +72,26 @@ func (o *clusterConfigOptions) facts(ctx context.Context, std stdio, args []stri
 		}
 		err = o.second(ctx, f)
 	}
+	if err == nil {
+		err = o.tryLogins(ctx, f)
+	}
 	return f, err
+}
+
+// tryLogins returns an error if a registry does not take the login that nodes get. One that cannot be
+// asked is a warning: it need not run now.
+func (o *clusterConfigOptions) tryLogins(ctx context.Context, f *cluster.Facts) error {
+	for _, r := range f.Registries {
+		err := node.Login(ctx, r.Address, r.CA, r.Auth)
+		var refused *node.RefusedError
+		if errors.As(err, &refused) {
+			return hint.New(fmt.Errorf("%s does not take the login that nodes would get: %w", r.Address, err), "see whether it is there (appliance user list, on its host) and compare the password; nothing was written")
+		}
+		if err != nil && ctx.Err() == nil {
+			o.warnings = append(o.warnings, fmt.Sprintf("the login of nodes was not tried: %s", err))
+		}
+	}
+	return ctx.Err()
 }
 
 // here adds what the host of an appliance has: its configuration, its CA and the pull secret of its

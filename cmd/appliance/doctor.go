@@ -164,6 +164,9 @@ func (o *doctorOptions) directory() (node.Facts, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		err = hint.New(errors.New("there is no install-config.yaml in it"), "openshift-install deletes it: name the directory that appliance cluster-config has written, or a copy of the file")
 	}
+	if err == nil {
+		f.Others, err = o.others(f)
+	}
 	script, scriptErr := regular.ReadFile(filepath.Join(o.from, "install.sh"))
 	if err == nil && scriptErr == nil {
 		if release := cluster.ReleaseOf(script); release != "" {
@@ -171,6 +174,53 @@ func (o *doctorOptions) directory() (node.Facts, error) {
 		}
 	}
 	return f, err
+}
+
+// others returns where the other files of a directory differ from its install-config.yaml: install.sh
+// gives them to oc.
+func (o *doctorOptions) others(f node.Facts) (all []node.Finding, err error) {
+	differs := func(check, subject, text string) {
+		all = append(all, node.Finding{Check: check, Subject: subject, Level: node.Failed, Text: text, Hint: "make the directory again: appliance cluster-config"})
+	}
+	secret, err := readOther(o.from, "pull-secret.json")
+	if err != nil {
+		return nil, err
+	}
+	for _, registry := range f.Mirrors() {
+		theirs, _, _ := cluster.Auth(secret, registry)
+		ours, _, _ := cluster.Auth(f.Secret, registry)
+		if secret != nil && theirs != ours {
+			differs("login", registry, "pull-secret.json, which install.sh uses, has another login than install-config.yaml")
+		}
+	}
+	bundle, err := readOther(o.from, "ca-bundle.pem")
+	if err == nil && bundle != nil && !cluster.SameCAs(bundle, f.Bundle) {
+		differs("certificate", "ca-bundle.pem", "it, which install.sh uses, has other CAs than install-config.yaml")
+	}
+	for _, name := range []string{"oc/idms.yaml", "openshift/idms.yaml"} {
+		sets, readErr := readOther(o.from, name)
+		if err = errors.Join(err, readErr); sets == nil || err != nil {
+			continue
+		}
+		for _, s := range f.Sources {
+			if len(s.Mirrors) > 0 && !cluster.Mirrors(sets, s.Source, s.Mirrors[0]) {
+				differs("mirrors", name, "it does not lead from "+s.Source+" to "+s.Mirrors[0]+", as install-config.yaml does")
+			}
+		}
+	}
+	return all, err
+}
+
+// readOther reads a file of a directory, nil if there is none.
+func readOther(dir, name string) ([]byte, error) {
+	text, err := regular.ReadFile(filepath.Join(dir, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, regular.Reason(err))
+	}
+	return text, nil
 }
 
 // here returns what cluster-config of this host's appliance would give to nodes, and the releases that

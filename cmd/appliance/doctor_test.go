@@ -105,6 +105,22 @@ func TestDoctor_asNode_failures(t *testing.T) {
 	reader := append(from(file), "--arch", "aarch64")
 	expect(reader, "boot image", "machine-os-images has no coreos/coreos-aarch64.iso")
 
+	for name, other := range map[string]string{
+		"pull-secret.json":    s.login("puller", "wrong-password"),
+		"ca-bundle.pem":       "",
+		"oc/idms.yaml":        "kind: ImageDigestMirrorSet\nspec: {imageDigestMirrors: []}\n",
+		"openshift/idms.yaml": "kind: ImageDigestMirrorSet\nspec: {imageDigestMirrors: [{source: quay.io, mirrors: [a.example.com]}]}\n",
+	} {
+		was, err := os.ReadFile(filepath.Join(dir, name))
+		must(t, err)
+		must(t, os.WriteFile(filepath.Join(dir, name), []byte(other), 0o600))
+		failed := s.doctor(t, "--from", dir)
+		if len(failed) == 0 || !strings.Contains(failed[0].Text+failed[0].Subject, name) {
+			t.Errorf("%s is another: %+v", name, failed)
+		}
+		must(t, os.WriteFile(filepath.Join(dir, name), was, 0o600))
+	}
+
 	etcd := s.component(t, release[1:]+"-etcd")
 	if a, err := s.ask(t.Context(), http.MethodDelete, "/v2/openshift/release/manifests/"+etcd, nil); err != nil || a.status != http.StatusAccepted {
 		t.Fatal(a.status, err)

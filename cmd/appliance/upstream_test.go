@@ -89,6 +89,9 @@ func TestUpstream(t *testing.T) {
 	if code, _, stderr := s.run(t, here("upstream", "add", "up", "http://other")...); code != 1 || !strings.Contains(stderr, `"up" is taken`) {
 		t.Errorf("a second of the same prefix: %d, %s", code, stderr)
 	}
+	if code, _, stderr := s.run(t, here("upstream", "add", "other", "http://user:secret@other")...); code != 1 || strings.Contains(stderr, "config.yaml:") || strings.Contains(stderr, "secret") || !strings.Contains(stderr, "error: url: it must not hold a user name or password\n") {
+		t.Errorf("with a password: %d, %s", code, stderr)
+	}
 	s.works(t, here("upstream", "remove", "down")...)
 	s.works(t, here("upstream", "remove", "up")...)
 	if now, _ := os.ReadFile(config.Path(s.root)); string(now) != string(before) {

@@ -115,7 +115,7 @@ func (c *Client) getWhole(ctx context.Context, repo name.Repository, what, url s
 			return nil, nil, c.failed(repo, what, fmt.Errorf("the answer is larger than %d bytes", limit))
 		case err == nil:
 			return resp, body, nil
-		case failures >= c.retry.attempts || ctx.Err() != nil:
+		case failures >= c.retry.attempts || ctx.Err() != nil || c.retry.serving && tooLong(nil, err, 0):
 			return nil, nil, c.failed(repo, what, err)
 		}
 		if err := c.retry.wait(ctx, failures, 0, err.Error()); err != nil {

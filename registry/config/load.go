@@ -17,6 +17,19 @@ import (
 // Parse decodes data. name is the file in errors. An error is about the first problem, with file,
 // line and key, and has a hint.
 func Parse(name string, data []byte) (*Config, error) {
+	c, p := parse(data)
+	if p == nil {
+		return c, nil
+	}
+	where := name
+	if p.Line > 0 {
+		where += ":" + strconv.Itoa(p.Line)
+	}
+	return nil, hint.New(fmt.Errorf("%s: %s", where, p.Text()), p.Hint)
+}
+
+// parse decodes data, and returns the first problem.
+func parse(data []byte) (*Config, *yamlkeys.Problem) {
 	var d yamlkeys.Decoder
 	c := minimal()
 	if root := d.Document(data, "write one with 'appliance install', or begin with 'hostname: registry.example.com'"); root != nil {
@@ -32,12 +45,7 @@ func Parse(name string, data []byte) (*Config, error) {
 		}
 	}
 	if len(d.Problems) > 0 {
-		p := d.Problems[0]
-		where := name
-		if p.Line > 0 {
-			where += ":" + strconv.Itoa(p.Line)
-		}
-		return nil, hint.New(fmt.Errorf("%s: %s", where, p.Text()), p.Hint)
+		return nil, &d.Problems[0]
 	}
 	return c, nil
 }

@@ -157,7 +157,10 @@ func (a *API) fromUpstream(r *http.Request, codes errorCodes, err error) error {
 		return nil
 	}
 	var full *store.FullError
-	if errors.Is(err, store.ErrNotFound) || errors.As(err, &full) {
+	if errors.As(err, &full) {
+		a.log.ErrorContext(r.Context(), "what was pulled through could not be kept", "path", r.URL.Path, "err", err)
+	}
+	if errors.Is(err, store.ErrNotFound) || full != nil {
 		return codes.explain(err)
 	}
 	if r.Context().Err() == nil {

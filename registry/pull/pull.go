@@ -364,7 +364,23 @@ func (p *Puller) Locate(host, repo string) (local string, ok bool) {
 		below, local = len(r.Path), path.Join(r.Prefix, rest)
 	}
 	if o, err := p.origin(local); below < 0 || err != nil || o.Host != host || o.upstream != repo {
-		return "", false // another route serves this name
+		return p.named(host, repo) // another route serves this name
 	}
 	return local, true
+}
+
+// named returns the local repository below the name of a registry that is a prefix, whatever its
+// upstream is: another appliance, say, that pulls through from there.
+func (p *Puller) named(host, repo string) (local string, ok bool) {
+	for _, r := range *p.routes.Load() {
+		first, _, _ := strings.Cut(r.Prefix, "/")
+		if !strings.Contains(first, ".") || p.name(first) != host {
+			continue
+		}
+		local := first + "/" + repo
+		if o, err := p.origin(local); err == nil && strings.HasPrefix(o.Prefix+"/", first+"/") {
+			return local, true
+		}
+	}
+	return "", false
 }

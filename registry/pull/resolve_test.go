@@ -337,6 +337,8 @@ func TestPuller_Locate(t *testing.T) {
 		{Prefix: "quay", Host: "quay.io"},
 		{Prefix: "ocp", Host: "quay.io", Path: "openshift-release-dev"},
 		{Prefix: "quay/taken", Host: "other.example"},
+		{Prefix: "ghcr.io", Host: "appliance.example", Path: "ghcr.io"},
+		{Prefix: "registry.example/org", Host: "appliance.example", Path: "org"},
 	}, Options{Canonical: func(host string) string { return strings.Replace(host, "docker.io", "index.docker.io", 1) }})
 	defer p.Close()
 	for _, test := range []struct{ host, repo, want string }{
@@ -344,8 +346,11 @@ func TestPuller_Locate(t *testing.T) {
 		{"quay.io", "org/image", "quay/org/image"},
 		{"quay.io", "openshift-release-dev/ocp-release", "ocp/ocp-release"},
 		{"quay.io", "quay/org/image", "quay/org/image"},
-		{"quay.io", "taken/image", ""}, // another upstream has that local name
-		{"ghcr.io", "org/image", ""},
+		{"quay.io", "taken/image", ""},                // another upstream has that local name
+		{"ghcr.io", "org/image", "ghcr.io/org/image"}, // through another appliance
+		{"registry.example", "org/image", "registry.example/org/image"},
+		{"registry.example", "other/image", ""},
+		{"none.example", "org/image", ""},
 		{"", "org/image", ""},
 	} {
 		got, ok := p.Locate(test.host, test.repo)
