@@ -86,13 +86,18 @@ func (s *site) configure(t *testing.T, change func(*config.Config)) {
 	s.start(t)
 }
 
-// run runs a command of the program, which needs no --quayRoot.
+// run runs a client to its end.
 func (s *site) run(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
+	return outcome(t, s.client(args...))
+}
+
+// client is a command of the program, which needs no --quayRoot.
+func (s *site) client(args ...string) *exec.Cmd {
 	c := exec.Command(s.program, args...)
 	c.Dir = s.dir
 	c.Env = append(os.Environ(), "HOME="+s.dir, "REGISTRY_AUTH_FILE=", "SSL_CERT_FILE="+s.cfg.TLS.CA, "CONTAINERS_REGISTRIES_CONF=/dev/null")
-	return outcome(t, c)
+	return c
 }
 
 // works is run of a command that must succeed.
