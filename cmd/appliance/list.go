@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"regexp"
 	"slices"
@@ -49,7 +50,7 @@ func newListReleasesCommand(std stdio, repository string) *cobra.Command {
 		Example: `  appliance list releases
   appliance list releases --version 4.20
   appliance list releases --channel fast-4.20 --filter-by-archs amd64,arm64
-  appliance list releases --channels --version 4.20`,
+  appliance list releases --channels --version 4.20 -o json`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := o.readCommon(c, std); err != nil {
@@ -85,7 +86,7 @@ func (o *listOptions) check() error {
 }
 
 func runListReleases(ctx context.Context, std stdio, o listOptions) error {
-	if err := o.check(); err != nil {
+	if err := errors.Join(o.check(), checkOutput(o.output)); err != nil {
 		return err
 	}
 	service, err := updateService()
@@ -99,22 +100,36 @@ func runListReleases(ctx context.Context, std stdio, o listOptions) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(std.out, "Listing channels for version %s:\n\n%s\n", o.version,
-			strings.Join(graph.Channels(), "\n"))
-		return nil
+		return show(std.out, o.output, listedChannels{o.version, graph.Channels()}, func(w io.Writer, l listedChannels) {
+			fmt.Fprintf(w, "Listing channels for version %s:\n\n%s\n", l.Version, strings.Join(l.Channels, "\n"))
+		})
 	case o.channel != "":
 		return listVersions(ctx, std, o, graphs)
 	}
 	return listMinors(ctx, std, o)
 }
 
+// What -o json prints, of a version and of a channel.
+type (
+	listedChannels struct {
+		Version  string   `json:"version"`
+		Channels []string `json:"channels"`
+	}
+	listedReleases struct {
+		Channel      string   `json:"channel"`
+		Architecture string   `json:"architecture"`
+		Releases     []string `json:"releases"`
+	}
+)
+
 // listVersions prints the releases of a channel.
 func listVersions(ctx context.Context, std stdio, o listOptions, graphs updategraph.Client) error {
-	if strings.HasPrefix(o.channel, "stable") {
+	if strings.HasPrefix(o.channel, "stable") && o.output != "json" {
 		fmt.Fprintf(std.out, "Listing stable channels. Use --channel=<name> to filter.\n"+
 			"Use oc-mirror --v2 list releases --channels --version=%s to discover other channels.\n\n", cmp.Or(o.version, strings.TrimPrefix(o.channel, "stable-")))
 	}
 	var errs []error
+	listed := []listedReleases{}
 	for _, arch := range o.archs {
 		graph, err := graphs.Fetch(ctx, o.channel, arch)
 		if err == nil && len(graph.Nodes) == 0 {
@@ -125,12 +140,18 @@ func listVersions(ctx context.Context, std stdio, o listOptions, graphs updategr
 			errs = append(errs, err)
 			continue
 		}
-		fmt.Fprintf(std.out, "Channel: %s\nArchitecture: %s\n", o.channel, arch)
+		one := listedReleases{o.channel, arch, []string{}}
 		for _, v := range graph.Versions() {
-			fmt.Fprintln(std.out, v)
+			one.Releases = append(one.Releases, v.String())
 		}
+		listed = append(listed, one)
 	}
-	return errors.Join(errs...)
+	err := show(std.out, o.output, listed, func(w io.Writer, all []listedReleases) {
+		for _, one := range all {
+			fmt.Fprintf(w, "Channel: %s\nArchitecture: %s\n%s\n", one.Channel, one.Architecture, strings.Join(one.Releases, "\n"))
+		}
+	})
+	return errors.Join(append(errs, err)...)
 }
 
 // listedSources returns the registries that a list is read from. Only warnings are logged.
@@ -178,9 +199,14 @@ func listMinors(ctx context.Context, std stdio, o listOptions) error {
 		}
 	}
 	slices.SortFunc(all, func(a, b [2]int) int { return slices.Compare(a[:], b[:]) })
-	fmt.Fprintln(std.out, "Available OpenShift Container Platform release versions:")
+	minors := []string{}
 	for _, v := range slices.Compact(all) {
-		fmt.Fprintf(std.out, "  %d.%d\n", v[0], v[1])
+		minors = append(minors, fmt.Sprintf("%d.%d", v[0], v[1]))
 	}
-	return nil
+	return show(std.out, o.output, minors, func(w io.Writer, minors []string) {
+		fmt.Fprintln(w, "Available OpenShift Container Platform release versions:")
+		for _, v := range minors {
+			fmt.Fprintln(w, " ", v)
+		}
+	})
 }

@@ -41,7 +41,7 @@ func newListOperatorsCommand(std stdio, registry string) *cobra.Command {
   appliance list operators --catalog registry.redhat.io/redhat/redhat-operator-index:v4.20
   appliance list operators --catalog localhost:8443/redhat/redhat-operator-index:v4.20 --package elasticsearch-operator
   appliance list operators --catalog registry.redhat.io/redhat/redhat-operator-index:v4.20 --package quay-operator --sizes
-  appliance list operators --catalog dir:///srv/index --package etcd --channel stable
+  appliance list operators --catalog dir:///srv/index --package etcd --channel stable -o json
   appliance list operators --from file:///media/usb
   appliance list operators --from docker://registry.example.com:8443`,
 		Args: noArguments,

@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -40,6 +42,9 @@ func TestListReleases(t *testing.T) {
 		{"", []string{"Available OpenShift Container Platform release versions:\n", "  4.18\n"}},
 		{"--version 4.18", []string{"Listing stable channels. Use --channel=<name> to filter.\n", "Channel: stable-4.18\nArchitecture: amd64\n4.18.1\n4.18.2\n"}},
 		{"--channel stable-4.18 --filter-by-archs amd64,arm64", []string{"Architecture: amd64\n", "Architecture: arm64\n"}},
+		{"-o json", []string{"  \"4.18\"\n]\n"}},
+		{"--version 4.18 -o json", []string{`"channel": "stable-4.18"`, `"architecture": "amd64"`, `"4.18.2"`}},
+		{"--channels --version 4.18 -o json", []string{`"version": "4.18"`, `"stable-4.18"`}},
 		{"--channels --version 4.18 --cache-dir /x", []string{"Listing channels for version 4.18:\n\n", "stable-4.18\n"}},
 	} {
 		code, stdout, stderr := list(tc.flags)
@@ -47,8 +52,12 @@ func TestListReleases(t *testing.T) {
 			t.Errorf("%s: exit code %d, %s", tc.flags, code, stderr)
 		}
 		says(t, stdout, tc.want...)
+		if strings.Contains(tc.flags, "json") && !json.Valid([]byte(stdout)) {
+			t.Errorf("%s: it prints no JSON:\n%s", tc.flags, stdout)
+		}
 	}
 	for flags, want := range map[string]string{
+		"--version 4.18 -o xml":              "xml",
 		"--channels":                         "must specify --version with --channels",
 		"--version 4.18 --filter-by-archs x": "invalid architecture(s) x. Known architectures: amd64",
 		"--channel nothing-4.18":             "channel",
@@ -58,6 +67,24 @@ func TestListReleases(t *testing.T) {
 			t.Errorf("%s: exit code 0", flags)
 		}
 		says(t, stderr, "error: ", want)
+	}
+}
+
+// Spec: oc-mirror 9.1.
+func TestInit_ofVersion1(t *testing.T) {
+	for flags, storage := range map[string]string{"": "local", "-o json": "local", "--registry localhost:1/meta": "registry"} {
+		var out, errs bytes.Buffer
+		if code := execute(append([]string{"mirror", "init", "--v1"}, strings.Fields(flags)...), stdio{in: strings.NewReader(""), out: &out, err: &errs}); code != 0 {
+			t.Errorf("exit code %d: %s", code, errs.String())
+		}
+		file := filepath.Join(t.TempDir(), "isc.yaml")
+		if err := os.WriteFile(file, out.Bytes(), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, err := imageset.LoadEither(file)
+		if err != nil || len(c.Warnings) > 0 || len(c.Mirror.Operators) != 1 || !strings.Contains(out.String(), storage) {
+			t.Errorf("%s: %v, %+v\n%s", flags, err, c, out.String())
+		}
 	}
 }
 
