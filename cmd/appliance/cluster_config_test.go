@@ -250,6 +250,16 @@ func TestClusterConfig_loginOfPodman(t *testing.T) {
 	}
 }
 
+// A login that may do more than read is given to nodes only if it is asked for.
+func TestClusterConfig_loginOfAnother(t *testing.T) {
+	s := newClusterSite(t)
+	auth := s.file(t, "auth.json", s.login("init", faultPassword))
+	code, _, stderr := s.run(t, "cluster-config", "docker://"+s.address, "--authfile", auth, "--dry-run", "--arch", "multi")
+	if code != 1 || !strings.Contains(stderr, "no login for the nodes at "+s.address) {
+		t.Errorf("exit code %d, %s", code, stderr)
+	}
+}
+
 // A directory is written again over itself, and not over what a user did in it; a dry run writes
 // nothing.
 func TestClusterConfig_again(t *testing.T) {
