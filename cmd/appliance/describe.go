@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,7 +18,7 @@ import (
 
 func newDescribeCommand(std stdio) *cobra.Command {
 	var output string
-	var verify bool
+	var verify, v1 bool
 	c := &cobra.Command{
 		Use:   "describe DIR|FILE…",
 		Short: "Describe an archive: its images, what it builds on, and what is wrong with it",
@@ -29,22 +31,58 @@ Exit codes: 0 the archive is complete, 1 something of it is missing or damaged, 
 			if len(args) == 0 {
 				return usageError(c, errors.New("one directory or file is needed, such as /media/usb"))
 			}
+			if v1 {
+				return describeV1(c.Context(), std.plain(), args)
+			}
 			return runDescribe(c.Context(), std.plain(), output, verify, args)
 		},
 	}
 	c.Flags().BoolVar(&verify, "verify", false, "read all content too, and compare it with its digests")
+	c.Flags().BoolVar(&v1, "v1", false, "print the metadata of an archive of oc-mirror version 1, in JSON as that does")
 	addOutputFlag(c.Flags(), &output)
 	return c
 }
 
-func runDescribe(ctx context.Context, std stdio, output string, verify bool, args []string) error {
-	var paths []string
+// describeV1 prints what an archive of version 1 remembers of its runs.
+func describeV1(ctx context.Context, std stdio, args []string) (err error) {
+	paths, err := described(args)
+	if err != nil {
+		return err
+	}
+	a, err := archive.Open(ctx, paths...)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, a.Close()) }()
+	raw := a.V1().Metadata
+	if raw == nil {
+		return hint.New(errors.New("the archive has no metadata: it is not one of oc-mirror version 1"), "appliance mirror describe, without --v1")
+	}
+	var text bytes.Buffer
+	if err := json.Indent(&text, bytes.TrimSpace(raw), "", "  "); err != nil {
+		return err
+	}
+	text.WriteByte('\n')
+	_, err = std.out.Write(text.Bytes())
+	return err
+}
+
+// described returns the paths that the arguments name.
+func described(args []string) (paths []string, err error) {
 	for _, arg := range args {
 		path, err := expandPath(arg)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		paths = append(paths, strings.TrimPrefix(path, "file://"))
+	}
+	return paths, nil
+}
+
+func runDescribe(ctx context.Context, std stdio, output string, verify bool, args []string) error {
+	paths, err := described(args)
+	if err != nil {
+		return err
 	}
 	read := archive.Describe
 	if verify {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"net/http"
 	"os"
@@ -207,6 +208,10 @@ func TestMirrorV1_publishesWithoutABundle(t *testing.T) {
 	a.catalog(s.source+"/redhat/redhat-operator-index/v4.18", "stable", []string{"sample-database.v1.1.0", "sample-database.v1.2.0"}, "sample-database.v1.1.0")
 	a.release("4.18.1-x86_64", "cli", "cli-artifacts", "coredns", "etcd", "pod", "cluster-version-operator", "hyperkube", "machine-config-operator", "machine-os-images")
 	a.write("disk", 1)
+	var out, errs bytes.Buffer
+	if code := execute([]string{"describe", "--v1", "disk"}, stdio{in: strings.NewReader(""), out: &out, err: &errs}); code != 0 || !json.Valid(out.Bytes()) || !strings.Contains(out.String(), `"uid": "`+a.metadata.UID.String()) {
+		t.Errorf("described as %s%s", out.String(), errs.String())
+	}
 	t.Setenv("OCP_SIGNATURE_VERIFICATION_PK", "")
 	says(t, s.publishV1(t, 1, "disk", ""), "failed: "+s.source+"/operators/sample-database-bundle@sha256:", "bundle sample-database.v1.1.0 of operator sample-database")
 	if got := strings.Join(s.channels(t, "ns/redhat/redhat-operator-index", "v4.18"), "\n"); got != "sample-database stable:v1.2.0 " {

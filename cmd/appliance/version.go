@@ -3,8 +3,11 @@ package main
 import (
 	"fmt"
 	"runtime"
+	"runtime/debug"
 
+	"github.com/blang/semver/v4"
 	"github.com/spf13/cobra"
+	"sigs.k8s.io/yaml"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
 )
@@ -26,12 +29,13 @@ func newVersionCommand(std stdio) *cobra.Command {
 func runVersion(std stdio, output string, short bool) error {
 	switch {
 	case output == "json":
-		return printJSON(std.out, map[string]any{"clientVersion": map[string]string{
-			"gitVersion": version, "goVersion": runtime.Version(), "compiler": runtime.Compiler, "platform": platform(),
-		}})
+		return printJSON(std.out, map[string]any{"clientVersion": versionFields()})
 	case output == "yaml":
-		fmt.Fprintf(std.out, "clientVersion:\n  compiler: %s\n  gitVersion: %q\n  goVersion: %s\n  platform: %s\n",
-			runtime.Compiler, version, runtime.Version(), platform())
+		text, err := yaml.Marshal(map[string]any{"clientVersion": versionFields()})
+		if err == nil {
+			_, err = std.out.Write(text)
+		}
+		return err
 	case output != "":
 		return hint.New(fmt.Errorf("--output %q is not known", output), "leave it out, or use json or yaml")
 	case short:
@@ -40,6 +44,27 @@ func runVersion(std stdio, output string, short bool) error {
 		fmt.Fprintf(std.out, "appliance version %s, %s, %s\n", version, runtime.Version(), platform())
 	}
 	return nil
+}
+
+// versionFields returns the fields that oc-mirror prints, as far as they are known of this build.
+func versionFields() map[string]string {
+	fields := map[string]string{"gitVersion": version, "goVersion": runtime.Version(), "compiler": runtime.Compiler, "platform": platform()}
+	if v, err := semver.ParseTolerant(version); err == nil {
+		fields["major"], fields["minor"] = fmt.Sprint(v.Major), fmt.Sprint(v.Minor)
+	}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return fields
+	}
+	for _, s := range info.Settings {
+		switch s.Key {
+		case "vcs.revision":
+			fields["gitCommit"] = s.Value
+		case "vcs.modified":
+			fields["gitTreeState"] = map[string]string{"true": "dirty", "false": "clean"}[s.Value]
+		}
+	}
+	return fields
 }
 
 func platform() string { return runtime.GOOS + "/" + runtime.GOARCH }
