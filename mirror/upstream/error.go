@@ -155,6 +155,8 @@ func (e *readError) hintOfCause() string {
 		return proxy.hintOfNamed()
 	case hint.Of(e.Err) != "":
 		return hint.Of(e.Err)
+	case strings.Contains(e.Err.Error(), "realm host "): // of go-containerregistry, which has no type for it
+		return fmt.Sprintf("have %s name its token server by a host name: an address that is not public is not trusted with a login", e.Registry)
 	case errors.As(e.Err, &other):
 		return fmt.Sprintf("%s sends this host to %s: have that host reached from here (firewall, HTTPS_PROXY, NO_PROXY) and trusted too", e.Registry, oneLine(other.host))
 	case errors.As(e.Err, &unknown):

@@ -221,6 +221,17 @@ func TestClient_tokenServer_onAnotherHost(t *testing.T) {
 			t.Errorf("%d requests", n)
 		}
 	})
+	t.Run("at a private address gets no request, and the reason has a hint", func(t *testing.T) {
+		f, c := withStorage(t, reachLoopback, reachLoopback)
+		tokens := newPlace(t, "127.0.0.1", token)
+		f.fault = challenge(tokens.URL)
+		_, _, err := c.Manifest(t.Context(), repo, "v1")
+		wantText(t, asError(t, err).Error(), "is a private or link-local address")
+		wantText(t, asError(t, err).Hint(), "by a host name")
+		if n := tokens.asked.Load(); n != 0 {
+			t.Errorf("%d requests", n)
+		}
+	})
 	t.Run("over plain HTTP gets no credentials", func(t *testing.T) {
 		f, _ := withStorage(t, reachLoopback, reachLoopback)
 		tokens := newPlace(t, "127.0.0.1", token)
