@@ -254,25 +254,11 @@ func (o *clusterConfigOptions) content(ctx context.Context, std stdio, args []st
 				return err
 			}
 		}
-		served, err := control.Resources(ctx)
-		if err != nil {
-			return err
-		}
-		for _, s := range served {
-			f.Resources = append(f.Resources, resources.File{Name: s.Name, Data: []byte(s.Data)})
-		}
-		recorded, err := control.Origins(ctx)
+		var err error
+		releases, err = served(ctx, control, f)
 		var refused *client.Refused
 		if errors.As(err, &refused) && refused.Status == http.StatusForbidden {
 			releases, err = o.releasesByTags(ctx, f)
-			return err
-		}
-		if err != nil {
-			return err
-		}
-		held, err := mirror.HeldReleases(origins(recorded))
-		for _, r := range held {
-			releases = append(releases, cluster.Release(r))
 		}
 		return err
 	})
@@ -294,6 +280,27 @@ func (o *clusterConfigOptions) content(ctx context.Context, std stdio, args []st
 	desc, err := reader.Resolve(ctx, f.Release.Repository, f.Release.Tag)
 	f.Release.Digest = desc.Digest
 	return err
+}
+
+// served adds the cluster resources that an appliance serves, and returns the releases that it holds,
+// which it tells administrators.
+func served(ctx context.Context, control *client.Client, f *cluster.Facts) (releases []cluster.Release, err error) {
+	all, err := control.Resources(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range all {
+		f.Resources = append(f.Resources, resources.File{Name: s.Name, Data: []byte(s.Data)})
+	}
+	recorded, err := control.Origins(ctx)
+	if err != nil {
+		return nil, err
+	}
+	held, err := mirror.HeldReleases(origins(recorded))
+	for _, r := range held {
+		releases = append(releases, cluster.Release(r))
+	}
+	return releases, err
 }
 
 // upstreams adds what an appliance elsewhere pulls through.

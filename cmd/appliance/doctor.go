@@ -16,8 +16,6 @@ import (
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/plain"
 	"github.com/mirror-appliance/appliance/internal/regular"
-	"github.com/mirror-appliance/appliance/mirror"
-	"github.com/mirror-appliance/appliance/mirror/resources"
 	"github.com/mirror-appliance/appliance/registry/admin/client"
 )
 
@@ -232,29 +230,14 @@ func (o *doctorOptions) here(ctx context.Context, std stdio) (node.Facts, error)
 		return node.Facts{}, err
 	}
 	var releases []cluster.Release
-	err := made.ask(ctx, std, nil, func(control *client.Client) error {
-		served, err := control.Resources(ctx)
-		if err != nil {
-			return err
-		}
-		for _, s := range served {
-			facts.Resources = append(facts.Resources, resources.File{Name: s.Name, Data: []byte(s.Data)})
-		}
-		recorded, err := control.Origins(ctx)
-		if err != nil {
-			return err
-		}
-		held, err := mirror.HeldReleases(origins(recorded))
-		for _, r := range held {
-			releases = append(releases, cluster.Release(r))
-		}
+	err := made.ask(ctx, std, nil, func(control *client.Client) (err error) {
+		releases, err = served(ctx, control, facts)
 		return err
 	})
 	if err != nil {
 		return node.Facts{}, err
 	}
-	found, err := nodeFacts(facts, releases)
-	return found, err
+	return nodeFacts(facts, releases)
 }
 
 // nodeFacts returns what the files of cluster-config give to nodes.
