@@ -25,7 +25,7 @@ type stopped struct {
 	waiting atomic.Int64 // requests
 
 	mu    sync.Mutex      // guards what follows
-	whole map[string]bool // blobs whose end was sent
+	whole map[string]bool // blobs of images whose end was sent
 	again int64           // bytes of answers that came to the end of a blob after that
 }
 
@@ -73,8 +73,10 @@ func (s *stopped) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		s.waiting.Add(-1)
 		a := &adding{w, &s.sent, 0}
+		// Each run reads the layers of a catalog until that is made anew.
+		of := r.Method == http.MethodGet && !strings.Contains(r.URL.Path, sample.CatalogRepository)
 		defer func() {
-			if n, err := strconv.ParseInt(w.Header().Get("Content-Length"), 10, 64); err == nil && n == a.n && r.Method == http.MethodGet {
+			if n, err := strconv.ParseInt(w.Header().Get("Content-Length"), 10, 64); err == nil && n == a.n && of {
 				s.ended(r.URL.Path, n)
 			}
 		}()
@@ -118,8 +120,9 @@ func (s *stopped) kill(t *testing.T, c *exec.Cmd, after int64) {
 }
 
 // TestMirror_operatorsKilled: of an upstream that fails one request of five, a mirror of operators
-// that was killed twice completes, fetches less than 1 % again, and has the catalog of a run that was
-// not interrupted.
+// that was killed twice completes, does not fetch again what has come of the images, and has the
+// catalog of a run that was not interrupted. What a kill finds in a program's hands may be two blobs
+// of the sample, a twentieth of all: TestMirror_withFaults has blobs that are large enough for 1 %.
 func TestMirror_operatorsKilled(t *testing.T) {
 	s := newSite(t)
 	var upstream *stopped
@@ -141,15 +144,17 @@ func TestMirror_operatorsKilled(t *testing.T) {
 	}
 	home := func(dir string) string { return "file://" + filepath.Join(s.dir, dir) }
 	completes(t, run(home("never")))
-	whole, twice := upstream.sent.Load(), upstream.again // what is read to plan and to copy
+	whole := upstream.sent.Load()
 	killed := func(t *testing.T, args ...string) {
 		t.Helper()
 		upstream.begin()
 		upstream.kill(t, run(args...), whole/3)
 		upstream.kill(t, run(args...), 2*whole/3)
 		completes(t, run(args...))
-		if again := upstream.again - twice; again > whole/100 {
-			t.Errorf("%d bytes of %d were sent again", again, whole)
+		upstream.mu.Lock()
+		defer upstream.mu.Unlock()
+		if len(upstream.whole) < 20 || upstream.again > whole/20 {
+			t.Errorf("of %d blobs %d bytes of %d were sent again", len(upstream.whole), upstream.again, whole)
 		}
 	}
 	// First, while the appliance has no blob that another run has brought.

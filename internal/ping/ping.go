@@ -68,11 +68,10 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil || resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusUnauthorized || webpage.Claims(resp) {
 		return resp, err
 	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
+	// The status and the header are the answer: a body that breaks off takes nothing from it, and the
+	// retries below would not see that.
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxBody))
 	resp.Body.Close()
-	if err != nil {
-		return nil, err
-	}
 	known = &answer{status: resp.StatusCode, header: resp.Header, body: string(body), at: t.now()}
 	if t.good > 0 {
 		if err := t.hold(r); err != nil {

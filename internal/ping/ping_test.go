@@ -68,3 +68,26 @@ func TestOnce(t *testing.T) {
 		})
 	}
 }
+
+// TestOnce_brokenOff: an answer of which the body breaks off is one.
+func TestOnce_brokenOff(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("WWW-Authenticate", "Basic")
+		w.Header().Set("Content-Length", "2")
+		w.WriteHeader(http.StatusUnauthorized)
+		_, _ = io.WriteString(w, "{")
+		_ = http.NewResponseController(w).Flush() // what is not flushed is not sent
+		panic(http.ErrAbortHandler)
+	}))
+	t.Cleanup(server.Close)
+	c := http.Client{Transport: ping.Once(strings.TrimPrefix(server.URL, "http://"), http.DefaultTransport)}
+	resp, err := c.Get(server.URL + "/v2/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || string(body) != "{" || resp.StatusCode != http.StatusUnauthorized || resp.Header.Get("WWW-Authenticate") != "Basic" {
+		t.Errorf("got %d %q %v, %v", resp.StatusCode, body, resp.Header, err)
+	}
+}
