@@ -115,7 +115,7 @@ func (c *checker) whole(ctx context.Context, s *state, m *manifest) {
 // children are the images of a list.
 type children struct {
 	held   []*manifest
-	absent []string // architectures that are not there and that no one has asked for
+	absent []string // architectures that are not there, where none was asked for
 }
 
 // children reads the images of a list: with an architecture of the hosts that one, else those that are
