@@ -12,7 +12,8 @@ import (
 // A circuit is the circuit breaker of an upstream, for all its repositories. It opens when a request
 // gets no answer at all, and then none is sent for openTime: an outage costs one time-out and not
 // one for each image. After that time a single request is sent, whose answer closes it. A failure
-// with an answer is that of one repository, see breaker.
+// with an answer is that of one repository, see breaker. A connection that is cut off costs no
+// time-out, and a firewall may do that to one image alone: it takes those of two repositories.
 //
 // A request that began before the last answer came does not open it: the upstream answers others.
 type circuit struct {
@@ -26,13 +27,17 @@ type circuit struct {
 	probe   *attempt   // the one that is sent after that
 	slow    time.Time  // until then what is held is served without a request
 	answers uint64     // that came
+	broken  string     // the repository whose request was cut off since
 }
 
 // retryProbe is the Retry-After while one request tries whether an upstream answers again.
 const retryProbe = 5 * time.Second
 
 // An attempt is a request to an upstream.
-type attempt struct{ answers uint64 } // that had come when it began
+type attempt struct {
+	repo    string
+	answers uint64 // that had come when it began
+}
 
 // A downError is the answer to a request that is not sent, because its upstream did not answer another.
 type downError struct {
@@ -60,14 +65,14 @@ func (e *downError) Unwrap() error { return e.cause }
 // Refused is as in package upstream.
 func (e *downError) Refused() (status int, after time.Duration) { return 0, e.after }
 
-// begin begins a request, or returns why none is sent.
-func (c *circuit) begin() (*attempt, error) {
+// begin begins a request about a repository, or returns why none is sent.
+func (c *circuit) begin(repo string) (*attempt, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.down(); err != nil {
 		return nil, err
 	}
-	a := &attempt{answers: c.answers}
+	a := &attempt{repo: repo, answers: c.answers}
 	if c.cause != nil {
 		c.probe = a
 	}
@@ -139,15 +144,19 @@ func (c *circuit) answer() uint64 {
 	if c.cause != nil {
 		c.log.Info("upstream answers again", "upstream", c.name)
 	}
-	c.cause, c.probe, c.slow = nil, nil, time.Time{}
+	c.cause, c.probe, c.slow, c.broken = nil, nil, time.Time{}, ""
 	return c.answers
 }
 
-// fail opens the circuit.
+// fail opens the circuit, unless only one repository was cut off.
 func (c *circuit) fail(a *attempt, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.probe != a && (c.cause != nil || c.answers != a.answers) {
+		return
+	}
+	if kindOf(err) == "broken" && c.cause == nil && (c.broken == "" || c.broken == a.repo) {
+		c.broken = a.repo
 		return
 	}
 	if c.cause == nil {
@@ -177,5 +186,5 @@ func (c *circuit) late(answers uint64) {
 func (c *circuit) reset() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.cause, c.probe, c.slow = nil, nil, time.Time{}
+	c.cause, c.probe, c.slow, c.broken = nil, nil, time.Time{}, ""
 }

@@ -33,6 +33,17 @@ func wantDown(t *testing.T, what string, err error) {
 	}
 }
 
+// cutOff has the upstream break off each connection, and asks for images of two repositories.
+func (f *fixture) cutOff() {
+	f.t.Helper()
+	f.misbehave(dead)
+	for _, repo := range []string{"hub/secret/image", "hub/another/image"} {
+		if _, err := f.Manifest(f.t.Context(), repo, "v1"); err == nil || errors.Is(err, store.ErrNotFound) || errors.As(err, new(*downError)) {
+			f.t.Fatalf("%s: got %v", repo, err)
+		}
+	}
+}
+
 // askAll sends each kind of request for what is not held, in a repository, and calls check with its
 // error.
 func (f *fixture) askAll(repo string, check func(what string, err error)) {
@@ -56,11 +67,7 @@ func (f *fixture) askAll(repo string, check func(what string, err error)) {
 func TestCircuit_opensForTheWholeUpstream(t *testing.T) {
 	f := newFixture(t)
 	f.wantTag(f.manifest)
-	f.misbehave(dead)
-	_, err := f.Manifest(t.Context(), "hub/secret/image", "v1")
-	if err == nil || errors.Is(err, store.ErrNotFound) {
-		t.Fatalf("got %v", err)
-	}
+	f.cutOff()
 	asked := f.total()
 	f.askAll("hub/other/image", func(what string, err error) {
 		wantDown(t, what, err)
@@ -119,6 +126,30 @@ func TestCircuit_staysClosedAfterAnswers(t *testing.T) {
 			})
 			f.wantTag(f.manifest)
 		})
+	}
+}
+
+// A firewall may cut off one image. It does not keep the others of its upstream away, however often
+// it is asked for.
+func TestCircuit_oneRepositoryIsCutOff(t *testing.T) {
+	f := newFixture(t)
+	f.misbehave(func(w http.ResponseWriter, r *http.Request) bool {
+		return strings.Contains(r.URL.Path, "/bad/") && dead(w, r)
+	})
+	for range 3 {
+		f.askAll("hub/bad/image", func(what string, err error) {
+			if err == nil || errors.As(err, new(*downError)) {
+				t.Errorf("%s: got %v", what, err)
+			}
+		})
+	}
+	f.wantTag(f.manifest)
+	f.misbehave(dead) // which is another outage than that before the answer
+	if _, err := f.Manifest(t.Context(), "hub/other", "v1"); err == nil || errors.As(err, new(*downError)) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := f.Manifest(t.Context(), "hub/other", "v1"); err == nil || errors.As(err, new(*downError)) {
+		t.Errorf("again: got %v", err)
 	}
 }
 
@@ -271,8 +302,7 @@ func TestCircuit_isForgotten(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)
-			f.misbehave(dead)
-			_, _ = f.Manifest(t.Context(), here, "v1")
+			f.cutOff()
 			_, err := f.Manifest(t.Context(), here, "v1")
 			wantDown(t, "before", err)
 			f.misbehave(nil)
@@ -318,7 +348,9 @@ func TestCircuit_opensByABrokenBlob(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "closed before an answer") {
 		t.Errorf("got %v", err)
 	}
-	_, err = f.Resolve(t.Context(), "hub/other", "v1")
+	f.misbehave(dead)
+	_, _ = f.Resolve(t.Context(), "hub/other", "v1")
+	_, err = f.Resolve(t.Context(), "hub/other", "v2")
 	wantDown(t, "after the blob", err)
 }
 
@@ -365,8 +397,7 @@ func TestCircuit_silenceCostsOnePatience(t *testing.T) {
 func TestCircuit_probeOfWhatIsHeldIsBrief(t *testing.T) {
 	f := newFixture(t)
 	f.wantTag(f.manifest)
-	f.misbehave(dead)
-	_, _ = f.Manifest(t.Context(), "hub/other", "v1")
+	f.cutOff()
 	release := make(chan struct{})
 	f.misbehave(func(_ http.ResponseWriter, r *http.Request) bool { wait(r, release); return true })
 	f.pass(time.Minute)

@@ -19,19 +19,25 @@ type counts struct {
 // ended counts a request.
 func (c *counts) ended(ctx context.Context, err error) {
 	result := "ok"
-	var kind interface{ Kind() string }
 	switch {
 	case err == nil:
 	case ctx.Err() != nil:
 		result = "ended"
-	case errors.As(err, &kind):
-		result = kind.Kind()
 	default:
-		result = "other"
+		result = kindOf(err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.results[result]++
+}
+
+// kindOf returns the kind of an upstream's failure in a word.
+func kindOf(err error) string {
+	var kind interface{ Kind() string }
+	if errors.As(err, &kind) {
+		return kind.Kind()
+	}
+	return "other"
 }
 
 // Stats are what was counted of an upstream since the start.

@@ -55,9 +55,9 @@ type watched struct {
 	of *peer
 }
 
-// watch sends a request, and counts it.
-func watch[T any](ctx context.Context, r *peer, send func() (T, error)) (none T, _ error) {
-	a, err := r.begin()
+// watch sends a request about a repository, and counts it.
+func watch[T any](ctx context.Context, r *peer, repo string, send func() (T, error)) (none T, _ error) {
+	a, err := r.begin(repo)
 	if err != nil {
 		return none, err
 	}
@@ -68,11 +68,11 @@ func watch[T any](ctx context.Context, r *peer, send func() (T, error)) (none T,
 }
 
 func (w watched) Resolve(ctx context.Context, repo, ref string) (ocispec.Descriptor, error) {
-	return watch(ctx, w.of, func() (ocispec.Descriptor, error) { return w.Source.Resolve(ctx, repo, ref) })
+	return watch(ctx, w.of, repo, func() (ocispec.Descriptor, error) { return w.Source.Resolve(ctx, repo, ref) })
 }
 
 func (w watched) Manifest(ctx context.Context, repo, ref string) (desc ocispec.Descriptor, _ []byte, _ error) {
-	body, err := watch(ctx, w.of, func() (body []byte, err error) {
+	body, err := watch(ctx, w.of, repo, func() (body []byte, err error) {
 		desc, body, err = w.Source.Manifest(ctx, repo, ref)
 		return body, err
 	})
@@ -80,20 +80,20 @@ func (w watched) Manifest(ctx context.Context, repo, ref string) (desc ocispec.D
 }
 
 func (w watched) Referrers(ctx context.Context, repo string, subject digest.Digest) ([]ocispec.Descriptor, error) {
-	return watch(ctx, w.of, func() ([]ocispec.Descriptor, error) { return w.Source.Referrers(ctx, repo, subject) })
+	return watch(ctx, w.of, repo, func() ([]ocispec.Descriptor, error) { return w.Source.Referrers(ctx, repo, subject) })
 }
 
 func (w watched) Tags(ctx context.Context, repo string) ([]string, error) {
-	return watch(ctx, w.of, func() ([]string, error) { return w.Source.Tags(ctx, repo) })
+	return watch(ctx, w.of, repo, func() ([]string, error) { return w.Source.Tags(ctx, repo) })
 }
 
 func (w watched) Stat(ctx context.Context, repo string, d digest.Digest) (int64, error) {
-	return watch(ctx, w.of, func() (int64, error) { return w.Source.Stat(ctx, repo, d) })
+	return watch(ctx, w.of, repo, func() (int64, error) { return w.Source.Stat(ctx, repo, d) })
 }
 
 func (w watched) BlobFrom(ctx context.Context, repo string, d digest.Digest, offset int64) (
 	_ io.ReadCloser, size int64, _ error) {
-	body, err := watch(ctx, w.of, func() (body io.ReadCloser, err error) {
+	body, err := watch(ctx, w.of, repo, func() (body io.ReadCloser, err error) {
 		body, size, err = w.Source.BlobFrom(ctx, repo, d, offset)
 		return body, err
 	})
@@ -101,7 +101,7 @@ func (w watched) BlobFrom(ctx context.Context, repo string, d digest.Digest, off
 		return nil, 0, err
 	}
 	w.of.counts.downloads.Add(1)
-	return &watchedBody{ReadCloser: body, ctx: ctx, of: w.of, last: attempt{w.of.came()}}, size, nil
+	return &watchedBody{ReadCloser: body, ctx: ctx, of: w.of, last: attempt{repo: repo, answers: w.of.came()}}, size, nil
 }
 
 // watchedBody is a body whose bytes are answers: while they come, the upstream is there. It resumes
