@@ -52,19 +52,21 @@ const syncing = `(EXISTS (SELECT 1 FROM run_manifests s CROSS JOIN repositories 
 		WHERE s.digest = l.digest AND r.id = l.repository AND r.name = s.repository))`
 
 // EvictPulled removes manifests that only pull-through brought, with their tags, until they and
-// their blobs have no more than quota bytes. The least recently used go first. It returns the
+// their blobs have no more than quota bytes, and a sixteenth of quota or of the disk is free besides
+// what pushes leave free. The least recently used go first. It returns the
 // number and the bytes of the blobs that have lost their last reference. These are removed at once,
 // but for those that the guard protects or that a push has brought as well, which are left to
 // collection. A client that requests an evicted image has it fetched again.
 func (s *Garbage) EvictPulled(ctx context.Context, quota int64) (blobs int, bytes int64, err error) {
-	mark := s.arrivals.mark()
+	mark, wanted := s.arrivals.mark()
 	left, err := s.mostBytes(ctx)
 	if err != nil {
 		return 0, 0, err
 	}
 	var spared int64
-	defer func() { s.arrivals.counted(quota, left, spared, mark) }()
-	if left <= quota {
+	limit := quota
+	defer func() { s.arrivals.counted(limit, left, spared, mark) }()
+	if left <= quota && s.lacking(limit, wanted) == 0 {
 		return 0, 0, nil
 	}
 	held, err := s.evictableBytes(ctx)
@@ -75,7 +77,8 @@ func (s *Garbage) EvictPulled(ctx context.Context, quota int64) (blobs int, byte
 	if err != nil {
 		return 0, 0, err
 	}
-	if left, spared = held+stray, protected; left <= quota {
+	left, spared = held+stray, protected
+	if quota = s.fitting(limit, wanted, left); left <= quota {
 		return 0, 0, nil
 	}
 	defer s.db.Freed()
@@ -109,6 +112,30 @@ func (s *Garbage) EvictPulled(ctx context.Context, quota int64) (blobs int, byte
 		}
 	}
 	return blobs, bytes, nil
+}
+
+// lacking returns how many bytes are missing on the disk for content of wanted bytes and for what
+// comes next.
+func (s *core) lacking(quota, wanted int64) int64 {
+	_, total, err := s.space.Bytes(s.files.Root())
+	if err != nil {
+		return 0 // who writes to that disk finds out
+	}
+	var full *FullError
+	if errors.As(s.space.Check(s.files.Root(), min(quota, total)/16+wanted), &full) {
+		return full.Short
+	}
+	return 0
+}
+
+// fitting returns the quota that the disk has space for, of held bytes. What would not fit if they
+// were all gone is not made space for.
+func (s *core) fitting(quota, wanted, held int64) int64 {
+	lacks := s.lacking(quota, wanted)
+	if lacks > held {
+		lacks = s.lacking(quota, 0)
+	}
+	return min(quota, max(held-lacks, 0))
 }
 
 // eviction is the result of one transaction or of several.
@@ -396,6 +423,7 @@ type arrivals struct {
 	quota int64         // 0: unknown
 	held  int64         // bytes at the last count
 	since int64         // bytes after it
+	need  int64         // bytes of the largest content since that found the disk full
 	wait  time.Duration // before the next eviction of spared blobs
 }
 
@@ -408,11 +436,22 @@ func (a *arrivals) add(n int64) {
 	}
 }
 
-// mark returns the bytes so far, for counted.
-func (a *arrivals) mark() int64 {
+// crowd has content evicted if there is some and the disk lacks space for need bytes.
+func (a *arrivals) crowd(need int64, lacks func(quota int64) bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.since
+	if a.quota != 0 && a.held+a.since > 0 && lacks(a.quota) {
+		a.need = max(a.need, need)
+		a.wake()
+	}
+}
+
+// mark returns the bytes so far, for counted, and takes those that found the disk full.
+func (a *arrivals) mark() (since, need int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	need, a.need = a.need, 0
+	return a.since, need
 }
 
 // counted records the evictable bytes, which include all that arrived before mark, and the spared
@@ -438,5 +477,5 @@ func (a *arrivals) wake() {
 }
 
 // QuotaPassed returns a channel that gets a token when pull-through may exceed the quota of the
-// last EvictPulled.
+// last EvictPulled, or the disk what it keeps free.
 func (s *Garbage) QuotaPassed() <-chan struct{} { return s.arrivals.over }

@@ -139,6 +139,7 @@ func (s *Store) CheckSpace() error { return s.checkNewFile(0) }
 
 // checkSpace returns a *FullError unless there is space for need bytes of a blob and for its row.
 func (s *core) checkSpace(need int64) error {
+	s.arrivals.crowd(need, func(quota int64) bool { return s.lacking(quota, need) > 0 })
 	if err := s.space.Check(s.files.Root(), need); err != nil {
 		return err
 	}
