@@ -47,7 +47,7 @@ func (d *daemon) status(ctx context.Context) (api.Status, error) {
 		s.Space = append(s.Space, api.Space(r))
 	}
 	refused, soon := d.tls.Trouble()
-	for _, err := range slices.Concat([]error{err, spaceErr}, found.exhausted, d.checkLogins(), unread, refused, soon) {
+	for _, err := range slices.Concat([]error{err, spaceErr}, found.exhausted, d.upstreams.troubles(), unread, refused, soon) {
 		if err != nil {
 			s.Trouble = append(s.Trouble, api.Trouble{Problem: err.Error(), Hint: hint.Of(err)})
 		}

@@ -31,12 +31,17 @@ type upstreamAdmin struct{ *daemon }
 // List lists the upstreams in force.
 func (a upstreamAdmin) List() []api.Upstream {
 	all := []api.Upstream{}
-	for _, u := range a.upstreams.configured() {
-		mode := u.Mode
+	for _, s := range a.upstreams.inForce() {
+		mode := s.of.Mode
 		if mode == "" {
 			mode = config.ModeCache
 		}
-		all = append(all, api.Upstream{Prefix: u.Prefix, URL: u.URL, Mode: string(mode), Login: u.AuthFile != "", Freshness: api.Duration(u.Freshness)})
+		u := api.Upstream{Prefix: s.of.Prefix, URL: s.of.URL, Mode: string(mode), Login: s.of.AuthFile != "", Freshness: api.Duration(s.of.Freshness)}
+		state, err := s.state()
+		if u.State = state; err != nil {
+			u.Trouble, u.Hint = err.Error(), hint.Of(err)
+		}
+		all = append(all, u)
 	}
 	return all
 }

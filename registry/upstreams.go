@@ -1,11 +1,8 @@
 package registry
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
@@ -13,7 +10,6 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/image"
@@ -35,7 +31,7 @@ type upstreams struct {
 
 	mu      sync.Mutex // guards the rest
 	all     []config.Upstream
-	clients []*upstream.Client
+	sources []*source // of all, in its order; none without a daemon
 }
 
 // openUpstreams opens the upstreams. It sends no request: the registry starts, and serves its content,
@@ -49,31 +45,31 @@ func (d *daemon) openUpstreams() error {
 }
 
 // setUpstreams puts the upstreams of a configuration in the place of those of before. After an error
-// those stay.
+// those stay. One with files that cannot be used is out of service, and keeps no other from being used.
 func (d *daemon) setUpstreams(cfg *config.Config) error {
 	all := cfg.Routes()
 	var routes []pull.Route
-	var clients []*upstream.Client
+	var sources []*source
 	for _, u := range all {
-		route, client, err := d.openUpstream(u)
+		route, source, err := d.openUpstream(u)
 		if err != nil {
-			closeClients(clients)
+			closeSources(sources)
 			return fmt.Errorf("upstream %s: %w", u.Prefix, err)
 		}
-		routes, clients = append(routes, route), append(clients, client)
+		routes, sources = append(routes, route), append(sources, source)
 	}
 	u := d.upstreams
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.puller.SetRoutes(routes)
-	closeClients(u.clients) // whose requests under way go on
-	u.all, u.clients = all, clients
+	closeSources(u.sources) // whose requests under way go on
+	u.all, u.sources = all, sources
 	return nil
 }
 
-func closeClients(all []*upstream.Client) {
-	for _, c := range all {
-		c.Close()
+func closeSources(all []*source) {
+	for _, s := range all {
+		s.close()
 	}
 }
 
@@ -86,14 +82,14 @@ func (u *upstreams) hold(cut bool) {
 	u.puller.Hold(errOffline)
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	closeClients(u.clients)
+	closeSources(u.sources)
 }
 
 func (u *upstreams) close() error {
 	err := u.puller.Close()
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	closeClients(u.clients)
+	closeSources(u.sources)
 	return err
 }
 
@@ -104,25 +100,38 @@ func (u *upstreams) configured() []config.Upstream {
 	return u.all
 }
 
-func (d *daemon) openUpstream(u config.Upstream) (pull.Route, *upstream.Client, error) {
+// inForce returns the sources in force.
+func (u *upstreams) inForce() []*source {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.sources
+}
+
+// troubles returns what is wrong with upstreams.
+func (u *upstreams) troubles() (all []error) {
+	for _, s := range u.inForce() {
+		if _, err := s.state(); err != nil {
+			all = append(all, err)
+		}
+	}
+	return all
+}
+
+func (d *daemon) openUpstream(u config.Upstream) (pull.Route, *source, error) {
 	at, err := url.Parse(u.URL)
 	if err != nil {
 		return pull.Route{}, nil, err
 	}
-	options, err := d.readAs(u, at)
-	if err != nil {
+	source := &source{d: d, of: u, at: at, path: strings.Trim(at.Path, "/")}
+	if _, err := source.client(); err != nil && !errors.As(err, new(*upstream.TrustError)) {
 		return pull.Route{}, nil, err
 	}
-	client, err := upstream.New(options)
-	if err != nil {
-		return pull.Route{}, nil, err
+	if err := filesOf(u, at); err != nil {
+		d.log.Error("an upstream is out of service: what is held is served, and nothing is fetched", "upstream", u.Prefix, "error", err, "hint", hint.Of(err))
+	} else if err := expiredOf(u, at); err != nil {
+		d.log.Warn("a certificate of an upstream has expired", "upstream", u.Prefix, "error", err, "hint", hint.Of(err))
 	}
-	if err := d.checkLogin(u, at); err != nil {
-		d.log.Error("an upstream's logins cannot be used", "upstream", u.Prefix, "error", err, "hint", hint.Of(err))
-	}
-	path := strings.Trim(at.Path, "/")
-	source := &recording{Client: client, store: d.store, log: d.log, prefix: u.Prefix, path: path}
-	route := pull.Route{Prefix: u.Prefix, Source: source, Path: path, Host: canonical(at.Host), TTL: u.Freshness,
+	route := pull.Route{Prefix: u.Prefix, Source: source, Path: source.path, Host: canonical(at.Host), TTL: u.Freshness,
 		Via:     strings.Join([]string{at.Scheme, u.Proxy, u.CA, u.CertDir}, "\n"),
 		Permits: permits(u), Concurrency: u.Concurrency}
 	for _, text := range u.Platforms {
@@ -135,7 +144,7 @@ func (d *daemon) openUpstream(u config.Upstream) (pull.Route, *upstream.Client, 
 	if u.Rate > 0 {
 		route.Pace = throttle.New(int64(u.Rate))
 	}
-	return route, client, nil
+	return route, source, nil
 }
 
 // permits returns what refuses the repositories of an upstream that may not be fetched from.
@@ -159,34 +168,6 @@ func permits(u config.Upstream) func(path string) error {
 	}
 }
 
-// checkLogin returns an error if the login for an upstream cannot be read.
-func (d *daemon) checkLogin(u config.Upstream, at *url.URL) error {
-	if u.AuthFile == "" {
-		return nil
-	}
-	logins := upstream.Keychain(u.AuthFile)
-	registry, err := name.NewRegistry(at.Host)
-	if err != nil {
-		return nil // reported by each request
-	}
-	_, err = logins.Resolve(registry)
-	return err
-}
-
-// checkLogins is checkLogin for all upstreams.
-func (d *daemon) checkLogins() (all []error) {
-	for _, u := range d.upstreams.configured() {
-		at, err := url.Parse(u.URL)
-		if err == nil {
-			err = d.checkLogin(u, at)
-		}
-		if err != nil {
-			all = append(all, fmt.Errorf("upstream %s: %w", u.Prefix, err))
-		}
-	}
-	return all
-}
-
 // readAs returns the options for reading an upstream.
 func (d *daemon) readAs(u config.Upstream, at *url.URL) (upstream.Options, error) {
 	o := upstream.Options{Registry: at.Host, PlainHTTP: at.Scheme == "http", Retries: retries,
@@ -196,12 +177,7 @@ func (d *daemon) readAs(u config.Upstream, at *url.URL) (upstream.Options, error
 		o.Keychain, o.AuthFile = upstream.Keychain(u.AuthFile), u.AuthFile
 	}
 	var err error
-	if u.CertDir != "" {
-		o.Trust, err = upstream.TrustFiles(u.CertDir, at.Host)
-	}
-	if u.CA != "" {
-		o.Trust.CAs = append(o.Trust.CAs, u.CA)
-	}
+	o.Trust, err = trustOf(u, at)
 	switch u.Proxy {
 	case "":
 	case config.ProxyNone:
@@ -254,26 +230,4 @@ func canonical(host string) string {
 		return registry.RegistryStr()
 	}
 	return host
-}
-
-// recording records the sources of blobs, for the repair of damage.
-type recording struct {
-	*upstream.Client
-	store        *store.Store
-	log          *slog.Logger
-	prefix, path string
-}
-
-// BlobFrom opens a blob, see upstream.Client.
-func (r *recording) BlobFrom(ctx context.Context, repo string, d digest.Digest, offset int64) (
-	io.ReadCloser, int64, error) {
-	body, size, err := r.Client.BlobFrom(ctx, repo, d, offset)
-	if err != nil {
-		return nil, 0, err
-	}
-	local := r.prefix + "/" + strings.TrimPrefix(strings.TrimPrefix(repo, r.path), "/")
-	if err := r.store.Blobs.RecordSource(ctx, local, r.Registry(), repo); err != nil {
-		r.log.Warn("could not record where a blob comes from", "repository", local, "error", err)
-	}
-	return body, size, nil
 }

@@ -1,7 +1,6 @@
 package registry_test
 
 import (
-	"errors"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -12,7 +11,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/mirror-appliance/appliance/registry"
 	"github.com/mirror-appliance/appliance/registry/config"
 )
 
@@ -131,32 +129,11 @@ func TestPull_loginsThatCannotBeRead(t *testing.T) {
 			})
 			s, err := r.admin.Status(t.Context())
 			must(t, err)
-			if len(s.Trouble) != 1 || !strings.Contains(s.Trouble[0].Problem, "upstream up: credentials file "+file) || s.Trouble[0].Hint == "" || !s.Healthy {
+			if len(s.Trouble) != 1 || !strings.Contains(s.Trouble[0].Problem, "upstream up is out of service: credentials file "+file) || s.Trouble[0].Hint == "" || !s.Healthy {
 				t.Errorf("healthy %t, trouble %+v", s.Healthy, s.Trouble)
 			}
 			if log := r.log.String(); !strings.Contains(log, "level=ERROR") || !strings.Contains(log, file) || strings.Contains(log, "secret-garbage") {
 				t.Errorf("it logs\n%s", log)
-			}
-		})
-	}
-}
-
-// TestPull_caWithoutACertificate is refused at the start, with what is wanted there.
-func TestPull_caWithoutACertificate(t *testing.T) {
-	for name, put := range map[string]func(string) error{
-		"text":   func(path string) error { return os.WriteFile(path, []byte("no PEM"), 0o600) },
-		"a FIFO": func(path string) error { return unix.Mkfifo(path, 0o600) },
-		"absent": func(string) error { return nil },
-	} {
-		t.Run(name, func(t *testing.T) {
-			cfg, _ := configure(t)
-			file := filepath.Join(t.TempDir(), "ca.pem")
-			must(t, put(file))
-			cfg.Upstreams = []config.Upstream{{Prefix: "up", URL: "https://127.0.0.1:1", CA: file}}
-			err := registry.Run(t.Context(), cfg, registry.Options{})
-			var hinted interface{ Hint() string }
-			if err == nil || !strings.Contains(err.Error(), "CA file "+file) || !errors.As(err, &hinted) || !strings.Contains(hinted.Hint(), "BEGIN CERTIFICATE") {
-				t.Errorf("error is %v", err)
 			}
 		})
 	}

@@ -95,10 +95,14 @@ func printStatus(w io.Writer, s api.Status) {
 	printJobs(row, s)
 	_ = t.Flush() // w keeps an error, see output
 	for _, trouble := range s.Trouble {
-		fmt.Fprintln(w, "trouble:", plain.Line(trouble.Problem))
-		if trouble.Hint != "" {
-			fmt.Fprintln(w, "hint:", plain.Line(trouble.Hint))
-		}
+		printTrouble(w, trouble)
+	}
+}
+
+func printTrouble(w io.Writer, t api.Trouble) {
+	fmt.Fprintln(w, "trouble:", plain.Line(t.Problem))
+	if t.Hint != "" {
+		fmt.Fprintln(w, "hint:", plain.Line(t.Hint))
 	}
 }
 

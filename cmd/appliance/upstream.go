@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -20,6 +21,7 @@ import (
 	"github.com/mirror-appliance/appliance/internal/plain"
 	"github.com/mirror-appliance/appliance/internal/regular"
 	"github.com/mirror-appliance/appliance/internal/retry"
+	"github.com/mirror-appliance/appliance/registry"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/admin/client"
 	"github.com/mirror-appliance/appliance/registry/config"
@@ -149,15 +151,20 @@ func printUpstreams(w io.Writer, all []api.Upstream) {
 		return
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "PREFIX\tURL\tMODE\tLOGIN\tFRESHNESS")
+	fmt.Fprintln(t, "PREFIX\tURL\tMODE\tLOGIN\tFRESHNESS\tSTATE")
 	for _, u := range all {
 		login := "no"
 		if u.Login {
 			login = "yes"
 		}
-		fmt.Fprintln(t, plain.Line(u.Prefix)+"\t"+plain.Line(u.URL)+"\t"+u.Mode+"\t"+login+"\t"+time.Duration(u.Freshness).String())
+		fmt.Fprintln(t, plain.Line(u.Prefix)+"\t"+plain.Line(u.URL)+"\t"+u.Mode+"\t"+login+"\t"+time.Duration(u.Freshness).String()+"\t"+string(u.State))
 	}
 	_ = t.Flush() // w keeps an error, see output
+	for _, u := range all {
+		if u.Trouble != "" {
+			printTrouble(w, api.Trouble{Problem: u.Trouble, Hint: u.Hint})
+		}
+	}
 }
 
 func runUpstreamTest(ctx context.Context, std stdio, o upstreamOptions, prefixes []string) error {
@@ -218,11 +225,12 @@ func runUpstreamAdd(ctx context.Context, std stdio, o upstreamOptions, args []st
 		}
 		*p = at
 	}
-	return o.edit(ctx, std, func(file string, text []byte) ([]byte, error) { return config.AddUpstream(file, text, o.entry) })
+	return o.edit(ctx, std, func(file string, text []byte) ([]byte, error) { return config.AddUpstream(file, text, o.entry) }, o.entry)
 }
 
-// edit changes config.yaml, and has the daemon take it if it runs.
-func (o *upstreamOptions) edit(ctx context.Context, std stdio, change func(file string, text []byte) ([]byte, error)) error {
+// edit changes config.yaml, and has the daemon take it if it runs. The file is as it was before if the
+// daemon refuses it, or cannot use a file of an upstream that was added.
+func (o *upstreamOptions) edit(ctx context.Context, std stdio, change func(file string, text []byte) ([]byte, error), added ...config.Upstream) error {
 	id, err := o.load()
 	if err != nil {
 		return err
@@ -249,17 +257,70 @@ func (o *upstreamOptions) edit(ctx context.Context, std stdio, change func(file 
 	if err := replaceAlike(id.Path, next); err != nil {
 		return err
 	}
+	running, err := o.enforce(ctx, id.Path, added)
+	if err != nil {
+		return o.putBack(ctx, id.Path, text, err)
+	}
 	fmt.Fprintln(std.out, id.Path, "is changed")
-	err = withDaemon(ctx, &o.locateOptions, func(control *client.Client) error { return control.Reload(ctx) })
-	switch {
-	case errors.Is(err, client.ErrNotRunning):
+	if !running {
 		fmt.Fprintln(std.out, "the registry does not run: it reads the file when it starts")
 		return nil
-	case err != nil:
-		return fmt.Errorf("the registry does not take it: %w", err)
 	}
 	fmt.Fprintln(std.out, "the registry has it in force; appliance upstream test asks it")
 	return nil
+}
+
+// enforce has the daemon read the file, and returns its error about what was added. Without a daemon the
+// files of that are read with the rights of the user.
+func (o *upstreamOptions) enforce(ctx context.Context, path string, added []config.Upstream) (running bool, err error) {
+	err = withDaemon(ctx, &o.locateOptions, func(control *client.Client) error {
+		if err := control.Reload(ctx); err != nil || len(added) == 0 {
+			return err
+		}
+		all, err := control.Upstreams(ctx)
+		if err != nil {
+			return err
+		}
+		return refusedFile(all, added, path)
+	})
+	if !errors.Is(err, client.ErrNotRunning) {
+		return true, err
+	}
+	for _, u := range added {
+		if err := registry.CheckUpstream(u); err != nil {
+			return false, err
+		}
+	}
+	return false, nil
+}
+
+// refusedFile returns the error of a file of an added upstream that the daemon, which has all in force,
+// cannot use. path is that of config.yaml.
+func refusedFile(all []api.Upstream, added []config.Upstream, path string) error {
+	for _, u := range all {
+		i := slices.IndexFunc(added, func(a config.Upstream) bool { return a.Prefix == u.Prefix || slices.Contains(a.Hosts, u.Prefix) })
+		if i < 0 || u.Trouble == "" || u.State == api.UpstreamNoAnswer {
+			continue
+		}
+		if registry.CheckUpstream(added[i]) == nil { // for this user
+			u.Hint = "the service cannot read what this user can: put it into " + filepath.Dir(path) + ", and give it to the group of the service (chown root:appliance, chmod 640)"
+		}
+		return hint.New(errors.New(u.Trouble), u.Hint)
+	}
+	return nil
+}
+
+// putBack undoes a change of config.yaml that is refused.
+func (o *upstreamOptions) putBack(ctx context.Context, path string, text []byte, refused error) error {
+	if err := replaceAlike(path, text); err != nil {
+		return errors.Join(refused, fmt.Errorf("%s could not be put back: %w", path, err))
+	}
+	ctx = context.WithoutCancel(ctx)
+	err := withDaemon(ctx, &o.locateOptions, func(control *client.Client) error { return control.Reload(ctx) })
+	if err != nil && !errors.Is(err, client.ErrNotRunning) {
+		return errors.Join(refused, err)
+	}
+	return fmt.Errorf("%s is not changed: %w", path, refused)
 }
 
 // lockConfig waits until no other command changes the file, which each replaces, by a lock of its

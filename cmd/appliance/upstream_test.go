@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -122,6 +123,67 @@ func TestUpstream_addAtOnce(t *testing.T) {
 	if len(listed) != 8 {
 		t.Errorf("of 8 there are %d: %+v", len(listed), listed)
 	}
+}
+
+// TestUpstream_addWithFilesThatCannotBeUsed leaves config.yaml as it was, with a daemon and without.
+func TestUpstream_addWithFilesThatCannotBeUsed(t *testing.T) {
+	s := newSite(t)
+	before, err := os.ReadFile(config.Path(s.root))
+	must(t, err)
+	bad, fine := filepath.Join(s.dir, "bad.pem"), filepath.Join(s.root, "quay-rootCA", "rootCA.pem")
+	must(t, os.WriteFile(bad, []byte("garbage"), 0o644))
+	add := func(args ...string) (code int, stdout, stderr string) {
+		t.Helper()
+		return s.run(t, append([]string{"upstream", "add", "--quayRoot", s.root}, args...)...)
+	}
+	for _, running := range []bool{true, false} {
+		for flag, want := range map[string]string{"--ca": "CA file " + bad, "--authfile": "credentials file " + bad, "--cert-dir": "client certificate "} {
+			file := bad
+			if flag == "--cert-dir" {
+				file = filepath.Join(s.dir, "certs")
+				must(t, os.MkdirAll(file, 0o755))
+				for _, name := range []string{"client.cert", "client.key"} {
+					must(t, os.WriteFile(filepath.Join(file, name), []byte("garbage"), 0o644))
+				}
+			}
+			code, stdout, stderr := add("up", "https://localhost:1", flag, file)
+			if code != 1 || stdout != "" || !strings.Contains(stderr, "config.yaml is not changed: ") || !strings.Contains(stderr, want) || !strings.Contains(stderr, "\nhint: ") {
+				t.Errorf("running %t, %s: exit code %d\n%s%s", running, flag, code, stdout, stderr)
+			}
+			if now, _ := os.ReadFile(config.Path(s.root)); string(now) != string(before) {
+				t.Fatalf("running %t, %s: config.yaml is\n%s", running, flag, now)
+			}
+		}
+		if running {
+			contains(t, s.works(t, "upstream", "list", "--quayRoot", s.root), "nothing is pulled through")
+			s.stop(t)
+		}
+	}
+	if code, stdout, stderr := add("up", "https://localhost:1", "--ca", fine); code != 0 || !strings.Contains(stdout, "does not run") {
+		t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
+	}
+}
+
+// TestUpstream_besideOneThatCannotBeUsed adds an upstream while another one has lost its files.
+func TestUpstream_besideOneThatCannotBeUsed(t *testing.T) {
+	s := newSite(t)
+	ca := filepath.Join(s.dir, "ca.pem")
+	text, err := os.ReadFile(filepath.Join(s.root, "quay-rootCA", "rootCA.pem"))
+	must(t, err)
+	must(t, os.WriteFile(ca, text, 0o644))
+	s.works(t, "upstream", "add", "rotten", "https://localhost:1", "--ca", ca, "--quayRoot", s.root)
+	must(t, os.Remove(ca))
+	contains(t, s.works(t, "status", "--quayRoot", s.root), "trouble: upstream rotten: ", "until a restart")
+	s.stop(t)
+	s.start(t)
+	contains(t, s.works(t, "upstream", "add", "up", "http://"+s.source, "--quayRoot", s.root), "in force")
+	if got := s.status(t, "/v2/up/samples/docker/manifests/v1"); got != http.StatusOK {
+		t.Errorf("the other: %d", got)
+	}
+	contains(t, s.works(t, "status", "--quayRoot", s.root), "trouble: upstream rotten is out of service: CA file "+ca, "\nhint: name a readable file")
+	contains(t, s.works(t, "status", "-o", "json", "--quayRoot", s.root), `"problem": "upstream rotten is out of service: CA file `)
+	contains(t, s.works(t, "upstream", "list", "--quayRoot", s.root), "out of service\n", "in service\n", "trouble: upstream rotten")
+	s.works(t, "upstream", "remove", "rotten", "--quayRoot", s.root)
 }
 
 // A file that is wrong leaves what is in force; a right one is in force at SIGHUP.

@@ -47,7 +47,11 @@ type downError struct {
 }
 
 func (e *downError) Error() string {
-	return fmt.Sprintf("%s did not answer, and is asked again in %s: %s", e.upstream, e.after.Round(time.Second), e.reason())
+	when := "at the next request"
+	if e.after > 0 {
+		when = "in " + e.after.Round(time.Second).String()
+	}
+	return fmt.Sprintf("%s did not answer, and is asked again %s: %s", e.upstream, when, e.reason())
 }
 
 // reason returns why there was no answer. The name of the repository that was asked for is not for
@@ -103,6 +107,16 @@ func (c *circuit) isOpen() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.cause != nil
+}
+
+// trouble returns the downError of an upstream that did not answer, although one request may be due.
+func (c *circuit) trouble() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cause == nil {
+		return nil
+	}
+	return &downError{upstream: c.name, after: max(c.until.Sub(c.now()), 0), cause: c.cause}
 }
 
 // spares reports whether what is held is served without a request.

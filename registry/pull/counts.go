@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -64,6 +65,17 @@ func (p *Puller) Stats() []Stats {
 		all[i].Down = all[i].Down || r.peer.isOpen()
 	}
 	return all
+}
+
+// Down returns why an upstream, that of the route with a prefix, is left alone or is about to be tried
+// again; nil: it is asked.
+func (p *Puller) Down(prefix string) error {
+	for _, r := range *p.routes.Load() {
+		if r.Prefix == strings.Trim(prefix, "/") {
+			return r.peer.trouble()
+		}
+	}
+	return nil
 }
 
 func (c *counts) stats(name string) Stats {

@@ -5,6 +5,16 @@ type Offline struct {
 	Offline bool `json:"offline"`
 }
 
+// UpstreamState is whether an upstream is asked.
+type UpstreamState string
+
+// What is held is served in each state.
+const (
+	UpstreamInService    UpstreamState = "in service"
+	UpstreamNoAnswer     UpstreamState = "no answer"      // to a request of late: it is left alone for a while
+	UpstreamOutOfService UpstreamState = "out of service" // a file that the configuration names cannot be used
+)
+
 // Upstream is a registry that is pulled through.
 type Upstream struct {
 	Prefix    string   `json:"prefix"`
@@ -12,6 +22,10 @@ type Upstream struct {
 	Mode      string   `json:"mode"` // cache or mirrored-only
 	Login     bool     `json:"login"`
 	Freshness Duration `json:"freshness"`
+
+	State   UpstreamState `json:"state"`
+	Trouble string        `json:"trouble,omitempty"` // the reason of the state, or what a restart would meet
+	Hint    string        `json:"hint,omitempty"`
 }
 
 // UpstreamTest asks for a test of upstreams.
