@@ -1,6 +1,7 @@
 package installer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,6 +40,8 @@ type site struct {
 	binary   string // where the executable belongs
 	bus      *bus
 	problems []Problem
+
+	confFile string // config.yaml, where it is not that of QuayRoot
 }
 
 // facts are what is on the host, read before anything is decided. The configuration says where more
@@ -224,7 +227,7 @@ func (s *site) unitFile(name string) string { return filepath.Join(s.unitDir(), 
 
 func (s *site) databaseDir() string { return filepath.Dir(s.cfg.Database) }
 
-func (s *site) confPath() string { return config.Path(s.QuayRoot) }
+func (s *site) confPath() string { return cmp.Or(s.confFile, config.Path(s.QuayRoot)) }
 
 func (s *site) confDir() string { return filepath.Dir(s.confPath()) }
 

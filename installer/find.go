@@ -142,6 +142,9 @@ func (d Deps) complete() (Deps, error) {
 	if d.Health == nil {
 		d.Health = checkHealth
 	}
+	if d.Reach == nil {
+		d.Reach = reach
+	}
 	if d.Seed == nil {
 		d.Seed = seedUsers
 	}

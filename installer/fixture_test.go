@@ -27,6 +27,8 @@ type box struct {
 	sm   *fakeSystemd
 	deps Deps
 	user bool
+
+	closed bool // a firewall has no port open
 }
 
 func newBox(t *testing.T, user bool) *box {
@@ -102,9 +104,13 @@ func (b *box) passwd(more string) string {
 	return fmt.Sprintf("root:x:%d:%d::/root:/bin/sh\nalice:x:%[1]d:%[2]d::/home/alice:/bin/sh\n", os.Getuid(), os.Getgid()) + more
 }
 
-// run stands in for systemd-sysusers and userdel.
-func (b *box) run(_ context.Context, name string, _ ...string) ([]byte, error) {
+// run stands in for systemd-sysusers, userdel and others.
+func (b *box) run(_ context.Context, name string, args ...string) ([]byte, error) {
 	switch name {
+	case "firewall-cmd":
+		if b.closed && args[0] != "--state" {
+			return nil, errors.New("no")
+		}
 	case "systemd-sysusers":
 		b.write("etc/passwd", b.passwd(fmt.Sprintf("appliance:x:%d:%d::/:/sbin/nologin\n", os.Getuid(), os.Getgid())))
 	case "userdel":
@@ -132,6 +138,7 @@ func (b *box) seed(_ context.Context, in Installation) (bool, error) {
 	b.write(filepath.Join(in.Config.Storage, "uploads/u"), "")
 	b.write(filepath.Join(in.Config.TLS.State, "certificates/x"), "")
 	b.write(filepath.Join(in.QuayRoot, "quay-config/pull-secret.json"), "{}")
+	b.chmod(filepath.Join(in.QuayRoot, "quay-config/pull-secret.json"), 0o600)
 	return true, nil
 }
 

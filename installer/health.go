@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/mirror-appliance/appliance/ansible-free/host"
@@ -83,6 +84,19 @@ func (s *health) dead(ctx context.Context) error {
 // checkHealth asks the daemon once, as a client that trusts the CA. It dials the loopback address,
 // so that neither DNS nor a firewall matters.
 func checkHealth(ctx context.Context, cfg *config.Config) error {
+	return askHealth(ctx, cfg, "127.0.0.1")
+}
+
+// reach asks the daemon by its name.
+func reach(ctx context.Context, cfg *config.Config) error { return askHealth(ctx, cfg, cfg.Hostname) }
+
+// unwellError is an answer of the daemon, which is not that it is healthy.
+type unwellError struct{ status, body string }
+
+func (e *unwellError) Error() string { return "/health/instance answers " + e.status + ": " + e.body }
+
+// askHealth asks the daemon at a host.
+func askHealth(ctx context.Context, cfg *config.Config, at string) error {
 	roots, err := trustedRoots(cfg)
 	if err != nil {
 		return err
@@ -94,7 +108,7 @@ func checkHealth(ctx context.Context, cfg *config.Config) error {
 		},
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return dialer.DialContext(ctx, network, fmt.Sprintf("127.0.0.1:%d", cfg.Port))
+			return dialer.DialContext(ctx, network, net.JoinHostPort(at, strconv.Itoa(cfg.Port)))
 		},
 	}
 	client := &http.Client{Transport: transport, Timeout: 10 * time.Second}
@@ -112,8 +126,7 @@ func checkHealth(ctx context.Context, cfg *config.Config) error {
 		return nil
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
-	text := bytes.TrimSpace(body)
-	return errors.Join(fmt.Errorf("/health/instance answers %s: %s", resp.Status, text), err)
+	return errors.Join(&unwellError{resp.Status, string(bytes.TrimSpace(body))}, err)
 }
 
 // trustedRoots returns the system's authorities with the CA or, with a user's own certificate, with

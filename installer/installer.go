@@ -56,6 +56,8 @@ type Deps struct {
 	Connect func(ctx context.Context, user bool) (serviceManager, error)
 	// Health returns an error unless the daemon is healthy; checkHealth.
 	Health func(ctx context.Context, cfg *config.Config) error
+	// Reach is Health by the hostname, as clients ask; reach.
+	Reach func(ctx context.Context, cfg *config.Config) error
 	// Show tells the user the result of an install, a new password for one; nil: the
 	// caller of Apply does. A run that is killed before it returns is followed by one that
 	// sets the password anew.

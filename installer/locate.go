@@ -16,20 +16,29 @@ import (
 // Locate returns the identity for an appliance of this host: that of a configuration file, of the
 // install directory root, or, if both are empty, of the installed service or the default directory.
 func Locate(d Deps, file, root string) (*Identity, error) {
+	d, err := d.complete()
+	if err != nil {
+		return nil, err
+	}
 	path, err := locate(d, file, root)
 	if err != nil {
 		return nil, err
 	}
 	id, err := identify(d, path)
 	if errors.Is(err, fs.ErrNotExist) {
-		next := "name its directory with --quayRoot, or put one on this host with: " +
-			"appliance install --quayHostname HOST"
-		if os.Geteuid() != 0 && file == "" && root == "" {
-			next = "run the command as root if root installed it; else " + next
-		}
-		return nil, hint.New(&absentError{path}, next)
+		return nil, absent(path, file, root)
 	}
 	return id, err
+}
+
+// absent is the error without an appliance at path.
+func absent(path, file, root string) error {
+	next := "name its directory with --quayRoot, or put one on this host with: " +
+		"appliance install --quayHostname HOST"
+	if os.Geteuid() != 0 && file == "" && root == "" {
+		next = "run the command as root if root installed it; else " + next
+	}
+	return hint.New(&absentError{path}, next)
 }
 
 // absentError is an appliance that does not exist. It is an fs.ErrNotExist.
@@ -56,7 +65,7 @@ func locate(d Deps, file, root string) (string, error) {
 	if file != "" {
 		return file, nil
 	}
-	if found, err := find(d, os.Geteuid() != 0); err == nil {
+	if found, err := find(d, d.Geteuid() != 0); err == nil {
 		return found.Config, nil
 	}
 	dir, err := home.Dir()

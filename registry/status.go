@@ -21,7 +21,7 @@ func (d *daemon) status(ctx context.Context) (api.Status, error) {
 		GC:    d.jobs.GC.Progress(), LastGC: d.collector.last.Get(),
 		Scrub: d.scrubState(), LastScrub: d.scrubber.complete.Get(),
 	}
-	s.Offline = d.link.Offline()
+	s.Offline, s.PendingConfig = d.link.Offline(), d.pendingConfig()
 	counted, err := d.counts.get(ctx, d.store.Stats) // before health: it may find damage
 	if err == nil {
 		s.Store = (*api.Stats)(&counted)

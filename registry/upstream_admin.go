@@ -160,12 +160,36 @@ func (a upstreamAdmin) Reload(context.Context) error {
 		return err
 	}
 	a.log.Info("upstreams reloaded", "upstreams", len(a.upstreams.configured()))
-	others := *cfg
-	others.Upstreams = a.cfg.Upstreams
-	if !reflect.DeepEqual(&others, a.cfg) {
-		a.log.Warn("config.yaml has other changes, which are in force after a restart")
+	if changed := a.pendingConfig(); changed != api.PendingNothing {
+		a.log.Warn("config.yaml has other changes, which are in force after a restart", "changed", changed)
 	}
 	return nil
+}
+
+// pendingConfig returns what of config.yaml, as it is now, is not in force, see api.Status.
+func (d *daemon) pendingConfig() string {
+	if d.given.Config == nil {
+		return api.PendingNothing
+	}
+	cfg, err := d.given.Config()
+	if err != nil {
+		return err.Error()
+	}
+	var names []string
+	now, read := reflect.ValueOf(*cfg), reflect.ValueOf(*d.cfg)
+	for i := range now.NumField() {
+		name := now.Type().Field(i).Name
+		if name != "Upstreams" && !reflect.DeepEqual(now.Field(i).Interface(), read.Field(i).Interface()) {
+			names = append(names, strings.ToLower(name[:1])+name[1:])
+		}
+	}
+	switch routes := cfg.Routes(); {
+	case len(names) > 0:
+		return strings.Join(names, ", ")
+	case len(routes)+len(d.upstreams.configured()) > 0 && !reflect.DeepEqual(routes, d.upstreams.configured()):
+		return api.PendingReload
+	}
+	return api.PendingNothing
 }
 
 // reloadOn reloads at each signal, until ctx ends.

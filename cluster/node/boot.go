@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/mirror-appliance/appliance/cluster"
+	"github.com/mirror-appliance/appliance/internal/finding"
 	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/mirror/layers"
 )
@@ -24,7 +25,7 @@ var errFound = errors.New("it was found")
 func (c *checker) bootImage(ctx context.Context, p *payload, states []*state) {
 	at := slices.IndexFunc(states, func(s *state) bool { return s.name == bootComponent })
 	if at < 0 {
-		c.tell(Warning, "boot image", p.name, "the release has no "+bootComponent+": openshift-install would ask the internet for the boot image", "take a release that has it (4.12 and later of OpenShift)")
+		c.tell(finding.Warning, "boot image", p.name, "the release has no "+bootComponent+": openshift-install would ask the internet for the boot image", "take a release that has it (4.12 and later of OpenShift)")
 		return
 	}
 	s := states[at]
@@ -39,9 +40,9 @@ func (c *checker) bootImage(ctx context.Context, p *payload, states []*state) {
 	switch {
 	case ctx.Err() != nil:
 	case err != nil:
-		c.tell(Failed, "boot image", p.name, err.Error(), "openshift-install would ask the internet for it: mirror the release again; --arch names the architecture of the hosts")
+		c.tell(finding.Failed, "boot image", p.name, err.Error(), "openshift-install would ask the internet for it: mirror the release again; --arch names the architecture of the hosts")
 	default:
-		c.tell(OK, "boot image", p.name, name+" is in "+bootComponent, "")
+		c.tell(finding.OK, "boot image", p.name, name+" is in "+bootComponent, "")
 	}
 }
 

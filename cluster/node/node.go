@@ -1,7 +1,7 @@
 // Package node looks at a registry as a node of a cluster does, before there is one: by its name, with
 // the certificates, the login and the mirrors that nodes are given, and nothing else.
 //
-// Use ReadInstallConfig or ReadRegistries for what nodes are given, and Check, which tells a Finding for
+// Use ReadInstallConfig or ReadRegistries for what nodes are given, and Check, which tells a finding for
 // each thing that it looks at. It reads manifests and asks for layers without fetching them, but for the
 // layers of a payload down to its list of images, and of its boot image down to the ISO.
 //
@@ -17,27 +17,9 @@ import (
 
 	"go.podman.io/image/v5/docker/reference"
 
+	"github.com/mirror-appliance/appliance/internal/finding"
 	"github.com/mirror-appliance/appliance/mirror/upstream"
 )
-
-// Level is how a Finding matters.
-type Level string
-
-// The levels. What has Failed fails on a node too, or will.
-const (
-	OK      Level = "ok"
-	Warning Level = "warning"
-	Failed  Level = "failed"
-)
-
-// Finding is one thing that was looked at.
-type Finding struct {
-	Check   string `json:"check"`   // name, certificate, clock, login, release, mirrors, images, signatures or boot image
-	Subject string `json:"subject"` // a registry, or a release
-	Level   Level  `json:"level"`
-	Text    string `json:"text"`
-	Hint    string `json:"hint,omitempty"` // what to do
-}
 
 // Source is where nodes read the images of a source: a registry, a namespace or a repository.
 type Source struct {
@@ -55,7 +37,7 @@ type Facts struct {
 	// InstallConfig reports that the facts are those of an install-config.yaml.
 	InstallConfig bool
 	// Others are findings that are told first.
-	Others []Finding
+	Others []finding.Finding
 	// Through are the registries and paths below which what is not held comes from an upstream.
 	Through []string
 	Secret  []byte // pull secret; nil: none
@@ -72,7 +54,7 @@ type Facts struct {
 // Options are what Check tells its caller.
 type Options struct {
 	UserAgent string
-	Tell      func(Finding)
+	Tell      func(finding.Finding)
 	Progress  func(done, images int) // of the images of a release
 }
 
@@ -163,8 +145,8 @@ type checker struct {
 	heads   map[string]error // of layers that were asked for, by place and digest
 }
 
-func (c *checker) tell(level Level, check, subject, text, hint string) {
-	c.options.Tell(Finding{Check: check, Subject: subject, Level: level, Text: text, Hint: hint})
+func (c *checker) tell(level finding.Level, check, subject, text, hint string) {
+	c.options.Tell(finding.Finding{Check: check, Subject: subject, Level: level, Text: text, Hint: hint})
 }
 
 // client returns the client of a registry.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/cluster/node"
 	"github.com/mirror-appliance/appliance/cmd/sample-upstream/sample"
+	"github.com/mirror-appliance/appliance/internal/finding"
 )
 
 // fixture is a mirror with a release: the sample upstream, whose answers may be others.
@@ -54,11 +55,11 @@ func newFixture(t *testing.T) *fixture {
 }
 
 // found returns what was found, by check; of several the worst.
-func (f *fixture) found() map[string]node.Finding {
+func (f *fixture) found() map[string]finding.Finding {
 	f.t.Helper()
-	order := map[node.Level]int{node.OK: 0, node.Warning: 1, node.Failed: 2}
-	found := map[string]node.Finding{}
-	err := node.Check(context.Background(), f.facts, node.Options{Tell: func(one node.Finding) {
+	order := map[finding.Level]int{finding.OK: 0, finding.Warning: 1, finding.Failed: 2}
+	found := map[string]finding.Finding{}
+	err := node.Check(context.Background(), f.facts, node.Options{Tell: func(one finding.Finding) {
 		if before, known := found[one.Check]; !known || order[one.Level] > order[before.Level] {
 			found[one.Check] = one
 		}
@@ -69,7 +70,7 @@ func (f *fixture) found() map[string]node.Finding {
 	return found
 }
 
-func (f *fixture) wants(check string, level node.Level, text string) {
+func (f *fixture) wants(check string, level finding.Level, text string) {
 	f.t.Helper()
 	if got := f.found()[check]; got.Level != level || !strings.Contains(got.Text, text) {
 		f.t.Errorf("%+v, want %s: %s", got, level, text)
@@ -79,7 +80,7 @@ func (f *fixture) wants(check string, level node.Level, text string) {
 func TestCheck(t *testing.T) {
 	f := newFixture(t)
 	for _, check := range []string{"name", "certificate", "clock", "release", "mirrors", "images", "signatures", "boot image"} {
-		if got := f.found()[check]; got.Level != node.OK {
+		if got := f.found()[check]; got.Level != finding.OK {
 			t.Errorf("%s: %+v", check, got)
 		}
 	}
@@ -90,16 +91,16 @@ func TestCheck_signatures(t *testing.T) {
 	for name, c := range map[string]struct {
 		status int
 		body   string
-		level  node.Level
+		level  finding.Level
 	}{
-		"MANIFEST_UNKNOWN":     {404, `{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}`, node.OK},
-		"UNKNOWN":              {404, `{"errors":[{"code":"UNKNOWN","message":"artifact sha256-a.sig not found"}]}`, node.OK},
-		"no body":              {404, ``, node.OK},
-		"NAME_UNKNOWN":         {404, `{"errors":[{"code":"NAME_UNKNOWN","message":"repository name not known to registry"}]}`, node.Failed},
-		"UNKNOWN, another one": {404, `{"errors":[{"code":"UNKNOWN","message":"no"}]}`, node.Failed},
-		"403":                  {403, `{"errors":[{"code":"DENIED","message":"denied"}]}`, node.Failed},
-		"500":                  {500, ``, node.Failed},
-		"a page":               {200, `<html>log in</html>`, node.Failed},
+		"MANIFEST_UNKNOWN":     {404, `{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}`, finding.OK},
+		"UNKNOWN":              {404, `{"errors":[{"code":"UNKNOWN","message":"artifact sha256-a.sig not found"}]}`, finding.OK},
+		"no body":              {404, ``, finding.OK},
+		"NAME_UNKNOWN":         {404, `{"errors":[{"code":"NAME_UNKNOWN","message":"repository name not known to registry"}]}`, finding.Failed},
+		"UNKNOWN, another one": {404, `{"errors":[{"code":"UNKNOWN","message":"no"}]}`, finding.Failed},
+		"403":                  {403, `{"errors":[{"code":"DENIED","message":"denied"}]}`, finding.Failed},
+		"500":                  {500, ``, finding.Failed},
+		"a page":               {200, `<html>log in</html>`, finding.Failed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)
@@ -125,7 +126,7 @@ func TestCheck_clock(t *testing.T) {
 		w.Header().Set("Date", time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat))
 		return false
 	}
-	f.wants("clock", node.Warning, "it is 1h0m")
+	f.wants("clock", finding.Warning, "it is 1h0m")
 }
 
 func TestCheck_layerThatIsNotThere(t *testing.T) {
@@ -137,7 +138,7 @@ func TestCheck_layerThatIsNotThere(t *testing.T) {
 		w.WriteHeader(http.StatusNotFound)
 		return true
 	}
-	f.wants("images", node.Failed, "404")
+	f.wants("images", finding.Failed, "404")
 }
 
 // The installer asks the first mirror only.
@@ -152,8 +153,8 @@ func TestCheck_secondMirror(t *testing.T) {
 		w.WriteHeader(http.StatusNotFound)
 		return true
 	}
-	f.wants("mirrors", node.Warning, "which comes first, does not")
-	f.wants("images", node.OK, "")
+	f.wants("mirrors", finding.Warning, "which comes first, does not")
+	f.wants("images", finding.OK, "")
 }
 
 // Of a list, hosts of one architecture may be all that it is for.
@@ -174,11 +175,11 @@ func TestCheck_sparse(t *testing.T) {
 		w.WriteHeader(http.StatusNotFound)
 		return true
 	}
-	f.wants("images", node.Warning, "but not those for arm64")
+	f.wants("images", finding.Warning, "but not those for arm64")
 	f.facts.Machine = "x86_64"
-	f.wants("images", node.OK, "")
+	f.wants("images", finding.OK, "")
 	f.facts.Machine = "aarch64"
-	f.wants("images", node.Failed, "404")
+	f.wants("images", finding.Failed, "404")
 }
 
 // What the files themselves have wrong is told.
@@ -186,16 +187,16 @@ func TestCheck_files(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(f *fixture)
 		check  string
-		level  node.Level
+		level  finding.Level
 		text   string
 	}{
 		"an entry without mirrors": {func(f *fixture) {
 			f.facts.Releases[0] = strings.Replace(f.facts.Releases[0], f.facts.Sources[0].Source, f.facts.Sources[0].Mirrors[0], 1)
 			f.facts.Sources[0].Mirrors = nil
-		}, "mirrors", node.Failed, "no mirror is named for registry.vendor.example:5000/"},
-		"an entry of a registry":                {func(f *fixture) { f.facts.InstallConfig, f.facts.Policy = true, "Always" }, "mirrors", node.Warning, "is of more than a repository"},
-		"CAs for a proxy":                       {func(f *fixture) { f.facts.InstallConfig = true }, "certificate", node.Warning, "is not Always"},
-		"what an upstream may have yet to give": {func(f *fixture) { f.facts.Through = f.facts.Sources[0].Mirrors }, "images", node.OK, "10 of 10 images are at an upstream's place"},
+		}, "mirrors", finding.Failed, "no mirror is named for registry.vendor.example:5000/"},
+		"an entry of a registry":                {func(f *fixture) { f.facts.InstallConfig, f.facts.Policy = true, "Always" }, "mirrors", finding.Warning, "is of more than a repository"},
+		"CAs for a proxy":                       {func(f *fixture) { f.facts.InstallConfig = true }, "certificate", finding.Warning, "is not Always"},
+		"what an upstream may have yet to give": {func(f *fixture) { f.facts.Through = f.facts.Sources[0].Mirrors }, "images", finding.OK, "10 of 10 images are at an upstream's place"},
 		"a signature of another type": {func(f *fixture) {
 			f.answer = func(w http.ResponseWriter, r *http.Request) bool {
 				if strings.HasSuffix(r.URL.Path, ".sig") {
@@ -204,7 +205,7 @@ func TestCheck_files(t *testing.T) {
 				}
 				return strings.HasSuffix(r.URL.Path, ".sig")
 			}
-		}, "signatures", node.Failed, "is of type"},
+		}, "signatures", finding.Failed, "is of type"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/mirror-appliance/appliance/cluster"
+	"github.com/mirror-appliance/appliance/internal/finding"
 	"github.com/mirror-appliance/appliance/mirror/upstream"
 )
 
@@ -44,12 +45,12 @@ func hostAndPort(registry string) (host, port string) {
 func (c *checker) name(ctx context.Context, registry string) bool {
 	host, _ := hostAndPort(registry)
 	if _, err := netip.ParseAddr(host); err == nil {
-		c.tell(OK, "name", registry, "it is named by its address", "")
+		c.tell(finding.OK, "name", registry, "it is named by its address", "")
 		return true
 	}
 	found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 	if err != nil {
-		c.tell(Failed, "name", registry, err.Error(), "give nodes a DNS server that knows "+host+": networkConfig in agent-config.yaml")
+		c.tell(finding.Failed, "name", registry, err.Error(), "give nodes a DNS server that knows "+host+": networkConfig in agent-config.yaml")
 		return false
 	}
 	var addresses []string
@@ -60,10 +61,10 @@ func (c *checker) name(ctx context.Context, registry string) bool {
 	}
 	text := host + " is " + strings.Join(addresses, ", ")
 	if slices.ContainsFunc(found, func(a netip.Addr) bool { return a.Unmap().IsLoopback() }) {
-		c.tell(Warning, "name", registry, text+": on this host that is the host itself, and a node would ask itself", "have the DNS server of the nodes answer with the address of the registry: dig "+host)
+		c.tell(finding.Warning, "name", registry, text+": on this host that is the host itself, and a node would ask itself", "have the DNS server of the nodes answer with the address of the registry: dig "+host)
 		return true
 	}
-	c.tell(OK, "name", registry, text, "")
+	c.tell(finding.OK, "name", registry, text, "")
 	return true
 }
 
@@ -72,14 +73,14 @@ func (c *checker) certificate(ctx context.Context, registry string) bool {
 	host, port := hostAndPort(registry)
 	config, err := upstream.TLSConfig(upstream.Trust{Bundle: c.Bundle}, false)
 	if err != nil {
-		c.tell(Failed, "certificate", registry, "additionalTrustBundle: "+err.Error(), "put the registry's CA into it: curl -k https://"+registry+"/ca.crt")
+		c.tell(finding.Failed, "certificate", registry, "additionalTrustBundle: "+err.Error(), "put the registry's CA into it: curl -k https://"+registry+"/ca.crt")
 		return false
 	}
 	config.ServerName = host
 	dialer := &tls.Dialer{NetDialer: &net.Dialer{Timeout: dialing}, Config: config}
 	conn, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(host, port))
 	if err != nil {
-		c.tell(Failed, "certificate", registry, reason(err), certificateHint(err, registry))
+		c.tell(finding.Failed, "certificate", registry, reason(err), certificateHint(err, registry))
 		return false
 	}
 	defer conn.Close()
@@ -87,11 +88,11 @@ func (c *checker) certificate(ctx context.Context, registry string) bool {
 	end := leaf.NotAfter.Local().Format(time.DateOnly)
 	switch {
 	case time.Until(leaf.NotAfter) < soon:
-		c.tell(Warning, "certificate", registry, "it is trusted, and ends on "+end, "an appliance renews its own; have yours renewed")
+		c.tell(finding.Warning, "certificate", registry, "it is trusted, and ends on "+end, "an appliance renews its own; have yours renewed")
 	case !c.byBundle(conn.(*tls.Conn).ConnectionState().PeerCertificates):
-		c.tell(Warning, "certificate", registry, "this host trusts it, and the CAs that nodes get do not have "+leaf.Issuer.CommonName, "put that CA into additionalTrustBundle (curl -k https://"+registry+"/ca.crt), unless nodes have it in their system")
+		c.tell(finding.Warning, "certificate", registry, "this host trusts it, and the CAs that nodes get do not have "+leaf.Issuer.CommonName, "put that CA into additionalTrustBundle (curl -k https://"+registry+"/ca.crt), unless nodes have it in their system")
 	default:
-		c.tell(OK, "certificate", registry, "it is trusted, for this name, until "+end, "")
+		c.tell(finding.OK, "certificate", registry, "it is trusted, for this name, until "+end, "")
 	}
 	c.bundle(registry)
 	return true
@@ -111,14 +112,14 @@ func (c *checker) byBundle(chain []*x509.Certificate) bool {
 // bundle looks for CAs of the bundle that have ended, or will soon, and at when nodes use it.
 func (c *checker) bundle(registry string) {
 	if c.InstallConfig && len(c.Bundle) > 0 && c.Policy != "Always" {
-		c.tell(Warning, "certificate", registry, "additionalTrustBundlePolicy is not Always: the cluster uses the CAs for a proxy only", "write additionalTrustBundlePolicy: Always")
+		c.tell(finding.Warning, "certificate", registry, "additionalTrustBundlePolicy is not Always: the cluster uses the CAs for a proxy only", "write additionalTrustBundlePolicy: Always")
 	}
 	for block, rest := pem.Decode(c.Bundle); block != nil; block, rest = pem.Decode(rest) {
 		ca, err := x509.ParseCertificate(block.Bytes)
 		if err != nil || time.Until(ca.NotAfter) > soonCA {
 			continue
 		}
-		c.tell(Warning, "certificate", registry, fmt.Sprintf("of the CAs that nodes get, %s ends on %s", ca.Subject.CommonName, ca.NotAfter.Local().Format(time.DateOnly)),
+		c.tell(finding.Warning, "certificate", registry, fmt.Sprintf("of the CAs that nodes get, %s ends on %s", ca.Subject.CommonName, ca.NotAfter.Local().Format(time.DateOnly)),
 			"give the cluster its successor before: the ConfigMap user-ca-bundle in openshift-config")
 	}
 }
@@ -156,7 +157,7 @@ func certificateHint(err error, registry string) string {
 func (c *checker) login(ctx context.Context, registry string) bool {
 	auth, user, err := cluster.Auth(c.Secret, registry)
 	if c.Secret != nil && err != nil {
-		c.tell(Failed, "login", registry, "the pull secret: "+err.Error(), "make it anew: appliance cluster-config")
+		c.tell(finding.Failed, "login", registry, "the pull secret: "+err.Error(), "make it anew: appliance cluster-config")
 		return false
 	}
 	client, err := c.client(registry)
@@ -172,13 +173,13 @@ func (c *checker) login(ctx context.Context, registry string) bool {
 	}
 	switch {
 	case err != nil && user == "":
-		c.tell(Failed, "login", registry, "the pull secret has no login for it: "+err.Error(), "give nodes the one in quay-config/pull-secret.json of the appliance's install directory: appliance cluster-config, or --pull-secret")
+		c.tell(finding.Failed, "login", registry, "the pull secret has no login for it: "+err.Error(), "give nodes the one in quay-config/pull-secret.json of the appliance's install directory: appliance cluster-config, or --pull-secret")
 	case err != nil:
-		c.tell(Failed, "login", registry, "user "+user+": "+err.Error(), "compare it with quay-config/pull-secret.json of the appliance's install directory; on its host: appliance user list")
+		c.tell(finding.Failed, "login", registry, "user "+user+": "+err.Error(), "compare it with quay-config/pull-secret.json of the appliance's install directory; on its host: appliance user list")
 	case user == "":
-		c.tell(Warning, "login", registry, "the pull secret has no login for it, and it answers without one", "nodes may then read what anonymousPull of config.yaml lets them")
+		c.tell(finding.Warning, "login", registry, "the pull secret has no login for it, and it answers without one", "nodes may then read what anonymousPull of config.yaml lets them")
 	default:
-		c.tell(OK, "login", registry, "user "+user, "")
+		c.tell(finding.OK, "login", registry, "user "+user, "")
 	}
 	return err == nil
 }
@@ -227,13 +228,13 @@ func greet(ctx context.Context, registry string, bundle []byte, auth string) (da
 func (c *checker) clock(registry string, now time.Time, date string) {
 	theirs, err := http.ParseTime(date)
 	if err != nil {
-		c.tell(Warning, "clock", registry, "it does not tell its time", "")
+		c.tell(finding.Warning, "clock", registry, "it does not tell its time", "")
 		return
 	}
 	apart := theirs.Sub(now).Round(time.Second)
 	if apart.Abs() > drift {
-		c.tell(Warning, "clock", registry, fmt.Sprintf("it is %s apart from this host's", apart.Abs()), "hosts whose clocks differ do not install: additionalNTPSources in agent-config.yaml, and NTP on the registry's host (timedatectl)")
+		c.tell(finding.Warning, "clock", registry, fmt.Sprintf("it is %s apart from this host's", apart.Abs()), "hosts whose clocks differ do not install: additionalNTPSources in agent-config.yaml, and NTP on the registry's host (timedatectl)")
 		return
 	}
-	c.tell(OK, "clock", registry, "it agrees with this host's", "")
+	c.tell(finding.OK, "clock", registry, "it agrees with this host's", "")
 }

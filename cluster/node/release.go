@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/mirror-appliance/appliance/cluster"
+	"github.com/mirror-appliance/appliance/internal/finding"
 	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/mirror/release"
 )
@@ -40,7 +41,7 @@ func (c *checker) heldReleases(ctx context.Context) (all []string) {
 			}
 			tags, err := client.Tags(ctx, path)
 			if err != nil && !errors.Is(err, fs.ErrNotExist) {
-				c.tell(Failed, "release", m, err.Error(), "")
+				c.tell(finding.Failed, "release", m, err.Error(), "")
 				continue
 			}
 			for _, tag := range tags {
@@ -54,9 +55,9 @@ func (c *checker) heldReleases(ctx context.Context) (all []string) {
 	case len(c.down) > 0 && len(c.down) == len(c.Mirrors()) || ctx.Err() != nil:
 		return nil
 	case len(all) == 0:
-		c.tell(Failed, "release", "", "no mirror has a release", "mirror one (appliance mirror), or name one that is pulled through: --release HOST:PORT/REPOSITORY@sha256:…")
+		c.tell(finding.Failed, "release", "", "no mirror has a release", "mirror one (appliance mirror), or name one that is pulled through: --release HOST:PORT/REPOSITORY@sha256:…")
 	case len(all) > most:
-		c.tell(Failed, "release", "", fmt.Sprintf("the mirrors have %d releases, some of which an upstream may have and not the registry", len(all)), "name the ones to look at: --release "+all[len(all)-1])
+		c.tell(finding.Failed, "release", "", fmt.Sprintf("the mirrors have %d releases, some of which an upstream may have and not the registry", len(all)), "name the ones to look at: --release "+all[len(all)-1])
 		return nil
 	}
 	return all
@@ -80,7 +81,7 @@ type wanted struct {
 func (c *checker) release(ctx context.Context, spec string) {
 	named, err := reference.ParseNormalizedNamed(spec)
 	if err != nil {
-		c.tell(Failed, "release", spec, err.Error(), "name it like registry.example.com:8443/openshift/release-images@sha256:…")
+		c.tell(finding.Failed, "release", spec, err.Error(), "name it like registry.example.com:8443/openshift/release-images@sha256:…")
 		return
 	}
 	places, _, _ := c.places(named)
@@ -91,11 +92,11 @@ func (c *checker) release(ctx context.Context, spec string) {
 	p, err := c.payload(ctx, named, places)
 	if err != nil {
 		if ctx.Err() == nil {
-			c.tell(Failed, "release", spec, err.Error(), "mirror it (appliance mirror), or name another: --release")
+			c.tell(finding.Failed, "release", spec, err.Error(), "mirror it (appliance mirror), or name another: --release")
 		}
 		return
 	}
-	c.tell(OK, "release", spec, fmt.Sprintf("OpenShift %s with %d images", cmp.Or(p.Version, "of an unknown version"), len(p.Components)), "")
+	c.tell(finding.OK, "release", spec, fmt.Sprintf("OpenShift %s with %d images", cmp.Or(p.Version, "of an unknown version"), len(p.Components)), "")
 	states := c.images(ctx, p)
 	if ctx.Err() != nil {
 		return
@@ -218,7 +219,7 @@ func (c *checker) images(ctx context.Context, p *payload) []*state {
 }
 
 // problems tells what some images lack, one line each, and reports whether there was none.
-func (c *checker) problems(check string, p *payload, level Level, all []problem) bool {
+func (c *checker) problems(check string, p *payload, level finding.Level, all []problem) bool {
 	for n, one := range all {
 		if n == listed {
 			c.tell(level, check, p.name, fmt.Sprintf("and %d more images", len(all)-n), "")
@@ -240,17 +241,17 @@ func collect(states []*state, of func(*state) []problem) (all []problem) {
 }
 
 func (c *checker) tellMirrors(p *payload, states []*state) {
-	none := c.problems("mirrors", p, Failed, collect(states, func(s *state) []problem { return s.unmapped }))
-	second := c.problems("mirrors", p, Warning, collect(states, func(s *state) []problem { return s.second }))
+	none := c.problems("mirrors", p, finding.Failed, collect(states, func(s *state) []problem { return s.unmapped }))
+	second := c.problems("mirrors", p, finding.Warning, collect(states, func(s *state) []problem { return s.second }))
 	for _, s := range states {
 		if s.wide != "" {
-			c.tell(Warning, "mirrors", p.name, "the entry "+s.wide+" is of more than a repository: openshift-install compares names of repositories, and does not find "+s.ref.Name()+" in it",
+			c.tell(finding.Warning, "mirrors", p.name, "the entry "+s.wide+" is of more than a repository: openshift-install compares names of repositories, and does not find "+s.ref.Name()+" in it",
 				"name repositories in imageDigestSources: appliance cluster-config does")
 			return
 		}
 	}
 	if none && second {
-		c.tell(OK, "mirrors", p.name, "each image has a mirror", "")
+		c.tell(finding.OK, "mirrors", p.name, "each image has a mirror", "")
 	}
 }
 
@@ -263,7 +264,7 @@ func (c *checker) tellImages(p *payload, states []*state) {
 			sparse[arch] = true
 		}
 	}
-	if !c.problems("images", p, Failed, collect(states, func(s *state) []problem { return s.missing })) {
+	if !c.problems("images", p, finding.Failed, collect(states, func(s *state) []problem { return s.missing })) {
 		return
 	}
 	text := fmt.Sprintf("%d manifests and their %d layers are there", manifests, layers)
@@ -276,10 +277,10 @@ func (c *checker) tellImages(p *payload, states []*state) {
 			archs = append(archs, arch)
 		}
 		slices.Sort(archs)
-		c.tell(Warning, "images", p.name, text+", but not those for "+strings.Join(archs, ", "), "hosts of these architectures cannot be installed from it: mirror them with platform.architectures, or see --arch")
+		c.tell(finding.Warning, "images", p.name, text+", but not those for "+strings.Join(archs, ", "), "hosts of these architectures cannot be installed from it: mirror them with platform.architectures, or see --arch")
 		return
 	}
-	c.tell(OK, "images", p.name, text, "")
+	c.tell(finding.OK, "images", p.name, text, "")
 }
 
 // through returns how many images are read where an upstream gives what is not held.
@@ -297,7 +298,7 @@ func (c *checker) tellSignatures(p *payload, states []*state) {
 	for _, s := range states {
 		signed, asked = signed+s.signed, asked+s.asked
 	}
-	if !c.problems("signatures", p, Failed, collect(states, func(s *state) []problem { return s.refused })) {
+	if !c.problems("signatures", p, finding.Failed, collect(states, func(s *state) []problem { return s.refused })) {
 		return
 	}
 	text := fmt.Sprintf("%d of %d manifests are signed; the answer about the others is one that nodes accept", signed, asked)
@@ -305,14 +306,14 @@ func (c *checker) tellSignatures(p *payload, states []*state) {
 		text = fmt.Sprintf("all %d manifests are signed", asked)
 	}
 	if signed < asked && cluster.Enforces(p.Version) {
-		level := Warning
+		level := finding.Warning
 		if slices.ContainsFunc(states, func(s *state) bool { return s.signed < s.asked && strings.HasPrefix(s.ref.Name(), enforced) }) {
-			level = Failed
+			level = finding.Failed
 		}
 		c.tell(level, "signatures", p.name, text, "nodes of this version verify the vendor's images at each pull: mirror it again, and see what the report says of signatures")
 		return
 	}
-	c.tell(OK, "signatures", p.name, text, "")
+	c.tell(finding.OK, "signatures", p.name, text, "")
 }
 
 // labels returns the platform of each child of a list.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,10 +14,15 @@ import (
 
 	"github.com/mirror-appliance/appliance/cluster"
 	"github.com/mirror-appliance/appliance/cluster/node"
+	"github.com/mirror-appliance/appliance/installer"
+	"github.com/mirror-appliance/appliance/internal/finding"
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/plain"
 	"github.com/mirror-appliance/appliance/internal/regular"
+	"github.com/mirror-appliance/appliance/registry"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/admin/client"
+	"github.com/mirror-appliance/appliance/support"
 )
 
 type doctorOptions struct {
@@ -33,22 +39,33 @@ type doctorOptions struct {
 func newDoctorCommand(std stdio) *cobra.Command {
 	var o doctorOptions
 	c := &cobra.Command{
-		Use:   "doctor --as-node [--from DIR|FILE]",
-		Short: "Look at a registry as a node of a cluster does, and print what is wrong",
-		Long: `Look at a registry as a node of a cluster does: the name, the certificate with the CAs that nodes get, the clock, the
-login of the pull secret, and for each release the mirrors of all its images, their manifests and layers, the answer
-about signatures, and the boot image. One line each, with what to do. Layers are asked for and not fetched. What an upstream
-has yet to give is there too, as long as it answers.
+		Use:   "doctor [--as-node [--from DIR|FILE]]",
+		Short: "Look at the appliance of this host, or at a registry as a node does, and print what is wrong",
+		Long: `Look at the appliance of this host and print what is wrong with it, one line each, with what to do: units, port, name,
+certificate, config.yaml and the files that it names, directories and space, database, the last collections and syncs,
+upstreams, clock, firewall. It changes nothing, and also works when the daemon does not run.
 
-Without --from it is this host's appliance with what cluster-config would write now, and the releases that it holds. With
---from, from any host: a directory of cluster-config, an install-config.yaml, or a registries.conf (a name that ends with .conf).
+With --as-node, look at a registry as a node of a cluster does: the name, the certificate with the CAs that nodes get, the
+clock, the login of the pull secret, and for each release the mirrors of all its images, their manifests and layers, the
+answer about signatures, and the boot image. Layers are asked for and not fetched. What an upstream has yet to give is
+there too, as long as it answers. Without --from it is this host's appliance with what cluster-config would write now, and
+the releases that it holds. With --from, from any host: a directory of cluster-config, an install-config.yaml, or a
+registries.conf (a name that ends with .conf).
 
-Exit codes: 0 a node finds everything, warnings or not; 1 something failed.`,
-		Example: `  sudo appliance doctor --as-node
+Exit codes: 0 nothing failed, warnings or not; 1 something failed.`,
+		Example: `  sudo appliance doctor
+  sudo appliance doctor --as-node
   appliance doctor --as-node --from prod
   appliance doctor --as-node --from /etc/containers/registries.conf --pull-secret pull-secret.json`,
 		Args: noArguments,
-		RunE: func(c *cobra.Command, _ []string) error { return runDoctor(c.Context(), std, o) },
+		RunE: func(c *cobra.Command, _ []string) error {
+			for _, name := range []string{"from", "release", "arch", "ca", "pull-secret"} {
+				if !o.asNode && c.Flags().Changed(name) {
+					return usageError(c, fmt.Errorf("--%s is for --as-node", name))
+				}
+			}
+			return runDoctor(c.Context(), std, o)
+		},
 	}
 	f := c.Flags()
 	o.locateOptions.addFlags(f)
@@ -63,56 +80,83 @@ Exit codes: 0 a node finds everything, warnings or not; 1 something failed.`,
 }
 
 func runDoctor(ctx context.Context, std stdio, o doctorOptions) error {
-	switch {
-	case !o.asNode:
-		return hint.New(errors.New("doctor of the install itself is not built yet: --as-node is missing"), "appliance doctor --as-node, or appliance status")
-	case o.machine != "" && cluster.Architecture(o.machine) == "":
+	if !o.asNode {
+		return tellFindings(std, o.output, "wrong with this appliance", func(tell func(finding.Finding)) error {
+			_, err := examine(ctx, &o.locateOptions, tell)
+			return err
+		})
+	}
+	if o.machine != "" && cluster.Architecture(o.machine) == "" {
 		return hint.New(fmt.Errorf("--arch %q is not an architecture of hosts", o.machine), "one of x86_64, aarch64, ppc64le and s390x")
 	}
 	facts, err := o.facts(ctx, std)
 	if err != nil {
 		return err
 	}
-	all := []node.Finding{}
 	say := nowAndThen(std.err)
-	tell := func(f node.Finding) {
-		all = append(all, f)
-		if o.output == "" {
-			printFinding(std, f)
-		}
+	return tellFindings(std, o.output, "a node would fail", func(tell func(finding.Finding)) error {
+		return node.Check(ctx, facts, node.Options{UserAgent: "appliance/" + version, Tell: tell,
+			Progress: func(done, images int) { say("%d of %s", done, count(images, "image")) }})
+	})
+}
+
+// examine looks at the appliance of this host, and asks its daemon. The status is nil without an
+// answer.
+func examine(ctx context.Context, o *locateOptions, tell func(finding.Finding)) (status *api.Status, err error) {
+	id, err := installer.Examine(ctx, installerDeps(), installer.Examination{File: o.config, QuayRoot: o.quayRoot}, tell)
+	if err != nil || id == nil {
+		return nil, err
 	}
-	err = node.Check(ctx, facts, node.Options{UserAgent: "appliance/" + version, Tell: tell,
-		Progress: func(done, images int) { say("%d of %s", done, count(images, "image")) }})
-	if err == nil && o.output != "" {
-		err = show(std.out, o.output, all, nil)
+	err = registry.Daemon(ctx, id.Config, id.UID, func(control *client.Client) error {
+		status = support.Ask(ctx, control, version, tell)
+		return nil
+	})
+	if err != nil {
+		tell(finding.Finding{Check: "daemon", Level: finding.Failed, Text: err.Error(), Hint: hintOf(err)})
+	}
+	return status, ctx.Err()
+}
+
+// tellFindings prints what look finds, and returns an error, that begins with failed, if something
+// has failed.
+func tellFindings(std stdio, output, failed string, look func(tell func(finding.Finding)) error) error {
+	all := []finding.Finding{}
+	err := look(func(f finding.Finding) {
+		all = append(all, f)
+		if output == "" {
+			printFinding(std.out, f)
+		}
+	})
+	if err == nil && output != "" {
+		err = show(std.out, output, all, nil)
 	}
 	if err != nil {
 		return err
 	}
-	failed := 0
+	n := 0
 	for _, f := range all {
-		if f.Level == node.Failed {
-			failed++
+		if f.Level == finding.Failed {
+			n++
 		}
 	}
-	if failed > 0 {
-		return fmt.Errorf("a node would fail: %s", count(failed, "problem"))
+	if n > 0 {
+		return fmt.Errorf("%s: %s", failed, count(n, "problem"))
 	}
 	return nil
 }
 
-func printFinding(std stdio, f node.Finding) {
+func printFinding(w io.Writer, f finding.Finding) {
 	level := string(f.Level)
-	if f.Level == node.Failed {
+	if f.Level == finding.Failed {
 		level = "FAILED"
 	}
 	subject := f.Subject
 	if subject != "" {
 		subject += ": "
 	}
-	fmt.Fprintf(std.out, "%-8s %-11s %s\n", level, f.Check, plain.Line(subject+f.Text))
-	if f.Hint != "" && f.Level != node.OK {
-		fmt.Fprintf(std.out, "%-8s %-11s hint: %s\n", "", "", plain.Line(f.Hint))
+	fmt.Fprintf(w, "%-8s %-11s %s\n", level, f.Check, plain.Line(subject+f.Text))
+	if f.Hint != "" && f.Level != finding.OK {
+		fmt.Fprintf(w, "%-8s %-11s hint: %s\n", "", "", typed(plain.Line(f.Hint)))
 	}
 }
 
@@ -176,9 +220,9 @@ func (o *doctorOptions) directory() (node.Facts, error) {
 
 // others returns where the other files of a directory differ from its install-config.yaml: install.sh
 // gives them to oc.
-func (o *doctorOptions) others(f node.Facts) (all []node.Finding, err error) {
+func (o *doctorOptions) others(f node.Facts) (all []finding.Finding, err error) {
 	differs := func(check, subject, text string) {
-		all = append(all, node.Finding{Check: check, Subject: subject, Level: node.Failed, Text: text, Hint: "make the directory again: appliance cluster-config"})
+		all = append(all, finding.Finding{Check: check, Subject: subject, Level: finding.Failed, Text: text, Hint: "make the directory again: appliance cluster-config"})
 	}
 	secret, err := readOther(o.from, "pull-secret.json")
 	if err != nil {

@@ -9,20 +9,20 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/mirror-appliance/appliance/cluster/node"
+	"github.com/mirror-appliance/appliance/internal/finding"
 	"github.com/mirror-appliance/appliance/registry/config"
 )
 
 // doctor looks as a node does, and returns what has failed.
-func (s *site) doctor(t *testing.T, args ...string) (failed []node.Finding) {
+func (s *site) doctor(t *testing.T, args ...string) (failed []finding.Finding) {
 	t.Helper()
 	code, stdout, stderr := s.run(t, append([]string{"doctor", "--as-node", "-o", "json"}, args...)...)
-	var all []node.Finding
+	var all []finding.Finding
 	if err := json.Unmarshal([]byte(stdout), &all); err != nil || len(all) == 0 {
 		t.Fatalf("%q: exit code %d, %v\n%s%s", args, code, err, stdout, stderr)
 	}
 	for _, f := range all {
-		if f.Level == node.Failed {
+		if f.Level == finding.Failed {
 			failed = append(failed, f)
 		}
 	}
@@ -134,7 +134,7 @@ func TestDoctor_asNode_failures(t *testing.T) {
 		t.Errorf("without a release: %+v", failed)
 	}
 	for want, args := range map[string][]string{
-		"not built yet":                          {"doctor"},
+		"is for --as-node":                       {"doctor", "--from", s.dir},
 		"is not an architecture of hosts":        {"doctor", "--as-node", "--arch", "amd64"},
 		"no such file":                           {"doctor", "--as-node", "--from", s.dir + "/none"},
 		"there is no install-config.yaml in it":  {"doctor", "--as-node", "--from", t.TempDir()},

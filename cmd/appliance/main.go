@@ -141,6 +141,7 @@ Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see
 		newPinCommand(plain),
 		newClusterConfigCommand(plain),
 		newDoctorCommand(plain),
+		newConfigCommand(plain),
 		newInventoryCommand(plain),
 		newImageSetCommand(plain),
 		newBundleCommand(std),

@@ -92,6 +92,9 @@ func printStatus(w io.Writer, s api.Status) {
 	if s.PullQuota > 0 {
 		row("pull quota", "%s", bytesOf(s.PullQuota))
 	}
+	if s.PendingConfig != api.PendingNothing {
+		row("config", "config.yaml has changed since it was read: %s", s.PendingConfig)
+	}
 	printJobs(row, s)
 	_ = t.Flush() // w keeps an error, see output
 	for _, trouble := range s.Trouble {

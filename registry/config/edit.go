@@ -106,8 +106,9 @@ func lastLine(n *yaml.Node) int {
 // edited returns the text of lines, which must read as want.
 func edited(file string, lines []string, want *Config) ([]byte, error) {
 	text := []byte(strings.Join(lines, "\n"))
-	got, p := parse(text)
-	if p != nil { // in the new entry, whose line the file does not have
+	got, problems := parse(text)
+	if len(problems) > 0 { // in the new entry, whose line the file does not have
+		p := problems[0]
 		return nil, hint.New(fmt.Errorf("%s: %s", p.Key[strings.LastIndex(p.Key, ".")+1:], p.What), p.Hint)
 	}
 	if !reflect.DeepEqual(got, want) {

@@ -17,19 +17,31 @@ import (
 // Parse decodes data. name is the file in errors. An error is about the first problem, with file,
 // line and key, and has a hint.
 func Parse(name string, data []byte) (*Config, error) {
-	c, p := parse(data)
-	if p == nil {
+	c, problems := parse(data)
+	if len(problems) == 0 {
 		return c, nil
 	}
-	where := name
-	if p.Line > 0 {
-		where += ":" + strconv.Itoa(p.Line)
-	}
-	return nil, hint.New(fmt.Errorf("%s: %s", where, p.Text()), p.Hint)
+	return nil, problemError(name, problems[0])
 }
 
-// parse decodes data, and returns the first problem.
-func parse(data []byte) (*Config, *yamlkeys.Problem) {
+// Problems returns all that Parse would reject, in the order of the file.
+func Problems(name string, data []byte) (all []error) {
+	_, problems := parse(data)
+	for _, p := range problems {
+		all = append(all, problemError(name, p))
+	}
+	return all
+}
+
+func problemError(name string, p yamlkeys.Problem) error {
+	if p.Line > 0 {
+		name += ":" + strconv.Itoa(p.Line)
+	}
+	return hint.New(fmt.Errorf("%s: %s", name, p.Text()), p.Hint)
+}
+
+// parse decodes data, and returns its problems.
+func parse(data []byte) (*Config, []yamlkeys.Problem) {
 	var d yamlkeys.Decoder
 	c := minimal()
 	if root := d.Document(data, "write one with 'appliance install', or begin with 'hostname: registry.example.com'"); root != nil {
@@ -45,7 +57,7 @@ func parse(data []byte) (*Config, *yamlkeys.Problem) {
 		}
 	}
 	if len(d.Problems) > 0 {
-		return nil, &d.Problems[0]
+		return nil, d.Problems
 	}
 	return c, nil
 }

@@ -26,7 +26,17 @@ type Status struct {
 	Catalogs    []CatalogView   `json:"catalogs,omitempty"`   // the views of the configuration
 
 	CatalogsPass *CatalogsProgress `json:"catalogsPass,omitempty"` // over the views, under way
+
+	// PendingConfig is what config.yaml has by now and is not in force: PendingNothing,
+	// PendingReload, or the keys for which a restart is needed, or the error of reading it.
+	PendingConfig string `json:"pendingConfig,omitempty"`
 }
+
+// Values of Status.PendingConfig.
+const (
+	PendingNothing = ""
+	PendingReload  = "upstreams" // a reload is enough
+)
 
 // Trouble is something that is wrong.
 type Trouble struct {

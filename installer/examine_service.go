@@ -1,0 +1,189 @@
+package installer
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mirror-appliance/appliance/internal/finding"
+	"github.com/mirror-appliance/appliance/registry/config"
+	"github.com/mirror-appliance/appliance/systemd"
+)
+
+// service looks at the units.
+func (x *examiner) service(ctx context.Context) {
+	if x.unit == nil {
+		x.tell(finding.Finding{Check: "unit", Level: finding.Warning,
+			Text: "this appliance is not installed as a service: its daemon is started by something else",
+			Hint: "to have one that starts at boot: appliance install"})
+		return
+	}
+	if ok, err := x.Host.Exists("/run/systemd/system"); err != nil || !ok {
+		x.tell(finding.Finding{Check: "unit", Level: finding.Failed, Text: "systemd is not running on this host",
+			Hint: "boot the host with systemd"})
+		return
+	}
+	manager, err := x.Connect(ctx, x.User)
+	if err != nil {
+		x.judge("unit", "", "", func() { x.fault(err, "see whether systemd answers: systemctl status") })
+		return
+	}
+	defer manager.Close()
+	for _, unit := range []string{systemd.Socket, systemd.Service} {
+		status, err := manager.Status(ctx, unit)
+		x.judge("unit", unit, "enabled and active", func() {
+			if err != nil {
+				x.fault(err, "see whether systemd answers: systemctl status")
+				return
+			}
+			x.checkUnit(unit, status)
+		})
+	}
+	if x.User {
+		x.judge("lingering", x.Host.UserName(x.Geteuid()), "the service goes on when the user logs out", func() {
+			if on, err := manager.Linger(ctx, x.Geteuid()); err != nil {
+				x.fault(err, "")
+			} else if !on {
+				x.problem("the service ends when the user logs out", "loginctl enable-linger")
+			}
+		})
+	}
+	x.judge("install", x.QuayRoot, "", func() {
+		if len(x.journal.Entries) > 0 && !x.journal.Done {
+			x.problem("an install was interrupted and is half done", "complete it: appliance install")
+		}
+	})
+}
+
+// checkUnit judges what systemd says of a unit.
+func (x *examiner) checkUnit(unit string, s systemd.Status) {
+	switch {
+	case s.LoadState == "masked":
+		x.problem("it is masked", x.systemctl("unmask "+unit))
+		return
+	case s.LoadState != "loaded":
+		x.problem("systemd has not loaded it ("+s.LoadState+")", "appliance install, which writes it; "+x.systemctl("daemon-reload"))
+		return
+	}
+	if s.UnitFileState != "enabled" {
+		x.problem("it does not start at boot ("+s.UnitFileState+")", x.systemctl("enable "+unit))
+	}
+	switch {
+	case s.ActiveState == "failed":
+		x.problem("it has failed ("+s.Result+")", "see why: "+x.journalctl()+"; then "+x.systemctl("start "+unit))
+	case s.ActiveState != "active":
+		x.problem("it is "+s.ActiveState, x.systemctl("start "+unit))
+	}
+	if s.NRestarts > 0 {
+		x.warn(fmt.Sprintf("it has ended and was started again by systemd, %d times", s.NRestarts),
+			"see why: "+x.journalctl())
+	}
+	switch {
+	case unit == systemd.Service && s.ActiveState == "active" && runsAnother(x.Host, x.unit.Binary, s):
+		x.problem("it runs another program than "+x.unit.Binary+", which was replaced since", x.systemctl("restart appliance"))
+	case unit == systemd.Socket && x.contentIs == nil:
+		if cfg := x.parsed(); cfg != nil && !listensOn(x.Host, x.unitDir(), cfg.Port) {
+			x.problem(fmt.Sprintf("it listens on another port than the %d of config.yaml", cfg.Port),
+				"appliance install; or change the port back")
+		}
+	}
+}
+
+// parsed returns the configuration as it is on disk, nil if it cannot be used.
+func (x *examiner) parsed() *config.Config {
+	cfg, err := config.Parse(x.confPath(), x.content)
+	if err != nil {
+		return nil // a problem of its own
+	}
+	return cfg
+}
+
+// others looks for other registries of this host.
+func (x *examiner) others() {
+	x.lookAtPrograms()
+	x.judge("other", "", "", func() {
+		if x.quayUnit != "" {
+			x.warn("a mirror-registry is installed too ("+x.quayUnit+")",
+				"remove it when it is not used any more: mirror-registry uninstall")
+		}
+		for _, user := range []bool{x.User, !x.User} {
+			found, err := find(x.Deps, user)
+			if err == nil && found.Config != x.confPath() {
+				x.warn("another appliance is installed too, in "+found.QuayRoot,
+					"look at that one with --quayRoot "+found.QuayRoot)
+			}
+		}
+	})
+}
+
+// system looks at what of the host is in the way of a registry.
+func (x *examiner) system(ctx context.Context) {
+	x.judge("clock", "", "it is kept in time", x.checkClock)
+	x.judge("selinux", "", "", x.checkLabel)
+	x.firewall(ctx)
+}
+
+// clockSlack is how far files may seem to come from the future.
+const clockSlack = 5 * time.Minute
+
+// checkClock checks that the kernel's clock is synchronised, and has not gone back.
+func (x *examiner) checkClock() {
+	if fi, err := os.Stat(x.Host.Path(x.cfg.Database)); err == nil && time.Until(fi.ModTime()) > clockSlack {
+		x.problem(fmt.Sprintf("it is behind: the database was written at %s", fi.ModTime().Format(time.RFC3339)),
+			"put it right: timedatectl")
+		return
+	}
+	var t unix.Timex
+	if state, err := unix.Adjtimex(&t); err == nil && (state == unix.TIME_ERROR || t.Status&unix.STA_UNSYNC != 0) {
+		x.warn("no time service keeps it in time", "certificates and logins of clusters depend on it: "+
+			"sudo timedatectl set-ntp true, or chronyd with a server of your network")
+	}
+}
+
+// checkLabel checks, where SELinux is enforcing, that systemd may start the program.
+func (x *examiner) checkLabel() {
+	mode, err := x.Host.ReadFile("/sys/fs/selinux/enforce")
+	if err != nil || strings.TrimSpace(string(mode)) != "1" || x.unit == nil || x.User {
+		return
+	}
+	label := make([]byte, 256)
+	n, err := unix.Lgetxattr(x.Host.Path(x.unit.Binary), "security.selinux", label)
+	if err != nil {
+		return
+	}
+	text := strings.TrimRight(string(label[:n]), "\x00")
+	for _, wrong := range []string{"home_t", "tmp_t", "unlabeled_t", "default_t"} {
+		if strings.Contains(text, wrong) {
+			x.problem(fmt.Sprintf("%s has the label %s, and SELinux keeps systemd from starting it", x.unit.Binary, text),
+				"sudo restorecon -v "+x.unit.Binary)
+			return
+		}
+	}
+}
+
+// firewall looks at firewalld where it runs and this user may ask it.
+func (x *examiner) firewall(ctx context.Context) {
+	if _, err := x.Host.StatTarget("/usr/bin/firewall-cmd"); err != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	if _, err := x.Host.Run(ctx, "firewall-cmd", "--state"); err != nil {
+		return
+	}
+	query := fmt.Sprintf("--query-port=%d/tcp", x.cfg.Port)
+	x.judge("firewall", "firewalld", fmt.Sprintf("port %d is open", x.cfg.Port), func() {
+		_, err := x.Host.Run(ctx, "firewall-cmd", query)
+		if err != nil && x.cfg.Port == 443 {
+			_, err = x.Host.Run(ctx, "firewall-cmd", "--query-service=https")
+		}
+		if err != nil {
+			x.warn(fmt.Sprintf("port %d is not open in the default zone", x.cfg.Port), fmt.Sprintf("sudo firewall-cmd "+
+				"--permanent --add-port=%d/tcp && sudo firewall-cmd --reload", x.cfg.Port))
+		}
+	})
+}

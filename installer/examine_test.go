@@ -1,0 +1,135 @@
+package installer
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mirror-appliance/appliance/internal/finding"
+	"github.com/mirror-appliance/appliance/registry/config"
+	"github.com/mirror-appliance/appliance/systemd"
+)
+
+// examine returns what is found that is not well, with its check in front.
+func (b *box) examine(e Examination) (unwell []string) {
+	b.t.Helper()
+	b.deps.Reach = b.health
+	_, err := Examine(b.t.Context(), b.deps, e, func(f finding.Finding) {
+		if f.Level != finding.OK && (f.Check != "clock" || f.Level == finding.Failed) { // the machine of the test may have no NTP
+			unwell = append(unwell, string(f.Level)+" "+f.Check+" "+f.Subject+": "+f.Text+" | "+f.Hint)
+		}
+	})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return unwell
+}
+
+// TestExamine spoils one thing after the other of an install that is well: each is told by name, with
+// what to do.
+func TestExamine(t *testing.T) {
+	t.Parallel()
+	for _, user := range []bool{false, true} {
+		b := newBox(t, user)
+		b.install()
+		if got := b.examine(Examination{}); len(got) > 0 {
+			t.Fatalf("user %v: an install that is well: %q", user, got)
+		}
+	}
+	for _, tc := range []struct {
+		name  string
+		user  bool
+		spoil func(b *box)
+		want  string
+	}{
+		{"a unit that failed", false, func(b *box) { b.sm.active[systemd.Service] = false }, "failed unit appliance.service: it is inactive | sudo systemctl start appliance.service"},
+		{"a user's", true, func(b *box) { b.sm.active[systemd.Service] = false }, "systemctl --user start appliance.service"},
+		{"a unit that is gone", false, func(b *box) { os.Remove(b.path("etc/systemd/system/appliance.socket")) }, "failed unit appliance.socket: systemd has not loaded it"},
+		{"units that do not start at boot", false, func(b *box) { must2(b.sm.Disable(b.t.Context(), systemd.Service)) }, "it does not start at boot"},
+		{"a service that ends again and again", false, func(b *box) { b.sm.restarts = 7 }, "warning unit appliance.service: it has ended and was started again by systemd, 7 times | see why: sudo journalctl -u appliance"},
+		{"no lingering", true, func(b *box) { b.sm.lingering = false }, "failed lingering 1000: the service ends when the user logs out | loginctl enable-linger"},
+		{"no systemd", false, func(b *box) { os.RemoveAll(b.path("run/systemd")) }, "systemd is not running"},
+		{"another port", false, func(b *box) { b.edit("port: 8443", "port: 9443") }, "it listens on another port than the 9443 of config.yaml | appliance install"},
+		{"another process", false, func(b *box) { b.sm.active[systemd.Service] = false; b.write("proc/net/tcp", takenPort) }, "failed port registry.example.com:8443: it gives no answer on this host"},
+		{"a name of another host", false, func(b *box) {
+			b.deps.Resolver = resolverFunc(func(string) ([]netip.Addr, error) { return []netip.Addr{netip.MustParseAddr("192.0.2.9")}, nil })
+		}, "resolves to 192.0.2.9"},
+		{"a mirror-registry", false, func(b *box) { b.write("etc/systemd/system/quay-pod.service", "") }, "warning other : a mirror-registry is installed too (/etc/systemd/system/quay-pod.service)"},
+		{"another user's appliance", false, func(b *box) {
+			b.write("root/.config/systemd/user/appliance.service", "[Service]\nExecStart=/x serve --config /root/two/quay-config/config.yaml\n")
+		}, "another appliance is installed too, in /root/two"},
+		{"a certificate for another name", false, func(b *box) { b.edit("hostname: registry.example.com", "hostname: other.example.com") }, "is not for other.example.com"},
+		{"a clock that went back", false, func(b *box) {
+			later := time.Now().Add(time.Hour)
+			if err := os.Chtimes(b.path("root/quay-install/sqlite-storage/appliance.db"), later, later); err != nil {
+				b.t.Fatal(err)
+			}
+		}, "failed clock : it is behind: the database was written at"},
+		{"a lost storage", false, func(b *box) { os.RemoveAll(b.path("root/quay-install/quay-storage")) }, "the directory of the blobs /root/quay-install/quay-storage does not exist"},
+		{"files of others", false, func(b *box) { b.write("root/quay-install/sqlite-storage/notes.txt", "") }, "holds other things already (notes.txt)"},
+		{"an interrupted install", false, func(b *box) {
+			b.write("root/quay-install/quay-config/undo/journal", `{"step":"file","values":{"path":"/x"},"before":{"owner":{}}}`+"\n")
+		}, "failed install /root/quay-install: an install was interrupted"},
+		{"an authFile that the unit does not show", false, func(b *box) {
+			b.write("root/secret/auth.json", `{"auths":{}}`)
+			b.append("upstreams:\n  - prefix: quay.io\n    url: https://quay.io\n    authFile: /root/secret/auth.json\n")
+		}, "the service does not see /root/secret"},
+		{"a firewall", false, func(b *box) {
+			b.write("usr/bin/firewall-cmd", "")
+			b.closed = true
+		}, "warning firewall firewalld: port 8443 is not open in the default zone | sudo firewall-cmd --permanent --add-port=8443/tcp"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBox(t, tc.user)
+			b.install()
+			tc.spoil(b)
+			got := strings.Join(b.examine(Examination{}), "\n")
+			if !strings.Contains(got, tc.want) {
+				t.Errorf("it does not tell %q:\n%s", tc.want, got)
+			}
+		})
+	}
+}
+
+func (b *box) append(text string) {
+	path := config.Path(filepath.Join(b.deps.Home, "quay-install"))
+	before := strings.Replace(b.read(path), "\nupstreams: []", "", 1)
+	b.write(path, before+"\n"+text)
+}
+
+func must2(_ bool, err error) {
+	if err != nil {
+		panic(err)
+	}
+}
+
+// A configuration that is to take the place of the installed one is judged as that.
+func TestExamine_candidate(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, false)
+	b.install()
+	b.write("root/next.yaml", strings.Replace(b.read("root/quay-install/quay-config/config.yaml"), "port: 8443", "port: 8444", 1))
+	got := b.examine(Examination{File: "/root/next.yaml", ConfigOnly: true})
+	if len(got) > 0 {
+		t.Errorf("it finds %q", got)
+	}
+	b.write("proc/net/tcp", strings.Replace(takenPort, "20FB", "20FC", 1))
+	if got := strings.Join(b.examine(Examination{File: "/root/next.yaml", ConfigOnly: true}), "\n"); !strings.Contains(got, "port 8444 is in use") {
+		t.Errorf("it finds %q", got)
+	}
+}
+
+func TestExamine_absent(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, false)
+	_, err := Examine(context.Background(), b.deps, Examination{}, func(finding.Finding) {})
+	if err == nil || !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+}
