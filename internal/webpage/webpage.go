@@ -17,10 +17,15 @@ import (
 const peek = 512
 
 // Error is the error of an answer that is a web page.
-type Error struct{ host string }
+type Error struct{ url string }
 
-// New returns the error of a page from host.
-func New(host string) *Error { return &Error{host} }
+// New returns the error of a page from a registry, host[:port], which was asked with or without TLS.
+func New(registry string, plain bool) *Error {
+	if plain {
+		return &Error{"http://" + registry}
+	}
+	return &Error{"https://" + registry}
+}
 
 func (e *Error) Error() string {
 	return "the answer is a web page, as that of a single sign-on or of a proxy, and not a registry's"
@@ -28,7 +33,7 @@ func (e *Error) Error() string {
 
 // Hint returns what to do about it.
 func (e *Error) Hint() string {
-	return "open https://" + e.host + "/v2/_catalog in a browser to see the page, and have everything below /v2/ " +
+	return "open " + e.url + "/v2/_catalog in a browser to see the page, and have everything below /v2/ " +
 		"excepted from the single sign-on or the proxy that sends it"
 }
 

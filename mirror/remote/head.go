@@ -80,7 +80,7 @@ func (t *pages) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp, err := t.inner.RoundTrip(r)
 	if err == nil && webpage.Is(resp) {
 		resp.Body.Close()
-		return nil, webpage.New(t.registry)
+		return nil, webpage.New(t.registry, r.URL.Scheme == "http")
 	}
 	return resp, err
 }

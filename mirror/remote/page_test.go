@@ -56,7 +56,7 @@ func TestRun_aLoginPageIsNoAnswer(t *testing.T) {
 					return true
 				})
 				err := call(open(t, s))
-				if !refused(err) || !strings.Contains(err.Error(), "web page") || !strings.Contains(hint.Of(err), "https://"+s.host+"/v2/_catalog") {
+				if !refused(err) || !strings.Contains(err.Error(), "web page") || !strings.Contains(hint.Of(err), "open http://"+s.host+"/v2/_catalog") {
 					t.Errorf("refused %v: %v\nhint: %s", refused(err), err, hint.Of(err))
 				}
 			})

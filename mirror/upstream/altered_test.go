@@ -53,7 +53,7 @@ func TestClient_aWebPageIsNamed(t *testing.T) {
 				}
 				err := test.read(f.client(t), f)
 				wantText(t, fmt.Sprint(err), "web page")
-				wantText(t, hint.Of(err), "https://"+f.host()+"/v2/_catalog", "single sign-on")
+				wantText(t, hint.Of(err), "open http://"+f.host()+"/v2/_catalog", "single sign-on")
 				if len(f.naps) > 0 {
 					t.Errorf("asked again after %v", f.naps)
 				}

@@ -122,7 +122,7 @@ func (b *blob) open() error {
 	}
 	if b.offset == 0 && isPage(resp, b.digest) {
 		resp.Body.Close()
-		return &resumeError{webpage.New(b.client.Registry())}
+		return &resumeError{webpage.New(b.client.Registry(), b.client.plain)}
 	}
 	if err := b.accept(resp); err != nil {
 		resp.Body.Close()

@@ -42,7 +42,7 @@ func (t *pingTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	if _, ok := journeyOf(req); err == nil && !ok && webpage.Is(resp) { // a token server, or the ping
 		resp.Body.Close()
-		return nil, webpage.New(t.registry)
+		return nil, webpage.New(t.registry, t.plain)
 	}
 	return resp, err
 }

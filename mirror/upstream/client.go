@@ -96,7 +96,7 @@ func New(o Options) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("registry %q: %w", o.Registry, err)
 	}
-	given := words{serving: o.Serving, authFile: o.AuthFile, proxied: o.Proxy != nil}
+	given := words{serving: o.Serving, authFile: o.AuthFile, plain: o.PlainHTTP, proxied: o.Proxy != nil}
 	o = o.withDefaults()
 	wire, err := newWire(o)
 	if err != nil {

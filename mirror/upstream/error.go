@@ -42,6 +42,7 @@ type readError struct {
 	After      time.Duration // Retry-After of the answer, 0 without one
 	Err        error         // the cause if it is not the status
 	silent     bool          // neither the registry nor its token server answered
+	proxy      string        // that the registry is asked through, "" for none or if another host failed
 	words      words
 }
 
@@ -58,8 +59,8 @@ func (e *readError) Error() string {
 	if e.Err != nil {
 		reasons = append(reasons, oneLine(e.Err.Error()))
 	}
-	return fmt.Sprintf("registry %s: repository %s: %s: %s", e.Registry, e.Repository, e.Attempt,
-		strings.Join(reasons, ": "))
+	return fmt.Sprintf("registry %s: repository %s: %s: %s%s", e.Registry, e.Repository, e.Attempt,
+		strings.Join(reasons, ": "), e.way())
 }
 
 func statusText(status int) string {
@@ -118,6 +119,14 @@ func unsupported(err error, others ...int) bool {
 
 // Hint returns what to do about it.
 func (e *readError) Hint() string {
+	if e.mayBeProxys() {
+		return e.hintOfWay(e.hintOfRegistry())
+	}
+	return e.hintOfRegistry()
+}
+
+// hintOfRegistry is Hint for a failure that is not a proxy's.
+func (e *readError) hintOfRegistry() string {
 	switch {
 	case errors.Is(e, fs.ErrNotExist):
 		return fmt.Sprintf("check the name: skopeo list-tags docker://%s/%s", e.login(), e.Repository)
@@ -165,6 +174,8 @@ func (e *readError) hintOfCause() string {
 		return "use a name that its certificate is for"
 	case errors.As(e.Err, &invalid):
 		return "check this machine's clock, and have the certificate renewed if it has expired"
+	case endedHandshake(e.Err):
+		return "it ends the handshake: it may want a client's certificate, or not take the one that it is shown: check " + e.words.certDir()
 	case errors.As(e.Err, &record), errors.Is(e.Err, http.ErrSchemeMismatch):
 		return fmt.Sprintf("%s does not speak TLS there: check the port, or allow plain HTTP (of a mirror: --src-tls-verify=false)", e.Registry)
 	case errors.As(e.Err, &dns) && dns.IsNotFound:
@@ -179,7 +190,7 @@ func (e *readError) hintOfCause() string {
 }
 
 func (c *Client) failed(repo name.Repository, attempt string, err error) *readError {
-	return &readError{Registry: c.Registry(), Repository: repo.RepositoryStr(), Attempt: attempt, Err: err, words: c.words}
+	return &readError{Registry: c.Registry(), Repository: repo.RepositoryStr(), Attempt: attempt, Err: err, proxy: c.proxyHost(), words: c.words}
 }
 
 // requestFailed returns the error of a request without an answer. It omits the URL: after a
@@ -207,6 +218,9 @@ func (c *Client) requestFailed(repo name.Repository, anonymous bool, attempt str
 		e.Attempt, e.Status, e.After = attemptLogin, limit.status, limit.after
 	case errors.As(err, &conn):
 		e.Err, e.silent = conn.err, !conn.redirected && !decided(err)
+		if conn.redirected {
+			e.proxy = ""
+		}
 		if errors.Is(e.Err, io.EOF) {
 			e.Err = &closedError{e.Err}
 		}
@@ -234,6 +248,7 @@ func (c *Client) refused(repo name.Repository, anonymous bool, attempt string, r
 	e.Anonymous, e.Status, e.After = anonymous, resp.StatusCode, retry.After(resp)
 	e.Helper = c.helperOf(e, repo)
 	if !c.answered(resp.Request) {
+		e.proxy = ""
 		e.Err = errors.New("so answers the host that the registry leads to, " + resp.Request.URL.Host)
 		return e
 	}

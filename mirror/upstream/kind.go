@@ -22,9 +22,9 @@ func (e *readError) Silent() bool { return e.silent }
 // Reason returns why there was no answer, without the name of the repository.
 func (e *readError) Reason() string {
 	if e.Err == nil {
-		return statusText(e.Status)
+		return statusText(e.Status) + e.way()
 	}
-	return oneLine(e.Err.Error())
+	return oneLine(e.Err.Error()) + e.way()
 }
 
 // decided reports whether a request was not sent because this client does not send it.
@@ -70,7 +70,7 @@ func (e *readError) kindOfCause() string {
 		return "unresolvable"
 	case is(new(*tls.CertificateVerificationError)), is(new(x509.UnknownAuthorityError)), is(new(x509.HostnameError)),
 		is(new(x509.CertificateInvalidError)), is(new(tls.RecordHeaderError)), is(new(tls.AlertError)),
-		errors.Is(e.Err, http.ErrSchemeMismatch):
+		errors.Is(e.Err, http.ErrSchemeMismatch), endedHandshake(e.Err):
 		return "tls"
 	case is(new(*stallError)), is(&timeout) && timeout.Timeout():
 		return "timeout"
@@ -82,6 +82,12 @@ func (e *readError) kindOfCause() string {
 		return "login"
 	}
 	return "nonsense"
+}
+
+// endedHandshake reports whether a registry ended the handshake of TLS, for which package tls has no type.
+func endedHandshake(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "remote error"
 }
 
 // closedError reports a connection that was closed before an answer came. It is not io.EOF, which

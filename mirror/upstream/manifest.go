@@ -103,7 +103,7 @@ func (c *Client) getWhole(ctx context.Context, repo name.Repository, what, url s
 		}
 		if webpage.Is(resp) {
 			resp.Body.Close()
-			return nil, nil, c.failed(repo, what, webpage.New(c.Registry()))
+			return nil, nil, c.failed(repo, what, webpage.New(c.Registry(), c.plain))
 		}
 		body, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
 		resp.Body.Close()

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"net/url"
 
 	"github.com/mirror-appliance/appliance/internal/retry"
+	"github.com/mirror-appliance/appliance/internal/webpage"
 )
 
 // proxyError reports a proxy that does not let a request through, or is not reached. It has the
@@ -74,4 +76,62 @@ func through(proxy *url.URL, req *http.Request, resp *http.Response, err error) 
 		return nil, &proxyError{proxy: proxy.Host, host: req.URL.Host, err: dial.Err}
 	}
 	return resp, err
+}
+
+// proxyHost returns the proxy through which the registry is asked, "" for none.
+func (c *Client) proxyHost() string {
+	req, err := http.NewRequest(http.MethodGet, c.root(), nil)
+	if err != nil || c.hosts.own.Proxy == nil {
+		return ""
+	}
+	proxy, err := c.hosts.own.Proxy(req)
+	if err != nil || proxy == nil {
+		return ""
+	}
+	return proxy.Host
+}
+
+// mayBeProxys reports whether a failure may be that of the proxy that the registry is asked through,
+// and not the registry's. One that is known to be the proxy's names it already. An answer with an error
+// code is a registry's, and so is one through TLS, except a page: some proxies break TLS open.
+func (e *readError) mayBeProxys() bool {
+	if e.proxy == "" || errors.As(e.Err, new(*proxyError)) || errors.As(e.Err, new(*otherHostError)) {
+		return false
+	}
+	switch e.Kind() {
+	case "login", "denied", "failing", "refused":
+		return e.Status != 0 && e.words.plain && e.Code == ""
+	case "timeout", "broken", "unreachable":
+		return true
+	case "tls":
+		return errors.As(e.Err, new(x509.UnknownAuthorityError))
+	case "nonsense":
+		return e.words.plain || errors.As(e.Err, new(*webpage.Error))
+	}
+	return false
+}
+
+// way names the proxy in the text of a failure that may be the proxy's.
+func (e *readError) way() string {
+	if !e.mayBeProxys() {
+		return ""
+	}
+	return " (the registry is asked through the proxy " + e.proxy + ")"
+}
+
+// hintOfWay returns what to do about a failure that may be the proxy's. other is what to do if it is not.
+func (e *readError) hintOfWay(other string) string {
+	key, without := "HTTPS_PROXY", "name "+e.Registry+" in NO_PROXY"
+	if e.words.plain {
+		key = "HTTP_PROXY"
+	}
+	if e.words.proxied {
+		key, without = "proxy of the upstream in config.yaml", "write proxy: none for the upstream"
+	}
+	advice := fmt.Sprintf("it may be the proxy %s (%s): check that it runs and lets requests for %s through, or %s if it is reached without",
+		e.proxy, key, e.Registry, without)
+	if kind := e.Kind(); other == "" || kind == "timeout" || kind == "broken" || kind == "unreachable" {
+		return advice
+	}
+	return advice + "; if it is not the proxy: " + other
 }

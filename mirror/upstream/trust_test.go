@@ -114,6 +114,31 @@ func TestClient_showsItsCertificate(t *testing.T) {
 	}
 }
 
+// TestClient_whoseCertificateIsRefused has the registry end the handshake.
+func TestClient_whoseCertificateIsRefused(t *testing.T) {
+	for name, with := range map[string]bool{"none": false, "one of a CA that it does not trust": true} {
+		for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+			f := prepare(t)
+			f.server = httptest.NewUnstartedServer(f)
+			f.server.TLS = &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, MaxVersion: version}
+			f.server.StartTLS()
+			t.Cleanup(f.server.Close)
+			var trust Trust
+			if with {
+				cert, key := clientCertificate(t)
+				trust.Clients = []string{filepath.Join(t.TempDir(), "client.cert")}
+				write(t, trust.Clients[0], cert)
+				write(t, strings.TrimSuffix(trust.Clients[0], "cert")+"key", key)
+			}
+			c := f.client(t, func(o *Options) { o.Trust, o.SkipVerify, o.PlainHTTP, o.Serving = trust, true, false, true })
+			_, _, err := c.Manifest(t.Context(), repo, "v1")
+			if e := asError(t, err); e.Kind() != "tls" || !strings.Contains(e.Hint(), "certDir of the upstream") {
+				t.Errorf("%s, TLS %x: %s: %v\nhint: %s", name, version, e.Kind(), e, e.Hint())
+			}
+		}
+	}
+}
+
 // clientCertificate returns a certificate and its key.
 func clientCertificate(t *testing.T) (cert, key string) {
 	t.Helper()

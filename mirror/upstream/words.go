@@ -10,7 +10,16 @@ import (
 type words struct {
 	serving  bool   // by a daemon's configuration, not by flags
 	authFile string // "": none is named
+	plain    bool   // without TLS
 	proxied  bool   // through a proxy that is named, not that of the environment
+}
+
+// certDir returns where a client's certificate is named.
+func (w words) certDir() string {
+	if w.serving {
+		return "certDir of the upstream in config.yaml"
+	}
+	return "the directory of its certificates, as --src-cert-dir or /etc/containers/certs.d"
 }
 
 // toLogIn returns how to give credentials.
