@@ -29,11 +29,14 @@ type certFiles struct {
 	pairErr   error
 	pairPEM   [2][]byte // certificate and key, where one of the two is not a link
 
-	refused, doubtful error // of the user's own certificate, see tlsgen.CheckOwn
+	refused, doubtful error // of the user's own certificate, see tlsgen.Own
 }
 
 // lookAtCertificates reads the files that the configuration names.
 func (s *site) lookAtCertificates() {
+	if s.given != nil {
+		return
+	}
 	c, f := s.cfg.TLS, &s.files
 	f.keyFile = c.CAKey
 	s.lookAtOldKey()
@@ -53,7 +56,10 @@ func (s *site) lookAtCertificates() {
 		if ca != "" {
 			ca = s.Host.Path(ca)
 		}
-		f.refused, f.doubtful = tlsgen.CheckOwn(s.Host.Path(c.Certificate), s.Host.Path(c.Key), ca)
+		own, err := tlsgen.ReadOwn(s.Host.Path(c.Certificate), s.Host.Path(c.Key))
+		if f.refused = err; err == nil {
+			f.refused, f.doubtful = own.CheckChain(ca)
+		}
 		return
 	}
 	certificate, err := s.Host.ReadFile(c.Certificate)
@@ -100,6 +106,9 @@ type certificates struct {
 
 // wantCertificates judges the files that the configuration names, and makes those that are missing.
 func (s *site) wantCertificates() {
+	if s.given != nil {
+		return
+	}
 	s.moveCAKey()
 	c, f := s.cfg.TLS, s.files
 	if c.CAKey == "" {
@@ -273,7 +282,9 @@ func (s *site) moveCAKey() {
 	}
 	to := s.usual().CAKey
 	if s.cfg.TLS.CAKey != to {
-		text, cfg, ok := config.MoveCAKey(s.text, s.cfg, to)
+		moved := s.cfg.TLS
+		moved.CAKey = to
+		text, cfg, ok := config.SetTLS(s.text, s.cfg, moved)
 		if !ok {
 			return
 		}
@@ -295,6 +306,9 @@ func caName(hostname string) string {
 // certificateSteps write the certificates. A file that exists keeps its content. With the user's
 // own certificate, they write the copies of the CA alone.
 func (s *site) certificateSteps() (steps []host.Step) {
+	if s.given != nil {
+		return s.givenSteps()
+	}
 	c := s.cfg.TLS
 	file := func(path string, content []byte, mode fs.FileMode, owner string) {
 		if content != nil || s.isMade(path) {

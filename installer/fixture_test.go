@@ -136,7 +136,9 @@ func (b *box) seed(_ context.Context, in Installation) (bool, error) {
 	b.write(in.Config.Database, "rows")
 	b.write(filepath.Join(in.Config.Storage, "sha256/ab/abcd"), "blob")
 	b.write(filepath.Join(in.Config.Storage, "uploads/u"), "")
-	b.write(filepath.Join(in.Config.TLS.State, "certificates/x"), "")
+	if in.Config.TLS.State != "" {
+		b.write(filepath.Join(in.Config.TLS.State, "certificates/x"), "")
+	}
 	b.write(filepath.Join(in.QuayRoot, "quay-config/pull-secret.json"), "{}")
 	b.chmod(filepath.Join(in.QuayRoot, "quay-config/pull-secret.json"), 0o600)
 	return true, nil

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -97,15 +98,13 @@ func (e *unwellError) Error() string { return "/health/instance answers " + e.st
 
 // askHealth asks the daemon at a host.
 func askHealth(ctx context.Context, cfg *config.Config, at string) error {
-	roots, err := trustedRoots(cfg)
+	trust, err := trusted(cfg)
 	if err != nil {
 		return err
 	}
 	dialer := &net.Dialer{Timeout: 5 * time.Second}
 	transport := &http.Transport{
-		TLSClientConfig: &tls.Config{
-			RootCAs: roots, ServerName: cfg.Hostname, MinVersion: tls.VersionTLS12,
-		},
+		TLSClientConfig:   trust,
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return dialer.DialContext(ctx, network, net.JoinHostPort(at, strconv.Itoa(cfg.Port)))
@@ -129,28 +128,33 @@ func askHealth(ctx context.Context, cfg *config.Config, at string) error {
 	return errors.Join(&unwellError{resp.Status, string(bytes.TrimSpace(body))}, err)
 }
 
-// trustedRoots returns the system's authorities with the CA or, with a user's own certificate, with
-// the content of its file: its authority may not be known to this host.
-func trustedRoots(cfg *config.Config) (*x509.CertPool, error) {
-	roots, err := x509.SystemCertPool()
-	if err != nil {
-		roots = x509.NewCertPool()
-	}
-	files := []string{cfg.TLS.CA}
+// trusted returns how to recognize the daemon: by its CA or, with a user's own certificate, by that
+// certificate, which may be of an authority that this host does not know, and for another name.
+func trusted(cfg *config.Config) (*tls.Config, error) {
+	file := cfg.TLS.CA
 	if cfg.TLS.CAKey == "" {
-		files = append(files, cfg.TLS.Certificate)
+		file = cfg.TLS.Certificate
 	}
-	for _, file := range files {
-		if file == "" {
-			continue
-		}
-		pem, err := host.Local().ReadFile(file)
-		if err != nil {
-			return nil, fmt.Errorf("read the certificate to trust: %w", err)
-		}
-		roots.AppendCertsFromPEM(pem)
+	content, err := host.Local().ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read the certificate to trust: %w", err)
 	}
-	return roots, nil
+	c := &tls.Config{ServerName: cfg.Hostname, MinVersion: tls.VersionTLS12}
+	if cfg.TLS.CAKey != "" {
+		c.RootCAs = x509.NewCertPool()
+		c.RootCAs.AppendCertsFromPEM(content)
+		return c, nil
+	}
+	c.InsecureSkipVerify = true
+	c.VerifyConnection = func(state tls.ConnectionState) error {
+		for block, rest := pem.Decode(content); block != nil; block, rest = pem.Decode(rest) {
+			if bytes.Equal(block.Bytes, state.PeerCertificates[0].Raw) {
+				return nil
+			}
+		}
+		return fmt.Errorf("the certificate served is not the one in %s", file)
+	}
+	return c, nil
 }
 
 // seed has the caller make the first users. Undoing the database undoes them.

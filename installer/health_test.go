@@ -73,6 +73,15 @@ func TestCheckHealth(t *testing.T) {
 	if err := checkHealth(t.Context(), stranger); err == nil {
 		t.Error("a certificate of another CA was accepted")
 	}
+	own := daemon(t, "other.example.com", well) // with --sslCheckSkip
+	own.TLS.CA, own.TLS.CAKey = "", ""
+	if err := checkHealth(t.Context(), own); err != nil {
+		t.Errorf("the user's own certificate: %v", err)
+	}
+	own.TLS.Certificate = cfg.TLS.Certificate
+	if err := checkHealth(t.Context(), own); err == nil || !strings.Contains(err.Error(), "is not the one in") {
+		t.Errorf("another certificate than the user's own: %v", err)
+	}
 	if err := checkHealth(t.Context(), daemon(t, "registry.example.com", ill)); err == nil || !strings.Contains(err.Error(), "storage") {
 		t.Errorf("a daemon that is ill: %v", err)
 	}

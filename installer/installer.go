@@ -41,6 +41,11 @@ type Request struct {
 	InitUser      string // administrator to create; default "init"
 	InitPassword  string // its password; generated when empty
 	RemoveContent bool   // uninstall only: remove blobs and database as well
+
+	// SSLCert and SSLKey are files with the user's own certificate and key, which are copied; empty:
+	// the certificate stays as it is, or is made. SSLCheckSkip accepts one for another hostname.
+	SSLCert, SSLKey string
+	SSLCheckSkip    bool
 }
 
 // Deps is what the installer needs from its caller: Version. The zero value of the others means the

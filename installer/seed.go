@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -98,13 +97,12 @@ func (in Installation) isNotShown() bool {
 // checkInitPassword logs in as a client does, but at localhost: the host may not resolve its public
 // name.
 func checkInitPassword(ctx context.Context, in Installation) error {
-	roots, err := trustedRoots(in.Config)
+	trust, err := trusted(in.Config)
 	if err != nil {
 		return err
 	}
 	address := net.JoinHostPort("localhost", strconv.Itoa(in.Config.Port))
-	control, err := client.Dial(ctx, address, in.InitUser, in.InitPassword,
-		&tls.Config{RootCAs: roots, ServerName: in.Config.Hostname, MinVersion: tls.VersionTLS12})
+	control, err := client.Dial(ctx, address, in.InitUser, in.InitPassword, trust)
 	if err == nil {
 		control.Close()
 		return nil

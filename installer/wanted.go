@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/mirror-appliance/appliance/registry/config"
+	"github.com/mirror-appliance/appliance/tlsgen"
 )
 
 // wanted is what an install is to lead to.
@@ -16,7 +17,8 @@ type wanted struct {
 	kept      bool           // cfg is the config.yaml that exists
 	text      []byte         // the same, with what install keeps true in it
 	certs     certificates
-	generated bool // the password was not given
+	given     *tlsgen.Own // the certificate of the request; nil: none
+	generated bool        // the password was not given
 }
 
 // want decides what is wanted, from the request and the facts.
@@ -31,6 +33,7 @@ func (s *site) want() {
 	if filepath.IsAbs(s.QuayRoot) {
 		s.wantConfig()
 	}
+	s.wantGiven()
 	if s.cfg != nil {
 		s.lookAtPlaces()
 		s.lookAtCertificates()

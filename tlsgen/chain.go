@@ -2,36 +2,56 @@ package tlsgen
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"slices"
 )
 
-// CheckOwn checks a user's own certificate and key as clients do. caFile is the CA that clients
-// trust, if any. Every client rejects refused; clients that trust more CAs may accept doubtful.
-func CheckOwn(certFile, keyFile, caFile string) (refused, doubtful error) {
-	_, cert, err := readPair(certFile, keyFile)
-	if err != nil {
-		return err, nil
+// leafFirst returns the certificates of a file in the order of a handshake: the one that a key
+// belongs to, what signed it, and so on, then the others. Many CAs hand out a file that begins with
+// the root. A file without the key's certificate, or in order already, is returned as it is.
+func leafFirst(data []byte, key crypto.Signer) []byte {
+	var before, blocks []*pem.Block
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type == "CERTIFICATE" {
+			before = append(before, block)
+		}
 	}
-	if err := notForServers(certFile, cert); err != nil {
-		return err, nil
+	left := slices.Clone(before)
+	take := func(fits func(*x509.Certificate) bool) *x509.Certificate {
+		for i, block := range left {
+			if c, err := x509.ParseCertificate(block.Bytes); err == nil && fits(c) {
+				blocks, left = append(blocks, block), slices.Delete(left, i, i+1)
+				return c
+			}
+		}
+		return nil
 	}
-	roots, err := rootsWith(caFile)
-	if err != nil {
-		return err, nil
+	// The key of a CA is not the server's, unless the CA is the server's certificate as well.
+	at := take(func(c *x509.Certificate) bool {
+		return belongs(key, c) && (!c.IsCA || bytes.Equal(c.Raw, before[0].Bytes))
+	})
+	if at == nil {
+		return data
 	}
-	err = incomplete(certFile, cert, roots)
-	if caFile == "" {
-		return nil, err
+	for at != nil {
+		signed := at
+		at = take(func(c *x509.Certificate) bool {
+			return bytes.Equal(c.RawSubject, signed.RawIssuer) && signed.CheckSignatureFrom(c) == nil
+		})
 	}
-	if err == nil && leadsTo(cert, roots) != nil {
-		err = fault(certFile, "the certificate was not signed by the CA in "+caFile,
-			"name the CA that signed it in tls.ca, or leave tls.ca empty if clients know it already", nil)
+	if blocks = append(blocks, left...); slices.Equal(blocks, before) {
+		return data
 	}
-	return err, nil
+	var ordered []byte
+	for _, block := range blocks {
+		ordered = append(ordered, encodeCert(block.Bytes)...)
+	}
+	return ordered
 }
 
 // notForServers returns an error for a certificate whose extended key usage lacks servers.

@@ -75,7 +75,7 @@ func (s *signed) keyPEM(t *testing.T) []byte {
 	return out
 }
 
-func TestCheckOwn(t *testing.T) {
+func TestOwn_CheckChain(t *testing.T) {
 	root := issue(t, "Site Root", nil, true)
 	between := issue(t, "Site Issuing", root, true)
 	other := issue(t, "Other Root", nil, true)
@@ -122,7 +122,7 @@ func TestCheckOwn(t *testing.T) {
 			if c.ca != nil {
 				ca = putFile(t, "ca.pem", c.ca)
 			}
-			refused, doubtful := CheckOwn(putFile(t, "ssl.cert", c.chain...), putFile(t, "ssl.key", c.of.keyPEM(t)), ca)
+			refused, doubtful := checkOwn(putFile(t, "ssl.cert", c.chain...), putFile(t, "ssl.key", c.of.keyPEM(t)), ca)
 			for _, e := range []struct {
 				err  error
 				want string
@@ -134,7 +134,7 @@ func TestCheckOwn(t *testing.T) {
 		})
 	}
 	t.Run("a byte order mark in the key", func(t *testing.T) {
-		refused, _ := CheckOwn(putFile(t, "ssl.cert", leaf.pem), putFile(t, "ssl.key", bom, leaf.keyPEM(t)), "")
+		refused, _ := checkOwn(putFile(t, "ssl.cert", leaf.pem), putFile(t, "ssl.key", bom, leaf.keyPEM(t)), "")
 		if refused == nil || !strings.Contains(refused.Error(), "byte order mark") || !strings.Contains(refused.Error(), "ssl.key") {
 			t.Errorf("refused: %v", refused)
 		}

@@ -137,7 +137,8 @@ func fault(file, problem, remedy string, cause error) error {
 // keyPair is a chain and its key in PEM form.
 type keyPair struct{ certPEM, keyPEM []byte }
 
-// readPair reads a certificate chain and its key and checks that they belong together.
+// readPair reads a certificate chain and its key and checks that they belong together. The chain is
+// in the order in which it is served, whatever that of the file is.
 func readPair(certFile, keyFile string) (keyPair, *tls.Certificate, error) {
 	certPEM, err := readFile(certFile)
 	if err != nil {
@@ -151,14 +152,17 @@ func readPair(certFile, keyFile string) (keyPair, *tls.Certificate, error) {
 	if _, err := firstCert(certFile, certPEM); err != nil {
 		return keyPair{}, nil, err
 	}
-	if _, err := firstKey(keyFile, keyPEM); err != nil {
+	key, err := firstKey(keyFile, keyPEM)
+	if err != nil {
 		return keyPair{}, nil, err
 	}
+	certPEM = leafFirst(certPEM, key)
 	cert, err := tls.X509KeyPair(certPEM, keyPEM)
 	if err != nil {
 		return keyPair{}, nil, fault(certFile,
 			"the certificate and the key in "+keyFile+" do not make a pair",
-			"the file must begin with the server's own certificate, and the key must be its key", err)
+			"give the key that the certificate was made for; these two print the same: openssl x509 "+
+				"-noout -pubkey -in "+certFile+", openssl pkey -pubout -in "+keyFile, err)
 	}
 	return keyPair{certPEM, keyPEM}, &cert, nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -70,6 +71,7 @@ type installOptions struct {
 	hostname     string
 	initUser     string
 	initPassword string
+	certificate  certificateOptions
 	foreign      foreignFlags
 }
 
@@ -81,14 +83,12 @@ func (o *installOptions) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.initPassword, "initPassword", "",
 		"its password, 8 characters or more without blanks (default: generated); "+
 			"visible to other users of this host while the command runs, so - reads it from standard input")
+	o.certificate.addFlags(f)
 	o.foreign.declare(f, foreignCommonFlags)
 	o.foreign.declare(f, foreignInstallFlags)
 }
 
-const (
-	otherHost      = "leave it out to work on this host; for another one, copy this program there and run it there"
-	ownCertificate = "put certificate and key at the paths under tls: in config.yaml after the install, and empty caKey there"
-)
+const otherHost = "leave it out to work on this host; for another one, copy this program there and run it there"
 
 // foreignCommonFlags are what each of mirror-registry's commands takes, and ours do nothing with.
 var foreignCommonFlags = []foreign{
@@ -99,8 +99,6 @@ var foreignCommonFlags = []foreign{
 }
 
 var foreignInstallFlags = []foreign{
-	{refused, "sslCert sslKey", ownCertificate},
-	{refusedSwitch, "sslCheckSkip", ""},
 	{ignored, "image-archive,i", "the program needs no container images of its own"},
 }
 
@@ -120,7 +118,7 @@ install takes back what it did; a second install changes nothing and says so.`,
 			if err := o.foreign.check(c, std.err); err != nil {
 				return err
 			}
-			if err := noEmptyValue(c, "quayHostname", "initUser", "initPassword"); err != nil {
+			if err := noEmptyValue(c, "quayHostname", "initUser", "initPassword", "sslCert", "sslKey"); err != nil {
 				return err
 			}
 			return runInstall(c.Context(), std, o)
@@ -131,7 +129,7 @@ install takes back what it did; a second install changes nothing and says so.`,
 }
 
 func runInstall(ctx context.Context, std stdio, o installOptions) error {
-	if err := o.absolute(); err != nil {
+	if err := errors.Join(o.absolute(), o.certificate.absolute()); err != nil {
 		return err
 	}
 	request, err := o.request(ctx, std.in)
@@ -179,6 +177,9 @@ func (o *installOptions) request(ctx context.Context, stdin io.Reader) (installe
 		User:          os.Geteuid() != 0,
 		InitUser:      o.initUser,
 		InitPassword:  password,
+		SSLCert:       o.certificate.cert,
+		SSLKey:        o.certificate.key,
+		SSLCheckSkip:  o.certificate.checkSkip,
 	}, nil
 }
 

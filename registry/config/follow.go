@@ -3,6 +3,7 @@ package config
 import (
 	"bytes"
 	"fmt"
+	"reflect"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -28,37 +29,56 @@ func Follow(text []byte, c *Config) []byte {
 	return append(bytes.Clone(text), line+"\n"...)
 }
 
-// MoveCAKey returns the text of a config.yaml with another value of tls.caKey, and c as it then
-// reads. ok is false where the value is not written on one line as it is.
-func MoveCAKey(text []byte, c *Config, to string) (moved []byte, _ *Config, ok bool) {
-	line := lineOf(text, "tls", "caKey")
+// SetTLS returns the text of a config.yaml, which c was read from, with other values of its keys of
+// tls, and c as it then reads. Everything else stays as it is written. ok is false where a value is
+// not written on one line of its own.
+func SetTLS(text []byte, c *Config, tls TLS) (changed []byte, _ *Config, ok bool) {
+	want := *c
+	want.TLS = tls
 	lines := strings.SplitAfter(string(text), "\n")
-	if line < 1 || line > len(lines) {
+	now, then := c.TLS.keys(), tls.keys()
+	for i := range now {
+		from, plain := now[i].Value.(*string)
+		if !plain || *from == *then[i].Value.(*string) {
+			continue
+		}
+		at := nodeOf(text, "tls", now[i].Name)
+		if at == nil || at.Line > len(lines) {
+			return nil, nil, false
+		}
+		value, err := scalar(*then[i].Value.(*string))
+		if err != nil {
+			return nil, nil, false
+		}
+		line := lines[at.Line-1]
+		ending := line[len(strings.TrimRight(line, "\r\n")):]
+		if at.LineComment != "" {
+			value += " " + at.LineComment
+		}
+		lines[at.Line-1] = line[:at.Column-1] + value + ending
+	}
+	changed = []byte(strings.Join(lines, ""))
+	got, err := Parse("config.yaml", changed)
+	if err != nil || !reflect.DeepEqual(got, &want) {
 		return nil, nil, false
 	}
-	lines[line-1] = strings.Replace(lines[line-1], c.TLS.CAKey, to, 1)
-	moved = []byte(strings.Join(lines, ""))
-	changed, err := Parse("config.yaml", moved)
-	if err != nil || changed.TLS.CAKey != to {
-		return nil, nil, false
-	}
-	return moved, changed, true
+	return changed, got, true
 }
 
-// lineOf finds where the value of a key stands, 0 if nowhere.
-func lineOf(text []byte, path ...string) int {
+// nodeOf finds the value of a key, nil if there is none.
+func nodeOf(text []byte, path ...string) *yaml.Node {
 	var doc yaml.Node
 	if err := yaml.Unmarshal(text, &doc); err != nil || len(doc.Content) == 0 {
-		return 0
+		return nil
 	}
 	n := doc.Content[0]
 	for _, name := range path {
 		n = valueOf(yamlkeys.Resolve(n), name)
 		if n == nil {
-			return 0
+			return nil
 		}
 	}
-	return n.Line
+	return n
 }
 
 func valueOf(n *yaml.Node, name string) *yaml.Node {

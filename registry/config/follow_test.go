@@ -53,16 +53,29 @@ func TestFollow(t *testing.T) {
 	}
 }
 
-func TestMoveCAKey(t *testing.T) {
+func TestSetTLS(t *testing.T) {
 	const from, to = "/var/lib/appliance/quay-rootCA/rootCA-key.pem", "/elsewhere/key.pem"
 	cfg, err := config.Parse("c", config.Sample())
 	if err != nil {
 		t.Fatal(err)
 	}
-	moved, changed, ok := config.MoveCAKey(config.Sample(), cfg, to)
+	with := func(t config.TLS) config.TLS { t.CAKey = to; return t }
+	moved, changed, ok := config.SetTLS(config.Sample(), cfg, with(cfg.TLS))
 	if !ok || changed.TLS.CAKey != to || !bytes.Equal(moved, bytes.Replace(config.Sample(), []byte("caKey: "+from), []byte("caKey: "+to), 1)) {
 		t.Errorf("moved %v\n%s", ok, moved)
 	}
+	t.Run("to the user's own, with what the user has written", func(t *testing.T) {
+		text := bytes.Replace(config.Sample(), []byte("ca: /var"), []byte(`ca:   "/var`), 1)
+		text = bytes.Replace(text, []byte("rootCA.pem\n"), []byte("rootCA.pem\" # ours\n"), 1)
+		cfg, err := config.Parse("c", text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		changed, own, ok := config.SetTLS(text, cfg, config.TLS{Certificate: "/c", Key: cfg.TLS.Key})
+		if !ok || own.TLS.CA+own.TLS.CAKey+own.TLS.State != "" || !strings.Contains(string(changed), "\n  ca:   \"\" # ours\n") || !strings.Contains(string(changed), "certificate: /c\n") {
+			t.Errorf("%v\n%s", ok, changed)
+		}
+	})
 	for name, odd := range map[string][]byte{
 		"no key":                            []byte(least),
 		"a value on a line of its own":      bytes.Replace(config.Sample(), []byte("caKey: "+from), []byte("caKey: >-\n    "+from), 1),
@@ -73,7 +86,7 @@ func TestMoveCAKey(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		if moved, _, ok := config.MoveCAKey(odd, cfg, to); ok {
+		if moved, _, ok := config.SetTLS(odd, cfg, with(cfg.TLS)); ok {
 			t.Errorf("%s: it is moved:\n%s", name, moved)
 		}
 	}
