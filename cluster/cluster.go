@@ -81,11 +81,10 @@ func Render(f Facts) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	secret, err := pullSecret(f.Registries)
-	if err != nil {
+	r := &renderer{Facts: f, mirrors: m}
+	if err := r.give(); err != nil {
 		return nil, err
 	}
-	r := &renderer{Facts: f, mirrors: m, secret: secret, bundle: f.bundle()}
 	for _, part := range []func() error{
 		r.installConfig, r.agentConfig, r.forInstaller, r.forHosts, r.zeroTouch, r.dayTwo, r.updates, r.scripts,
 	} {
@@ -100,12 +99,32 @@ func Render(f Facts) (*Result, error) {
 // renderer collects the files.
 type renderer struct {
 	Facts
-	mirrors  *mirrors
-	secret   string // pull secret, one line
-	bundle   []byte // CAs of all registries
+	mirrors *mirrors
+	theirs  theirs
+
+	// What nodes and oc get: of the registries, and of the user's install-config.yaml.
+	secret  string // pull secret, one line
+	bundle  []byte // CAs
+	sources []source
+
 	files    []File
 	warnings []string
-	cluster  string // metadata.name of install-config.yaml
+}
+
+// give sets what nodes and oc get.
+func (r *renderer) give() (err error) {
+	if r.InstallConfig != nil {
+		if r.theirs, err = readTheirs(r.InstallConfig); err != nil {
+			return fmt.Errorf("complete %s: %w", installConfigFile, err)
+		}
+	}
+	r.bundle = certificates([]byte(r.theirs.keys.Bundle), r.registryCAs())
+	r.sources = r.installSources()
+	r.secret, err = r.theirs.secret.with(r.Registries)
+	if r.InstallConfig != nil {
+		r.warnOfTheirs()
+	}
+	return err
 }
 
 func (r *renderer) add(name string, data []byte) {
@@ -141,19 +160,18 @@ func checkCA(text []byte) error {
 	if text == nil {
 		return nil
 	}
-	found := false
-	for rest := text; ; {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
-		}
+	found := 0
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type != "CERTIFICATE" {
 			return fmt.Errorf("it has a %s in it, and goes to every node", strings.ToLower(block.Type))
 		}
-		found = true
+		found++
 	}
-	if !found {
+	switch begun := bytes.Count(text, []byte("-----BEGIN CERTIFICATE-----")); {
+	case found == 0:
 		return errors.New("no certificate in PEM form in it")
+	case found < begun:
+		return fmt.Errorf("of %d certificates in it %d cannot be read", begun, begun-found)
 	}
 	return nil
 }
@@ -173,8 +191,8 @@ func certificates(texts ...[]byte) []byte {
 	return all.Bytes()
 }
 
-// bundle returns the CAs of all registries; empty if none has one.
-func (f Facts) bundle() []byte {
+// registryCAs returns the CAs of all registries; empty if none has one.
+func (f Facts) registryCAs() []byte {
 	var all [][]byte
 	for _, r := range f.Registries {
 		all = append(all, r.CA)

@@ -25,7 +25,7 @@ func (r *renderer) dayTwo() error {
 		all = append(all, step{number, []named{{name, text}}})
 		return err
 	}
-	if len(r.bundle) > 0 {
+	if len(r.registryCAs()) > 0 {
 		for _, err := range []error{
 			put(10, "registry-config.yaml", r.registryConfig()),
 			put(20, "image-config.yaml", configOf("Image", map[string]any{"additionalTrustedCA": map[string]string{"name": registryConfig}})),
@@ -58,7 +58,7 @@ func configOf(kind string, spec any) object {
 // there are two dots in its place. The update service looks for its registry's by a name of its
 // own.
 func (r *renderer) registryConfig() object {
-	data := map[string]string{"updateservice-registry": string(r.bundle)}
+	data := map[string]string{"updateservice-registry": string(r.registryCAs())}
 	for _, registry := range r.Registries {
 		if registry.CA != nil {
 			data[strings.Replace(registry.Address, ":", "..", 1)] = string(certificates(registry.CA))

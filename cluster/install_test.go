@@ -7,6 +7,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/mirror-appliance/appliance/cluster"
+	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
 // Agent-based installation, step 1: one line, and the mirror's entry alone.
@@ -164,23 +165,33 @@ func TestInstallConfig_ofTheUser(t *testing.T) {
 
 func TestInstallConfig_ofTheUserIsRefused(t *testing.T) {
 	for text, want := range map[string]string{
-		"{apiVersion: v1, baseDomain: x}\n": "not a mapping with one key on each line",
-		"apiVersion: v1\nbaseDomain: [\n":   "not valid YAML",
-		"apiVersion: v1\n---\na: b\n":       "second YAML document",
-		"":                                  "empty",
-		"sshKey: &s '{}'\npullSecret: &s '{a: b}'\nother: *s\n":          "without changing others",
-		"pullSecret: &s '{}'\napiVersion: v1\nother: *s\n":               "without changing others",
-		"apiVersion: v1\nimageDigestSources: of the others\n":            "not an install-config.yaml",
-		"apiVersion: v1\n...\n":                                          "without changing others",
+		"{apiVersion: v1, baseDomain: x}\n":                   "not a mapping with one key on each line",
+		"apiVersion: v1\nbaseDomain: [\n":                     "not valid YAML",
+		"apiVersion: v1\n---\na: b\n":                         "second YAML document",
+		"sshKey: &s '{}'\npullSecret: &s ''\nother: *s\n":     "without changing others",
+		"pullSecret: &s ''\napiVersion: v1\nother: *s\n":      "without changing others",
+		"apiVersion: v1\nimageDigestSources: of the others\n": "not an install-config.yaml",
+		"":                                 "complete install-config.yaml: the file is empty",
+		"\tapiVersion: v1\n":               "complete install-config.yaml: not valid YAML: ",
+		"  apiVersion: v1\n  sshKey: x\n":  "line 1: its keys are indented",
+		"apiVersion: v1\napiVersion: v1\n": `not an install-config.yaml: line 2: mapping key "apiVersion" already defined at line 1`,
+		"pullSecret: {auths: {}}\n":        "not an install-config.yaml: line 1: cannot unmarshal !!map into string",
+		"apiVersion: v1\npullSecret: '{\"auths\":{\"a\":{\"auth\":\"eDp5\"'\n": "line 2: pullSecret is not a pull secret, JSON with auths",
+		"pullSecret: '{}'\n":                                             "line 1: pullSecret is not a pull secret, JSON with auths",
+		"a: b\nadditionalTrustBundle: garbage\n":                         "line 2: additionalTrustBundle: no certificate in PEM form in it",
+		"a: b\nadditionalTrustBundle: |\n" + damaged:                     "line 2: additionalTrustBundle: of 2 certificates in it 1 cannot be read",
 		"apiVersion: v1\nbaseDomain: x\nadditionalTrustBundle: {a: b}\n": "not an install-config.yaml",
 	} {
 		f := facts(t, 4, 20)
 		f.InstallConfig = []byte(text)
-		if _, err := cluster.Render(f); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := cluster.Render(f); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") || hint.Of(err) == "" {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
 }
+
+// damaged are two certificates, of which one was cut off in copying.
+const damaged = "  -----BEGIN CERTIFICATE-----\n  AAEC\n  -----BEGIN CERTIFICATE-----\n  AAEC\n  -----END CERTIFICATE-----\n"
 
 // What the user is to fill in is marked, and nothing else than that is wrong with the file.
 func TestInstallConfig_marks(t *testing.T) {

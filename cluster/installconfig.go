@@ -2,16 +2,10 @@ package cluster
 
 import (
 	"bytes"
-	_ "embed"
-	"encoding/json"
 	"fmt"
 	"slices"
-	"strings"
 
 	"go.yaml.in/yaml/v3"
-
-	"github.com/mirror-appliance/appliance/internal/hint"
-	"github.com/mirror-appliance/appliance/internal/yamlkeys"
 )
 
 const installConfigFile = "install-config.yaml"
@@ -40,7 +34,7 @@ func (r *renderer) installConfig() error {
 			r.Version, installConfigFile)
 	}
 	if r.InstallConfig != nil {
-		text, err := r.complete(r.InstallConfig)
+		text, err := r.complete()
 		if err != nil {
 			return fmt.Errorf("complete %s: %w", installConfigFile, err)
 		}
@@ -51,11 +45,10 @@ func (r *renderer) installConfig() error {
 	if err != nil {
 		return err
 	}
-	keys, err := r.keysAboutMirror(r.secret, string(r.bundle), r.installSources(nil))
+	keys, err := r.keysAboutMirror(string(r.bundle))
 	if err != nil {
 		return err
 	}
-	r.cluster = "cluster"
 	r.addSecret(installConfigFile, append(text, keys...))
 	return nil
 }
@@ -67,16 +60,21 @@ type source struct {
 	Policy  string   `yaml:"sourcePolicy,omitempty"`
 }
 
-// installSources returns the entries of install-config.yaml: those of the user that are about other
-// sources, and ours.
-func (r *renderer) installSources(theirs []source) []source {
-	all := slices.DeleteFunc(theirs, func(s source) bool {
+// otherSources returns the entries of the user's file that are about other sources than ours.
+func (r *renderer) otherSources() []source {
+	return slices.DeleteFunc(r.theirs.sources(), func(s source) bool {
 		return slices.ContainsFunc(r.mirrors.install, func(e entry) bool { return e.source == s.Source })
 	})
-	for n := range all {
+}
+
+// installSources returns the entries of install-config.yaml: those of the user that are about other
+// sources, and ours.
+func (r *renderer) installSources() (all []source) {
+	for _, s := range r.otherSources() {
 		if !r.Version.sourcePolicy() {
-			all[n].Policy = ""
+			s.Policy = ""
 		}
+		all = append(all, s)
 	}
 	for _, e := range r.mirrors.install {
 		s := source{Source: e.source, Mirrors: e.mirrors}
@@ -88,23 +86,26 @@ func (r *renderer) installSources(theirs []source) []source {
 	return all
 }
 
-const neverContact = "NeverContactSource"
+const (
+	neverContact = "NeverContactSource"
+	always       = "Always"
+)
 
 // keysAboutMirror renders the keys about the mirror.
-func (r *renderer) keysAboutMirror(secret, bundle string, sources []source) ([]byte, error) {
+func (r *renderer) keysAboutMirror(bundle string) ([]byte, error) {
 	var keys yaml.Node
 	keys.Kind = yaml.MappingNode
 	put := func(key string, value *yaml.Node) {
 		keys.Content = append(keys.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: key}, value)
 	}
-	put(keySecret, &yaml.Node{Kind: yaml.ScalarNode, Style: yaml.SingleQuotedStyle, Value: secret})
+	put(keySecret, &yaml.Node{Kind: yaml.ScalarNode, Style: yaml.SingleQuotedStyle, Value: r.secret})
 	if bundle != "" {
 		put(keyBundle, &yaml.Node{Kind: yaml.ScalarNode, Style: yaml.LiteralStyle, Value: bundle})
-		put(keyPolicy, &yaml.Node{Kind: yaml.ScalarNode, Value: "Always", LineComment: "the default, Proxyonly, is not enough"})
+		put(keyPolicy, &yaml.Node{Kind: yaml.ScalarNode, Value: always, LineComment: "the default, Proxyonly, is not enough"})
 	}
-	if len(sources) > 0 {
+	if len(r.sources) > 0 {
 		var list yaml.Node
-		if err := list.Encode(sources); err != nil {
+		if err := list.Encode(r.sources); err != nil {
 			return nil, err
 		}
 		key := keyContent
@@ -129,110 +130,6 @@ func marshal(v any) ([]byte, error) {
 		return nil, err
 	}
 	return text.Bytes(), e.Close()
-}
-
-// theirConfig has the keys that are read of a user's install-config.yaml.
-type theirConfig struct {
-	Metadata struct{ Name string }
-	Secret   string   `yaml:"pullSecret"`
-	Bundle   string   `yaml:"additionalTrustBundle"`
-	Digests  []source `yaml:"imageDigestSources"`
-	Content  []source `yaml:"imageContentSources"`
-}
-
-// complete puts the keys about the mirror into a user's file. The lines of the other keys stay as
-// they are.
-func (r *renderer) complete(text []byte) ([]byte, error) {
-	var d yamlkeys.Decoder
-	root := d.Document(text, "leave --install-config out to have one made")
-	if len(d.Problems) > 0 {
-		p := d.Problems[0]
-		return nil, hint.New(fmt.Errorf("line %d: %s", p.Line, p.Text()), p.Hint)
-	}
-	if root.Kind != yaml.MappingNode || root.Style&yaml.FlowStyle != 0 {
-		return nil, hint.New(fmt.Errorf("line %d: it is not a mapping with one key on each line", root.Line),
-			"begin with 'apiVersion: v1', or leave --install-config out to have one made")
-	}
-	var theirs theirConfig
-	if err := root.Decode(&theirs); err != nil {
-		return nil, fmt.Errorf("not an install-config.yaml: %w", err)
-	}
-	r.cluster = theirs.Metadata.Name
-	secret, err := mergedSecret(theirs.Secret, r.Registries)
-	if err != nil {
-		return nil, err
-	}
-	bundle := theirs.Bundle
-	for _, one := range splitCertificates(r.bundle) {
-		if !strings.Contains(string(certificates([]byte(bundle))), one) {
-			if bundle != "" && !strings.HasSuffix(bundle, "\n") {
-				bundle += "\n"
-			}
-			bundle += one
-		}
-	}
-	keys, err := r.keysAboutMirror(secret, bundle, r.installSources(append(theirs.Digests, theirs.Content...)))
-	if err != nil {
-		return nil, err
-	}
-	rest := withoutKeys(text, root, keySecret, keyBundle, keyPolicy, keyDigests, keyContent)
-	if len(rest) > 0 && !bytes.HasSuffix(rest, []byte("\n")) {
-		rest = append(rest, '\n')
-	}
-	whole := append(rest, keys...)
-	return whole, sameElsewhere(root, whole)
-}
-
-// withoutKeys returns a text without the lines of some keys of its outermost mapping. Comments and
-// blank lines after a key stay, since they are about the next.
-func withoutKeys(text []byte, root *yaml.Node, keys ...string) []byte {
-	lines := bytes.SplitAfter(text, []byte("\n"))
-	var rest []byte
-	next := 0
-	for n := 0; n < len(root.Content); n += 2 {
-		from, to := root.Content[n].Line-1, len(lines)
-		if n+2 < len(root.Content) {
-			to = root.Content[n+2].Line - 1
-		}
-		if !slices.Contains(keys, root.Content[n].Value) {
-			continue
-		}
-		for to > from+1 && isAside(lines[to-1]) {
-			to--
-		}
-		rest = append(rest, bytes.Join(lines[next:from], nil)...)
-		next = to
-	}
-	return append(rest, bytes.Join(lines[next:], nil)...)
-}
-
-// isAside reports whether a line belongs to no value: it is blank, a comment at its beginning, or
-// an end of the document.
-func isAside(line []byte) bool {
-	return len(bytes.TrimSpace(line)) == 0 || line[0] == '#'
-}
-
-// sameElsewhere returns an error if a text differs from a document in more than the keys about the
-// mirror.
-func sameElsewhere(root *yaml.Node, text []byte) error {
-	var before, after map[string]any
-	if err := root.Decode(&before); err != nil {
-		return err
-	}
-	err := yaml.Unmarshal(text, &after)
-	_, there := after[keySecret] // else a mark of the document's end stands before it
-	for _, key := range []string{keySecret, keyBundle, keyPolicy, keyDigests, keyContent} {
-		delete(before, key)
-		delete(after, key)
-	}
-	a, errA := json.Marshal(before)
-	b, errB := json.Marshal(after)
-	if err != nil || errA != nil || errB != nil || !there || !bytes.Equal(a, b) {
-		return hint.New(fmt.Errorf("the keys about the mirror cannot be put in without changing others"),
-			"write each key of the outermost level on a line of its own, without anchors (&name) in "+
-				keySecret+", "+keyBundle+" and "+keyDigests)
-	}
-	return nil
 }
 
 // agentConfig makes agent-config.yaml.

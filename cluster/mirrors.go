@@ -345,3 +345,21 @@ func Mirrors(file []byte, source, mirror string) bool {
 	}
 	return false
 }
+
+// MirrorRegistries returns the registries to which a file of mirror sets leads, each once.
+func MirrorRegistries(file []byte) (all []string) {
+	var m mirrors
+	if m.read([]resources.File{{Name: "mirrors.yaml", Data: file}}) != nil {
+		return nil
+	}
+	for _, s := range m.digests {
+		for _, e := range s.entries {
+			for _, mirror := range e.mirrors {
+				host, _, _ := strings.Cut(mirror, "/")
+				all = append(all, host)
+			}
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}

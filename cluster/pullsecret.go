@@ -50,22 +50,16 @@ func NewAuth(user, password string) string {
 	return base64.StdEncoding.EncodeToString([]byte(user + ":" + password))
 }
 
-// pullSecret returns a pull secret for registries, on one line.
-func pullSecret(registries []Registry) (string, error) { return mergedSecret("", registries) }
-
-// mergedSecret returns a pull secret with the logins of registries, on one line. One that is no
-// pull secret, as an example's, is replaced.
-func mergedSecret(theirs string, registries []Registry) (string, error) {
-	var a auths
-	if json.Unmarshal([]byte(theirs), &a) != nil || a.Auths == nil {
-		a.Auths = map[string]map[string]any{}
-	}
+// with returns a pull secret with the logins of registries besides its own, on one line.
+func (a auths) with(registries []Registry) (string, error) {
+	all := auths{map[string]map[string]any{}}
+	maps.Copy(all.Auths, a.Auths)
 	for _, r := range registries {
 		if r.Auth != "" {
-			a.Auths[r.Address] = map[string]any{"auth": r.Auth}
+			all.Auths[r.Address] = map[string]any{"auth": r.Auth}
 		}
 	}
-	text, err := json.Marshal(a)
+	text, err := json.Marshal(all)
 	return string(text), err
 }
 

@@ -49,13 +49,13 @@ func locations(digests, tags []entry) (all []location) {
 
 // registriesConf writes locations as registries.conf of version 2, which each podman, skopeo and
 // CRI-O since RHEL 8 reads. Where all mirrors are for digests the switch of the table is used,
-// which the oldest know.
-func registriesConf(head string, all []location, never bool) []byte {
+// which the oldest know. A source that is blocked is not asked itself.
+func registriesConf(head string, all []location, blocked func(source string) bool) []byte {
 	var text bytes.Buffer
 	text.WriteString(head)
 	for _, l := range all {
 		fmt.Fprintf(&text, "\n[[registry]]\nlocation = %s\n", strconv.Quote(l.source))
-		if never {
+		if blocked(l.source) {
 			text.WriteString("blocked = true\n")
 		}
 		digestsOnly := !slices.ContainsFunc(l.mirrors, func(p pullFrom) bool { return p.byTag })
@@ -92,7 +92,7 @@ func (r *renderer) forHosts() error {
 			head += "# CA: ca-bundle.pem, as /etc/containers/certs.d/" + one.Address + "/ca.crt\n"
 		}
 	}
-	r.add("registries.conf", registriesConf(head, locations(digests, tags), r.NeverContactSource))
+	r.add("registries.conf", registriesConf(head, locations(digests, tags), func(string) bool { return r.NeverContactSource }))
 	return nil
 }
 
@@ -111,7 +111,12 @@ func (r *renderer) zeroTouch() error {
 		return nil
 	}
 	const head = "# For zero-touch manifests: beside the directory cluster-manifests, as mirror/registries.conf.\n"
-	r.add("mirror/registries.conf", registriesConf(head, locations(r.mirrors.install, nil), r.NeverContactSource))
+	all := slices.Clone(r.mirrors.install)
+	never := map[string]bool{}
+	for _, s := range r.otherSources() {
+		all, never[s.Source] = append(all, entry{s.Source, s.Mirrors}), s.Policy == neverContact
+	}
+	r.add("mirror/registries.conf", registriesConf(head, locations(all, nil), func(source string) bool { return r.NeverContactSource || never[source] }))
 	if len(r.bundle) > 0 {
 		r.add("mirror/ca-bundle.crt", r.bundle)
 	}

@@ -129,8 +129,11 @@ func (r *renderer) forInstaller() error {
 	if len(r.bundle) > 0 {
 		r.add("ca-bundle.pem", r.bundle)
 	}
-	if len(r.mirrors.install) > 0 {
-		of := []set{{"idms-installer", r.mirrors.install}}
+	if len(r.sources) > 0 {
+		of := []set{{name: "idms-installer"}}
+		for _, s := range r.sources {
+			of[0].entries = append(of[0].entries, entry{s.Source, s.Mirrors})
+		}
 		text, err := documents(object{APIVersion: configAPI, Kind: digestKind, Metadata: meta{Name: of[0].name},
 			Spec: map[string]any{"imageDigestMirrors": r.mirrorEntries(of[0].entries, false)}})
 		if err != nil {

@@ -24,8 +24,9 @@ type view struct {
 	Cluster      string
 	Channel      string
 	Registries   []string
-	CA           bool
-	Marks        []string // lines by which the CAs are recognised
+	CA           bool     // oc gets CAs
+	Trust        bool     // the cluster gets those of the registries
+	Marks        []string // lines by which those are recognised
 	OnlySets     bool     // oc has to know --idms-file
 	Catalogs     bool     // OLM v1
 	ZeroTouch    bool
@@ -37,8 +38,8 @@ type view struct {
 func (r *renderer) view() view {
 	v := view{
 		Version: r.Version.String(), Release: r.Release.Spec(r.first().Address), Tag: r.Release.Tag,
-		AgentAPI: r.Version.agentConfig(), Cluster: cmp.Or(r.cluster, "cluster"), CA: len(r.bundle) > 0,
-		Marks: lastLines(r.bundle), OnlySets: !r.Version.policyFileOption(), Catalogs: r.Version.clusterCatalogs(),
+		AgentAPI: r.Version.agentConfig(), Cluster: cmp.Or(r.theirs.keys.Metadata.Name, "cluster"), CA: len(r.bundle) > 0,
+		Trust: len(r.registryCAs()) > 0, Marks: lastLines(r.registryCAs()), OnlySets: !r.Version.policyFileOption(), Catalogs: r.Version.clusterCatalogs(),
 		ZeroTouch: r.ZeroTouch, Files: r.files, Warnings: r.warnings,
 		Channel: cmp.Or(r.Release.Channel, "stable-"+r.Version.String()),
 	}

@@ -12,7 +12,7 @@ command -v oc >/dev/null 2>&1 || fail "there is no program oc in PATH" \
 	"unpack openshift-client-linux.tar.gz of {{.Version}}, and run: PATH=\$PATH:/where/oc/is $0"
 user=$(oc whoami) || fail "oc reaches no cluster" "name its file: KUBECONFIG=/path/of/kubeconfig $0"
 echo "applying to the cluster of $(oc whoami --show-server) as $user"
-{{- if .CA}}
+{{- if .Trust}}
 
 # taken refuses to take the place of a ConfigMap that the cluster's configuration names.
 taken() {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -239,18 +240,20 @@ func (o *doctorOptions) others(f node.Facts) (all []finding.Finding, err error) 
 	if err == nil && bundle != nil && !cluster.SameCAs(bundle, f.Bundle) {
 		differs("certificate", "ca-bundle.pem", "it, which install.sh uses, has other CAs than install-config.yaml")
 	}
-	for _, name := range []string{"oc/idms.yaml", "openshift/idms.yaml"} {
-		sets, readErr := readOther(o.from, name)
-		if err = errors.Join(err, readErr); sets == nil || err != nil {
-			continue
-		}
-		for _, s := range f.Sources {
-			if len(s.Mirrors) > 0 && !cluster.Mirrors(sets, s.Source, s.Mirrors[0]) {
-				differs("mirrors", name, "it does not lead from "+s.Source+" to "+s.Mirrors[0]+", as install-config.yaml does")
-			}
+	sets, readErr := readOther(o.from, "oc/idms.yaml")
+	for _, s := range f.Sources {
+		if sets != nil && len(s.Mirrors) > 0 && !cluster.Mirrors(sets, s.Source, s.Mirrors[0]) {
+			differs("mirrors", "oc/idms.yaml", "it does not lead from "+s.Source+" to "+s.Mirrors[0]+", as install-config.yaml does")
 		}
 	}
-	return all, err
+	// The installation makes a set of its own of install-config.yaml: these need not have that again.
+	more, err2 := readOther(o.from, "openshift/idms.yaml")
+	for _, registry := range cluster.MirrorRegistries(more) {
+		if login, _, _ := cluster.Auth(f.Secret, registry); login == "" && !slices.Contains(f.Mirrors(), registry) {
+			differs("mirrors", "openshift/idms.yaml", "it leads to "+registry+", of which install-config.yaml has neither a mirror nor a login")
+		}
+	}
+	return all, errors.Join(err, readErr, err2)
 }
 
 // readOther reads a file of a directory, nil if there is none.
