@@ -113,9 +113,9 @@ func (p *Plan) end(ctx context.Context, result Result) error {
 		return err
 	}
 	if p.site.Show != nil {
-		p.site.Show(result)
+		err = p.site.Show(result)
 	}
-	if p.seeded != nil {
+	if p.seeded != nil && err == nil {
 		_, err = p.site.Host.Remove(p.seeded.in.notShown())
 	}
 	return errors.Join(err, p.journal.Discard(ctx))
