@@ -137,6 +137,7 @@ Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see
 		newClusterConfigCommand(plain),
 		newDoctorCommand(plain),
 		newConfigCommand(plain),
+		newSupportBundleCommand(std),
 		newInventoryCommand(plain),
 		newImageSetCommand(plain),
 		newBundleCommand(std),
