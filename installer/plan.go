@@ -25,10 +25,14 @@ type Plan struct {
 	install bool
 }
 
+// fatal returns the problems that forbid a plan.
+func (s *site) fatal() []Problem {
+	return slices.DeleteFunc(slices.Clone(s.problems), func(p Problem) bool { return p.Warning })
+}
+
 // newPlan rejects what the site has problems with.
 func (s *site) newPlan() (*Plan, error) {
-	fatal := slices.DeleteFunc(slices.Clone(s.problems), func(p Problem) bool { return p.Warning })
-	if len(fatal) > 0 {
+	if fatal := s.fatal(); len(fatal) > 0 {
 		return nil, &PreflightError{Problems: fatal}
 	}
 	result := Result{QuayRoot: s.QuayRoot}

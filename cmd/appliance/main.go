@@ -126,6 +126,7 @@ Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see
 		newGCCommand(plain),
 		newUserCommand(plain),
 		newStatusCommand(plain),
+		newCertCommand(plain),
 		newVerifyCommand(plain),
 		newScrubCommand(plain),
 		newSyncCommand(plain),
