@@ -322,9 +322,9 @@ func TestRun_pullThrough(t *testing.T) {
 
 func TestRun_badUpstream(t *testing.T) {
 	cfg, _ := configure(t)
-	cfg.Upstreams = []config.Upstream{{Prefix: "quay.io", URL: "https://quay.io", CA: "/nonexistent/ca.pem"}}
+	cfg.Upstreams = []config.Upstream{{Prefix: "quay.io", URL: "https://quay.io:port"}}
 	err := registry.Run(t.Context(), cfg, registry.Options{})
-	if err == nil || !strings.Contains(err.Error(), "upstream quay.io") || !strings.Contains(err.Error(), "/nonexistent/ca.pem") {
+	if err == nil || !strings.Contains(err.Error(), "upstream quay.io") || !strings.Contains(err.Error(), "invalid port") {
 		t.Errorf("error is %v", err)
 	}
 }

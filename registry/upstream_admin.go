@@ -120,7 +120,11 @@ func (a upstreamAdmin) ask(ctx context.Context, u config.Upstream, image string)
 	defer client.Close()
 	below := strings.Trim(at.Path, "/")
 	if image == "" {
-		return "login", client.Login(ctx, below)
+		anonymous, err := client.Login(ctx, below)
+		if anonymous {
+			return "no login", err
+		}
+		return "login", err
 	}
 	name, ref := splitImage(image)
 	name = path.Join(below, name)

@@ -162,7 +162,7 @@ func (c *checker) login(ctx context.Context, registry string) bool {
 	}
 	client, err := c.client(registry)
 	if err == nil {
-		err = client.Login(ctx, "")
+		_, err = client.Login(ctx, "")
 	}
 	if err == nil {
 		var date string

@@ -184,7 +184,11 @@ func runUpstreamTest(ctx context.Context, std stdio, o upstreamOptions, prefixes
 		}
 	}
 	if failed > 0 {
-		return fmt.Errorf("%d of %s does not answer as it should", failed, count(len(all), "upstream"))
+		verb := "do not answer as they should"
+		if failed == 1 {
+			verb = "does not answer as it should"
+		}
+		return fmt.Errorf("%d of %s %s", failed, count(len(all), "upstream"), verb)
 	}
 	return nil
 }

@@ -72,7 +72,7 @@ func TestUpstream(t *testing.T) {
 		t.Errorf("the list is %+v", all)
 	}
 
-	contains(t, s.works(t, here("upstream", "test")...), "up: http://"+s.source+" answers (login, ")
+	contains(t, s.works(t, here("upstream", "test")...), "up: http://"+s.source+" answers (no login, ")
 	contains(t, s.works(t, here("upstream", "test", "--image", "up/samples/docker:v1")...), "answers (samples/docker v1, ")
 	s.works(t, here("upstream", "add", "down", "http://127.0.0.1:1", "--mode", "cache")...)
 	for args, want := range map[string]string{
@@ -87,6 +87,15 @@ func TestUpstream(t *testing.T) {
 			t.Errorf("%s: exit code %d\n%s%s", args, code, stdout, stderr)
 		}
 	}
+	for n, want := range []string{"1 of 2 upstreams does not answer as it should\n", "2 of 3 upstreams do not answer as they should\n"} {
+		if n == 1 {
+			s.works(t, here("upstream", "add", "away", "http://127.0.0.1:1")...)
+		}
+		if code, _, stderr := s.run(t, here("upstream", "test")...); code != 1 || !strings.Contains(stderr, want) {
+			t.Errorf("exit code %d, %s", code, stderr)
+		}
+	}
+	s.works(t, here("upstream", "remove", "away")...)
 	if code, _, stderr := s.run(t, here("upstream", "add", "up", "http://other")...); code != 1 || !strings.Contains(stderr, `"up" is taken`) {
 		t.Errorf("a second of the same prefix: %d, %s", code, stderr)
 	}

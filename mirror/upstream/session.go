@@ -80,24 +80,27 @@ func (c *Client) session(ctx context.Context, repo name.Repository) (*session, e
 }
 
 // Login makes a connection, and logs in for a repository or for those below it, which need not exist.
-// "" is any repository.
-func (c *Client) Login(ctx context.Context, repo string) error {
+// "" is any repository. It reports whether there were no credentials, and so no login.
+func (c *Client) Login(ctx context.Context, repo string) (anonymous bool, err error) {
 	if repo == "" {
 		repo = "library/any"
 	}
 	r, err := c.repository(repo)
 	if err != nil {
-		return err
+		return false, err
 	}
 	s, err := c.session(ctx, r)
-	if err != nil || !s.basic || s.anonymous {
-		return err
+	if err != nil {
+		return false, err
+	}
+	if !s.basic || s.anonymous {
+		return s.anonymous, nil
 	}
 	resp, err := c.get(ctx, http.MethodGet, r, attemptLogin, c.root(), nil, http.StatusOK)
 	if err == nil {
 		resp.Body.Close()
 	}
-	return err
+	return false, err
 }
 
 // credentials returns those for a repository; anonymous: there are none.

@@ -174,7 +174,7 @@ func (c *circuit) fail(a *attempt, err error) {
 		return
 	}
 	if c.cause == nil {
-		c.log.Warn("upstream does not answer: serving what is stored", "upstream", c.name, "error", err)
+		c.log.Warn("upstream does not answer: what is stored is served, and nothing is fetched for now", "upstream", c.name, "error", err)
 	}
 	c.cause, c.until, c.probe = err, c.now().Add(openTime), nil
 }

@@ -85,7 +85,7 @@ func TestCircuit_opensForTheWholeUpstream(t *testing.T) {
 	if list, err := f.Referrers(t.Context(), here, f.manifest); err != nil || len(list) != 0 {
 		t.Errorf("referrers: %v, %v", list, err)
 	}
-	if f.log.count("WARN", "does not answer") != 1 {
+	if f.log.count("WARN", "does not answer: what is stored is served, and nothing is fetched") != 1 {
 		t.Error("not logged once")
 	}
 	if n := f.total() - asked; n != 3 { // the probe, with its retries
