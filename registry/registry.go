@@ -61,11 +61,15 @@ func (d *daemon) endAfter(err error) error {
 }
 
 func (d *daemon) serve(ctx context.Context) error {
+	ctx, end := context.WithCancel(ctx)
+	defer end()
 	g, ctx := errgroup.WithContext(ctx) // ends with ctx and with the first that fails
+	released := d.holdWrites(ctx)
 	servers, err := d.listen(ctx)
 	if err != nil {
 		return err
 	}
+	g.Go(released)
 	for _, s := range servers {
 		g.Go(func() error { return s.serve() })
 	}

@@ -180,3 +180,7 @@ func (c *Config) Addresses() []string {
 }
 
 const httpsPort = 443
+
+// UpgradeMark returns the path of the file with which the installer tells the daemon that an upgrade may
+// still be taken back.
+func (c *Config) UpgradeMark() string { return filepath.Join(filepath.Dir(c.ControlSocket), "upgrade") }

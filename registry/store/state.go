@@ -13,6 +13,7 @@ import (
 	"github.com/mirror-appliance/appliance/internal/diskspace"
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/migrations"
 	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
@@ -247,3 +248,9 @@ func (s *Snapshot) Release() error {
 	defer s.store.guard.Backups.Add(-1)
 	return s.store.db.RemoveSnapshot(s.Name)
 }
+
+// Hold is as in sqlite.DB: pushes, deletes and jobs wait.
+func (s *Store) Hold(ctx context.Context) (release func()) { return s.db.Hold(ctx) }
+
+// SchemaVersion returns the version of the databases that this program writes.
+func SchemaVersion() int { return migrations.Schema().Version() }

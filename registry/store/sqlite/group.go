@@ -33,6 +33,7 @@ type group struct {
 	mu     sync.Mutex // guards what follows
 	queue  queue
 	closed bool
+	held   *hold // nil: writes do not wait
 }
 
 // shared is a queued write.
@@ -52,11 +53,50 @@ func openGroup(writer *sql.DB) *group {
 	go func() {
 		defer close(g.ended)
 		for range g.wake {
-			for g.next() {
+			for g.begin() && g.next() {
 			}
 		}
 	}()
 	return g
+}
+
+// A hold has writes wait.
+type hold struct {
+	ctx   context.Context // when it ends, they fail
+	ended chan struct{}   // when it is closed, they go on
+}
+
+var errHeld = fmt.Errorf("the registry ends before writes were released: %w", context.Canceled)
+
+// hold has writes wait until release is called, and fail when ctx ends before.
+func (g *group) hold(ctx context.Context) (release func()) {
+	held := &hold{ctx: ctx, ended: make(chan struct{})}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.held = held
+	return sync.OnceFunc(func() { close(held.ended) })
+}
+
+// begin waits for the end of a hold, and reports whether writes go on.
+func (g *group) begin() bool {
+	g.mu.Lock()
+	held := g.held
+	g.mu.Unlock()
+	if held == nil {
+		return true
+	}
+	select {
+	case <-held.ended:
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.held = nil
+		return true
+	case <-held.ctx.Done():
+	}
+	for w := g.take(true); w != nil; w = g.take(true) {
+		w.answer <- errHeld
+	}
+	return false
 }
 
 // close ends the group once the queue is written.

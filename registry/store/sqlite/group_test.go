@@ -54,6 +54,50 @@ func TestGroup_SharesOneCommit(t *testing.T) {
 	}
 }
 
+func TestGroup_Hold(t *testing.T) {
+	for name, released := range map[string]bool{"released": true, "never": false} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			ctx, end := context.WithCancel(f.ctx)
+			release := f.Hold(ctx)
+			left, leave := context.WithCancel(f.ctx)
+			leave()
+			if err := f.Share(left, insertNote("left")); !errors.Is(err, context.Canceled) {
+				t.Errorf("a client that left: %v", err)
+			}
+			answers := make(chan error)
+			go func() { answers <- f.Share(f.ctx, insertNote("a")) }()
+			f.queued(1)
+			if got := f.notes(); got != "" {
+				t.Errorf("written while held: %s", got)
+			}
+			if !released {
+				end()
+				for range 2 {
+					if err := <-answers; !errors.Is(err, errHeld) {
+						t.Errorf("got %v", err)
+					}
+					go func() { answers <- f.Share(f.ctx, insertNote("late")) }()
+				}
+				<-answers
+				return
+			}
+			release()
+			release() // again
+			end()
+			if err := <-answers; err != nil {
+				t.Error(err)
+			}
+			if err := f.Share(f.ctx, insertNote("b")); err != nil {
+				t.Error(err)
+			}
+			if got := f.notes(); got != "a b" {
+				t.Errorf("written: %s", got)
+			}
+		})
+	}
+}
+
 func TestGroup_AWriteThatFailsTakesBackItsOwn(t *testing.T) {
 	f := newFixture(t)
 	broken := errors.New("broken")

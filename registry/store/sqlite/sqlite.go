@@ -29,6 +29,12 @@ type Schema struct {
 	Migrations fs.FS
 }
 
+// Version returns the version that a database has after all of them.
+func (s Schema) Version() int {
+	names, _ := fs.Glob(s.Migrations, "*.sql") // the pattern is a good one
+	return len(names)
+}
+
 // Options are the options of Open.
 type Options struct {
 	Path    string // its directory must exist; the file is created 0600
@@ -140,6 +146,10 @@ func (db *DB) Close() error {
 
 // Reader returns the connections that read. They cannot write.
 func (db *DB) Reader() *sql.DB { return db.reader }
+
+// Hold has the transactions of clients and jobs wait until release is called, and fail when ctx ends
+// before. What is read, and the database's own upkeep, does not wait. ctx must end before Close.
+func (db *DB) Hold(ctx context.Context) (release func()) { return db.group.hold(ctx) }
 
 // Share runs fn in a write transaction that it shares with concurrent ones. It is for short writes
 // of clients. fn uses its own context, which does not end: an interrupted statement would roll back
