@@ -33,7 +33,7 @@ func (s *site) fault(err error, remedy string) {
 // preflight checks all preconditions of an install, in the order in which their problems are shown.
 func (s *site) preflight() {
 	s.checkRights()
-	if !s.program {
+	if !s.program && !s.rollback {
 		s.problem(fmt.Sprintf("the executable to install, %q, is not an executable file", s.Binary),
 			"run the command with the file's whole path, from a directory that is still there")
 	}
@@ -45,6 +45,7 @@ func (s *site) preflight() {
 			"choose another name")
 	}
 	s.checkMirrorRegistry()
+	s.checkUpgrade()
 	if err := auth.CheckPassword(s.InitPassword); err != nil {
 		s.problem("--initPassword: "+err.Error(), hint.Of(err)) // without the password
 	}

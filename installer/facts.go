@@ -59,6 +59,10 @@ type facts struct {
 	program   bool          // the executable to install is one
 	serving   bool          // the installed service runs the program that is installed
 	listening bool          // or its socket is active
+
+	migrates *database // by an upgrade; nil
+	rewinds  string    // name of the database's copy that a rollback puts back; empty: none
+	loses    string    // by that
 }
 
 func newSite(r Request, d Deps) (*site, error) {
@@ -145,7 +149,7 @@ func (s *site) resume(over bool) {
 		over = over || ok && hasImages(s.Host, l.Storage)
 	}
 	if len(s.journal.Entries) > 0 {
-		s.record = s.record.with(s.journal.Entries)
+		s.record = s.record.with(slices.DeleteFunc(slices.Clone(s.journal.Entries), s.isPassing))
 	}
 	if over {
 		s.replaced = len(s.journal.Entries) > 0
@@ -210,6 +214,9 @@ func runsAnother(h *host.Host, binary string, status systemd.Status) bool {
 
 // lookAtPrograms looks for the executable to install, and for a mirror-registry.
 func (s *site) lookAtPrograms() {
+	if s.rollback {
+		s.Binary = s.previous()
+	}
 	fi, err := os.Stat(s.Binary)
 	s.program = err == nil && fi.Mode().IsRegular() && fi.Mode()&0o111 != 0
 	for _, name := range []string{"app", "pod", "redis", "postgres"} {

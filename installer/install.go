@@ -38,15 +38,15 @@ func PlanInstall(ctx context.Context, r Request, d Deps) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	plan.install, s.bus.needed = true, true
+	plan.install, s.bus.needed, plan.Loses = true, true, s.loses
 	plan.result = Result{Address: s.cfg.Address(), QuayRoot: s.QuayRoot, CA: s.cfg.TLS.CA,
 		InitUser: s.InitUser, InitPassword: s.InitPassword}
 	if s.record == nil && s.unit != nil {
 		s.record = s.guess()
 	}
 	b := &builder{site: s, Plan: plan, made: make(map[string]bool)}
-	return plan, b.all(b.begin, b.serviceUser, b.directories, b.files, b.executable, b.units,
-		b.running)
+	return plan, b.all(b.begin, b.serviceUser, b.directories, b.files, b.upgrade, b.executable,
+		b.units, b.running)
 }
 
 // builder collects the steps of an install.
@@ -307,7 +307,9 @@ func (b *builder) files() error {
 
 func (b *builder) executable() error {
 	err := b.directory(filepath.Dir(b.binary), 0o755, b.admin, keep)
-	b.add(&host.File{Host: b.Host, Source: b.Binary, Path: b.binary, Mode: 0o755, Owner: b.admin})
+	if !b.rollback {
+		b.add(b.copyOf(b.Binary, b.binary))
+	}
 	return err
 }
 
@@ -363,16 +365,22 @@ func readDirs(cfg *config.Config) (dirs []string) {
 
 // running adds what makes the daemon run, and the users in it.
 func (b *builder) running() error {
-	b.seeded = &seed{do: b.Seed, journal: b.journal, in: Installation{
-		Config: b.cfg, QuayRoot: b.QuayRoot, Owner: b.owner,
-		InitUser: b.InitUser, InitPassword: b.InitPassword, Generated: b.generated,
-	}}
-	b.add(&reload{bus: b.bus},
+	if !b.Request.Upgrade {
+		b.seeded = &seed{do: b.Seed, journal: b.journal, in: Installation{
+			Config: b.cfg, QuayRoot: b.QuayRoot, Owner: b.owner,
+			InitUser: b.InitUser, InitPassword: b.InitPassword, Generated: b.generated,
+		}}
+	}
+	steps := []host.Step{&reload{bus: b.bus},
 		&enable{bus: b.bus, host: b.Host, UnitDir: b.unitDir()},
 		&start{bus: b.bus, host: b.Host, journal: b.journal, binary: b.binary,
 			socket: b.unitFile(systemd.Socket), renamed: b.certs.renamed},
 		&health{bus: b.bus, host: b.Host, cfg: b.cfg, check: b.Health},
-		b.seeded)
+		&confirm{bus: b.bus, host: b.Host, paths: b.passing()}}
+	if b.seeded != nil {
+		steps = append(steps, b.seeded)
+	}
+	b.add(steps...)
 	return nil
 }
 

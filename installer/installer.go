@@ -31,8 +31,7 @@ import (
 // Request is what the user asks for, a plain value. Empty fields are taken from the existing
 // install, if there is one, and then from the defaults named here.
 type Request struct {
-	Hostname      string // DNS name that clusters use, without a port; default: Target
-	Target        string // by which name the user reaches this host; default: this host's name
+	Hostname      string // DNS name that clusters use, without a port; default: this host's name
 	Port          int    // default 8443
 	QuayRoot      string // install directory; default ~/quay-install; a leading ~ is expanded
 	QuayStorage   string // directory of the blobs; default {QuayRoot}/quay-storage
@@ -42,19 +41,23 @@ type Request struct {
 	InitUser      string // administrator to create; default "init"
 	InitPassword  string // its password; generated when empty
 	RemoveContent bool   // uninstall only: remove blobs and database as well
+	Upgrade       bool   // of what is installed; set by PlanUpgrade
 
 	// SSLCert and SSLKey are files with the user's own certificate and key, which are copied; empty:
 	// the certificate stays as it is, or is made. SSLCheckSkip accepts one for another hostname.
 	SSLCert, SSLKey string
 	SSLCheckSkip    bool
+
+	rollback bool
 }
 
-// Deps is what the installer needs from its caller: Version. The zero value of the others means the
+// Deps is what the installer needs from its caller: Version and Schema. The zero value of the others means the
 // real thing; tests replace it.
 type Deps struct {
 	Host     *host.Host // host.Local()
 	Resolver resolver   // net.DefaultResolver
 	Version  string     // of this program, for the record
+	Schema   int        // of the databases that this program knows
 	Home     string     // home.Dir(); empty if there is none
 	Geteuid  func() int // os.Geteuid
 
@@ -65,9 +68,9 @@ type Deps struct {
 	// Reach is Health by the hostname, as clients ask; reach.
 	Reach func(ctx context.Context, cfg *config.Config) error
 	// Show tells the user the result of an install, a new password for one; nil: the
-	// caller of Apply does. A run that is killed before it returns, or for which it returns
-	// an error, is followed by one that sets the password anew.
-	Show func(Result) error
+	// caller of Apply does. A run that is killed before it returns is followed by one that
+	// sets the password anew.
+	Show func(Result)
 	// Seed makes the first users; seedUsers.
 	Seed func(ctx context.Context, in Installation) (changed bool, err error)
 }

@@ -13,6 +13,7 @@ import (
 // Plan is an ordered list of idempotent steps, which can be shown or applied.
 type Plan struct {
 	Warnings []Problem // what the user should know, though it forbids nothing
+	Loses    string    // what cannot be had again afterwards, for the user to consent to; empty: nothing
 
 	steps   []host.Step
 	site    *site
@@ -25,14 +26,10 @@ type Plan struct {
 	install bool
 }
 
-// fatal returns the problems that forbid a plan.
-func (s *site) fatal() []Problem {
-	return slices.DeleteFunc(slices.Clone(s.problems), func(p Problem) bool { return p.Warning })
-}
-
 // newPlan rejects what the site has problems with.
 func (s *site) newPlan() (*Plan, error) {
-	if fatal := s.fatal(); len(fatal) > 0 {
+	fatal := slices.DeleteFunc(slices.Clone(s.problems), func(p Problem) bool { return p.Warning })
+	if len(fatal) > 0 {
 		return nil, &PreflightError{Problems: fatal}
 	}
 	result := Result{QuayRoot: s.QuayRoot}
@@ -112,14 +109,18 @@ func (p *Plan) apply(ctx context.Context, step host.Step, progress func(string))
 
 // end records the install and shows its result, after which the journal is of no use.
 func (p *Plan) end(ctx context.Context, result Result) error {
-	err := errors.Join(p.journal.Finish(), p.site.writeRecord(ctx, p.steps))
+	err := p.journal.Finish()
+	if m := p.site.migrates; m != nil && err == nil {
+		p.site.record.Replaced.Copy, err = m.made(m.old)
+	}
+	err = errors.Join(err, p.site.writeRecord(ctx, p.steps))
 	if err != nil {
 		return err
 	}
 	if p.site.Show != nil {
-		err = p.site.Show(result)
+		p.site.Show(result)
 	}
-	if p.seeded != nil && err == nil {
+	if p.seeded != nil {
 		_, err = p.site.Host.Remove(p.seeded.in.notShown())
 	}
 	return errors.Join(err, p.journal.Discard(ctx))

@@ -140,8 +140,8 @@ func TestPreflight(t *testing.T) {
 			b.write("root/quay-install/quay-config/config.yaml", "hostnam: a\n")
 		}, "/root/quay-install/quay-config/config.yaml:1", ""},
 		{"another hostname than before", false, func(b *box, r *Request) { b.install(); r.Hostname = "other.example.com" },
-			"--quayHostname says other.example.com", "not built yet"},
-		{"another port than before", false, func(b *box, r *Request) { b.install(); r.Port = 9443 }, "says port 9443", "not built yet"},
+			"--quayHostname says other.example.com", "appliance upgrade --quayHostname"},
+		{"another port than before", false, func(b *box, r *Request) { b.install(); r.Port = 9443 }, "says port 9443", "appliance upgrade --quayHostname"},
 		{"another storage than before", false, func(b *box, r *Request) { b.install(); r.QuayStorage = "/srv/new" }, "--quayStorage says /srv/new", "not built yet"},
 		{"another storage than that of kept images", false, func(b *box, r *Request) { b.install(); b.uninstall(false); r.QuayStorage = "/srv/new" },
 			"--quayStorage says /srv/new, but the content that was kept lies in /root/quay-install/quay-storage", "leave out --quayStorage"},

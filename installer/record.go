@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/mirror-appliance/appliance/ansible-free/host"
 	"github.com/mirror-appliance/appliance/registry/config"
@@ -21,8 +22,9 @@ type record struct {
 	Appliance string            `json:"appliance"` // version of the program that wrote it
 	Owner     string            `json:"owner,omitempty"`
 	Storage   string            `json:"storage"`
-	Database  string            `json:"database"`     // the directory
-	File      string            `json:"databaseFile"` // its name in that directory
+	Database  string            `json:"database"`           // the directory
+	File      string            `json:"databaseFile"`       // its name in that directory
+	Replaced  *replaced         `json:"replaced,omitempty"` // by the last upgrade
 	Lines     []json.RawMessage `json:"steps"`
 
 	entries []host.Entry
@@ -71,6 +73,8 @@ func (s *site) kinds() map[string]host.Step {
 		"linger":    &linger{bus: bus},
 		"enable":    &enable{bus: bus, host: h},
 		"start":     &start{bus: bus},
+		"database":  &database{host: h},
+		"rewind":    &rewind{host: h},
 	}
 }
 
@@ -96,7 +100,7 @@ func (s *site) readRecord() (*record, error) {
 		if _, ok := e.Step.(lasting); !ok {
 			return nil, fmt.Errorf("%s: %T is not a step to record", recordPath(s.QuayRoot), e.Step)
 		}
-		if f, ok := e.Step.(*host.File); ok && f.Source != "" {
+		if f, ok := e.Step.(*host.File); ok && f.Source != "" && !strings.HasSuffix(f.Path, previousSuffix) {
 			f.Path = s.binary // the record tells that it was installed, and not where
 		}
 		r.entries = append(r.entries, e)
@@ -254,7 +258,7 @@ func (r *record) hasFile(path string) bool {
 
 // writeRecord completes the record with what a run did, when there is something to record.
 func (s *site) writeRecord(ctx context.Context, steps []host.Step) error {
-	r := s.record.with(s.journal.Entries)
+	r := s.record.with(slices.DeleteFunc(slices.Clone(s.journal.Entries), s.isPassing))
 	for _, step := range steps { // with the hashes of what was right already
 		if step, ok := step.(lasting); ok {
 			r.update(step)

@@ -49,6 +49,7 @@ type bus struct {
 	connect        func(ctx context.Context, user bool) (serviceManager, error)
 	user           bool
 	needed         bool
+	booting        bool // systemd starts the units by itself
 }
 
 func (b *bus) open(ctx context.Context) (err error) {
@@ -100,7 +101,7 @@ func (s *guard) Check(ctx context.Context) (*host.Before, error) {
 func (s *guard) Apply(context.Context) (bool, error) { return false, nil }
 
 func (s *guard) Undo(ctx context.Context, before *host.Before) (bool, error) {
-	if err := s.bus.Reload(ctx); err != nil || before.Is != "running" {
+	if err := s.bus.Reload(ctx); err != nil || before.Is != "running" || s.bus.booting {
 		return false, err
 	}
 	status, err := s.bus.Status(ctx, systemd.Service)
@@ -240,6 +241,9 @@ func (s *start) run(ctx context.Context) error {
 }
 
 func (s *start) Undo(ctx context.Context, _ *host.Before) (bool, error) {
+	if s.bus.booting {
+		return false, nil
+	}
 	// The socket first: the next connection would start the service again.
 	if err := s.bus.Stop(ctx, systemd.Socket, systemd.Service); err != nil {
 		return false, err

@@ -55,6 +55,7 @@ func (s *site) wantConfig() {
 		}
 		s.cfg, s.kept, s.text = cfg, true, config.Follow(s.content, cfg)
 		s.checkUnitNames()
+		s.readdress()
 		s.refuseChanges()
 	case notThere(s.contentIs):
 		s.cfg = s.newConfig(s.QuayStorage, s.SqliteStorage)
@@ -70,8 +71,8 @@ func (s *site) wantConfig() {
 // given.
 func (s *site) newConfig(storage, database string) *config.Config {
 	cfg := config.Default(s.QuayRoot)
-	cfg.Hostname = normalizeHostname(cmp.Or(s.Hostname, s.Target))
-	if name, err := os.Hostname(); cfg.Hostname == "" && err == nil { // else it is refused as none
+	cfg.Hostname = normalizeHostname(s.Hostname)
+	if name, err := os.Hostname(); s.Hostname == "" && err == nil { // else it is refused as none
 		cfg.Hostname = normalizeHostname(name)
 	}
 	cfg.Port = cmp.Or(s.Port, cfg.Port)
@@ -89,12 +90,26 @@ func (s *site) newConfig(storage, database string) *config.Config {
 
 func normalizeHostname(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }
 
+// readdress gives the configuration the hostname and the port that an upgrade asks for.
+func (s *site) readdress() {
+	hostname, port := cmp.Or(normalizeHostname(s.Hostname), s.cfg.Hostname), cmp.Or(s.Port, s.cfg.Port)
+	if !s.Upgrade || hostname == s.cfg.Hostname && port == s.cfg.Port {
+		return
+	}
+	text, cfg, ok := config.Readdress(s.content, s.cfg, hostname, port)
+	if !ok {
+		s.problem(fmt.Sprintf("hostname or port in %s cannot be changed", s.confPath()),
+			"change them there, each on one line, then run the command again without --quayHostname")
+		return
+	}
+	s.cfg, s.text = cfg, config.Follow(text, cfg)
+}
+
 // refuseChanges compares the request with a configuration that exists: it is the user's.
 func (s *site) refuseChanges() {
 	differs := func(flag, asked, have string) {
 		s.problem(fmt.Sprintf("%s says %s, but %s says %s", flag, asked, s.confPath(), have),
-			"changing it is not built yet: leave it at "+have+", or uninstall (the content can be kept) "+
-				"and install anew")
+			s.remedyOf(flag, have))
 	}
 	if asked := normalizeHostname(s.Hostname); asked != "" && asked != s.cfg.Hostname {
 		differs("--quayHostname", asked, s.cfg.Hostname)
@@ -108,6 +123,13 @@ func (s *site) refuseChanges() {
 	if dir := s.databaseDir(); s.SqliteStorage != "" && s.SqliteStorage != dir {
 		differs("--sqliteStorage", s.SqliteStorage, dir)
 	}
+}
+
+func (s *site) remedyOf(flag, have string) string {
+	if flag == "--quayHostname" {
+		return "leave it at " + have + ", or change it: appliance upgrade --quayHostname"
+	}
+	return "changing it is not built yet: leave it at " + have + ", or uninstall (the content can be kept) and install anew"
 }
 
 // refuseSeparation compares the request with the place where an uninstall left the images: their

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/mirror/imageset"
 )
 
@@ -50,8 +49,7 @@ func MissedImageSet(missed []Missed, upstreams []Upstream, origins []Origin) ([]
 	return imageset.Write(h), nil
 }
 
-// upstreamName returns what a repository is called where its upstream, that with the longest prefix, has
-// it from in the end, or "".
+// upstreamName returns the name of a repository at its upstream, that with the longest prefix, or "".
 func upstreamName(repository string, upstreams []Upstream) string {
 	name, longest := "", -1
 	for _, u := range upstreams {
@@ -59,8 +57,8 @@ func upstreamName(repository string, upstreams []Upstream) string {
 		if !ok || rest != "" && rest[0] != '/' || len(u.Prefix) <= longest {
 			continue
 		}
-		names := image.NamesThrough(u.Prefix, u.URL)
-		name, longest = names[len(names)-1]+rest, len(u.Prefix)
+		_, at, _ := strings.Cut(u.URL, "://")
+		name, longest = strings.TrimSuffix(at, "/")+rest, len(u.Prefix)
 	}
 	return name
 }

@@ -21,6 +21,8 @@ const (
 	Service = "appliance.service"
 	// Socket keeps the port open, so that no connection is refused while the daemon restarts.
 	Socket = "appliance.socket"
+	// Recover is the unit that takes an upgrade back at boot, while one is under way.
+	Recover = "appliance-recover.service"
 
 	// socketName is the FileDescriptorName= of the socket.
 	socketName = "https"

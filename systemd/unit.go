@@ -48,6 +48,17 @@ func ServiceUnit(o ServiceOptions) []byte {
 // is the same for the system's manager and a user's.
 func SocketUnit(port int) []byte { return render("socket.tmpl", port) }
 
+// RecoverOptions are the parts of the unit that takes an interrupted upgrade back. Every path passes
+// CheckPath.
+type RecoverOptions struct {
+	Program  string // to run
+	QuayRoot string
+	Journal  string // of the upgrade; without it there is nothing to do
+}
+
+// RecoverUnit returns the text of appliance-recover.service.
+func RecoverUnit(o RecoverOptions) []byte { return render("recover.tmpl", o) }
+
 // systemService is the data of the template of a system service.
 type systemService struct {
 	ServiceOptions

@@ -24,6 +24,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"syscall"
+	"time"
 )
 
 // Exec runs a program to its end and returns what it wrote to stdout.
@@ -63,6 +64,7 @@ type Info struct {
 	Mode  fs.FileMode // type and permissions
 	Owner Owner
 	Size  int64
+	Time  time.Time // of the last change
 }
 
 // Stat describes path, without following it when it is a symbolic link.
@@ -80,7 +82,7 @@ func (h *Host) stat(path string, follow bool) (info Info, err error) {
 }
 
 func infoOf(fi fs.FileInfo) Info {
-	info := Info{Mode: fi.Mode(), Size: fi.Size(), Owner: asIs()}
+	info := Info{Mode: fi.Mode(), Size: fi.Size(), Time: fi.ModTime(), Owner: asIs()}
 	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
 		info.Owner = Owner{int(st.Uid), int(st.Gid)}
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/installer"
 	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/registry/store"
 )
 
 // placeOptions are the flags that install and uninstall share; their names are mirror-registry's.
@@ -73,7 +74,6 @@ type installOptions struct {
 	initPassword string
 	certificate  certificateOptions
 	foreign      foreignFlags
-	remote       remoteOptions
 }
 
 func (o *installOptions) addFlags(f *pflag.FlagSet) {
@@ -89,8 +89,12 @@ func (o *installOptions) addFlags(f *pflag.FlagSet) {
 	o.foreign.declare(f, foreignInstallFlags)
 }
 
+const otherHost = "leave it out to work on this host; for another one, copy this program there and run it there"
+
 // foreignCommonFlags are what each of mirror-registry's commands takes, and ours do nothing with.
 var foreignCommonFlags = []foreign{
+	{refused, "targetHostname,H targetUsername,u ssh-key,k", otherHost},
+	{refusedSwitch, "askBecomePass", "leave it out: run the command with sudo, which asks by itself"},
 	{ignored, "additionalArgs", "there is no Ansible to hand arguments to"},
 	{ignoredSwitch, "no-color,c", ""}, // nothing is coloured
 }
@@ -109,9 +113,8 @@ service of that user which goes on after log-out.
 
 Nothing but systemd is needed. Every problem is shown at once before anything is changed; a failed
 install takes back what it did; a second install changes nothing and says so.`,
-		Example: "  sudo appliance install --quayHostname registry.example.com\n" +
-			"  appliance install -H registry.example.com -u admin --become     on that host, over SSH",
-		Args: noArguments,
+		Example: "  sudo appliance install --quayHostname registry.example.com",
+		Args:    noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := o.foreign.check(c, std.err); err != nil {
 				return err
@@ -123,7 +126,6 @@ install takes back what it did; a second install changes nothing and says so.`,
 		},
 	}
 	o.addFlags(c.Flags())
-	onOtherHosts(c, std, &o.remote)
 	return c
 }
 
@@ -141,10 +143,7 @@ func runInstall(ctx context.Context, std stdio, o installOptions) error {
 	}
 	defer unlock()
 	deps := installerDeps()
-	deps.Show = func(result installer.Result) error {
-		reportInstall(std.out, result)
-		return std.seen()
-	}
+	deps.Show = func(result installer.Result) { reportInstall(std.out, result) }
 	plan, err := installer.PlanInstall(ctx, request, deps)
 	if err != nil {
 		return err
@@ -171,7 +170,6 @@ func (o *installOptions) request(ctx context.Context, stdin io.Reader) (installe
 	}
 	return installer.Request{
 		Hostname:      host,
-		Target:        o.remote.name(),
 		Port:          port,
 		QuayRoot:      o.quayRoot,
 		QuayStorage:   o.quayStorage,
@@ -215,6 +213,7 @@ func fileExists(path string) bool {
 func installerDeps() installer.Deps {
 	return installer.Deps{
 		Version: version,
+		Schema:  store.SchemaVersion(),
 	}
 }
 
@@ -223,7 +222,6 @@ type uninstallOptions struct {
 	autoApprove bool
 	keepContent bool
 	foreign     foreignFlags
-	remote      remoteOptions
 }
 
 func newUninstallCommand(std stdio) *cobra.Command {
@@ -246,7 +244,6 @@ your consent, the images. It asks before each; --autoApprove consents to all of 
 	f.BoolVar(&o.autoApprove, "autoApprove", false, "do not ask; remove the images too")
 	f.BoolVar(&o.keepContent, "keepContent", false, "keep images and database, also with --autoApprove")
 	o.foreign.declare(f, foreignCommonFlags)
-	onOtherHosts(c, std, &o.remote)
 	return c
 }
 

@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -37,9 +38,6 @@ type exitCoder interface{ ExitCode() int }
 type stdio struct {
 	in       io.Reader
 	out, err io.Writer
-
-	far   bool         // they are those of another host, whose request this process carries out
-	shown func() error // waits until that host has shown what was written; nil: without far
 }
 
 func main() {
@@ -85,7 +83,15 @@ func executeWith(command func(stdio) *cobra.Command, args []string, std stdio) i
 	if err == nil {
 		err = out.err()
 	}
-	return exitCode(std.plain(), err)
+	if err == nil {
+		return exitOK
+	}
+	report(std.plain().err, err)
+	var coder exitCoder
+	if errors.As(err, &coder) {
+		return coder.ExitCode()
+	}
+	return exitError
 }
 
 func newRootCommand(std stdio) *cobra.Command {
@@ -120,13 +126,13 @@ Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see
 	plain := std.plain()
 	root.AddCommand(
 		newInstallCommand(plain),
+		newUpgradeCommand(plain),
 		newUninstallCommand(plain),
 		newServeCommand(std),
 		newMirrorCommand(std, false),
 		newGCCommand(plain),
 		newUserCommand(plain),
 		newStatusCommand(plain),
-		newCertCommand(plain),
 		newVerifyCommand(plain),
 		newScrubCommand(plain),
 		newSyncCommand(plain),
@@ -138,7 +144,6 @@ Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see
 		newClusterConfigCommand(plain),
 		newDoctorCommand(plain),
 		newConfigCommand(plain),
-		newSupportBundleCommand(std),
 		newInventoryCommand(plain),
 		newImageSetCommand(plain),
 		newBundleCommand(std),
@@ -149,13 +154,11 @@ Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see
 		newPrepareCommand(plain),
 		newControlCommand(plain),
 		newEnterCommand(),
-		newRemoteRunCommand(std),
 		newVersionCommand(plain),
 	)
-	addUnbuilt(root, unbuiltMirrorRegistry)
 	addOCMirror(root, plain)
 	for _, c := range root.Commands() {
-		if c.Name() == "install" || c.Name() == "uninstall" {
+		if slices.Contains([]string{"install", "upgrade", "uninstall"}, c.Name()) {
 			c.Version = version // mirror-registry's take --version
 		}
 	}

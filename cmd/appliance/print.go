@@ -23,8 +23,7 @@ import (
 
 // plain is std whose output cannot drive a terminal: text of daemons may have control characters.
 func (s stdio) plain() stdio {
-	s.out, s.err = plain.NewWriter(s.out), plain.NewWriter(s.err)
-	return s
+	return stdio{in: s.in, out: plain.NewWriter(s.out), err: plain.NewWriter(s.err)}
 }
 
 // output ignores a closed pipe, as with "| head -1": the command completes what it does. Another

@@ -15,7 +15,6 @@ import (
 	"syscall"
 
 	"github.com/mirror-appliance/appliance/installer"
-	"github.com/mirror-appliance/appliance/installer/remote"
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/plain"
 )
@@ -68,7 +67,7 @@ var wholePathOf = wholePath
 // wholePath is where this program lies, empty if its name alone is enough.
 func wholePath() string {
 	self, err := os.Executable()
-	if err != nil || filepath.Base(self) != "appliance" || filepath.Dir(self) == "/proc/self" || remote.IsCopy(self) {
+	if err != nil || filepath.Base(self) != "appliance" || filepath.Dir(self) == "/proc/self" {
 		return ""
 	}
 	found, err := exec.LookPath("appliance")

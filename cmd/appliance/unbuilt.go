@@ -80,7 +80,7 @@ func (all foreignFlags) check(c *cobra.Command, w io.Writer) error {
 var spellings = []string{
 	"quayHostname", "quayRoot", "quayStorage", "sqliteStorage", "initUser", "initPassword",
 	"targetHostname", "targetUsername",
-	"sslCert", "sslKey", "sslCheckSkip", "askBecomePass", "initPasswordFile", "additionalArgs", "autoApprove", "keepContent",
+	"sslCert", "sslKey", "sslCheckSkip", "askBecomePass", "additionalArgs", "autoApprove", "keepContent",
 	"ssh-key", "image-archive", "no-color", "log-level", // --loglevel is of oc-mirror 4.17
 }
 
@@ -93,31 +93,4 @@ func oneSpelling(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 		}
 	}
 	return pflag.NormalizedName(name)
-}
-
-// unbuilt is a command of another program that is not built yet, and what to do instead.
-type unbuilt struct {
-	name, short, next string
-}
-
-const upgradeByInstall = "install does it: run the new program's install command, which replaces the old program " +
-	"and keeps everything else"
-
-// unbuiltMirrorRegistry is the table of mirror-registry's commands.
-var unbuiltMirrorRegistry = []unbuilt{
-	{name: "upgrade", short: "Replace the program of an installed registry by this one", next: upgradeByInstall},
-}
-
-// addUnbuilt adds the commands of a table, which refuse whatever their flags.
-func addUnbuilt(to *cobra.Command, table []unbuilt) {
-	for _, row := range table {
-		c := &cobra.Command{
-			Use: row.name, Short: row.short + " (not built yet)", Hidden: true,
-			FParseErrWhitelist: cobra.FParseErrWhitelist{UnknownFlags: true},
-			RunE: func(c *cobra.Command, _ []string) error {
-				return hint.New(fmt.Errorf("%s is not built yet", c.CommandPath()), row.next)
-			},
-		}
-		to.AddCommand(c)
-	}
 }

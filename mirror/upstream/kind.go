@@ -41,9 +41,7 @@ func (e *readError) Kind() string {
 		return e.kindOfCause()
 	case e.Status == http.StatusUnauthorized:
 		return "login"
-	case e.Status == http.StatusForbidden && e.told == toldOffline:
-		return "offline"
-	case e.Status == http.StatusForbidden && e.told == "":
+	case e.Status == http.StatusForbidden:
 		return "denied"
 	case e.Status == http.StatusTooManyRequests:
 		return "limit"

@@ -35,34 +35,73 @@ func Follow(text []byte, c *Config) []byte {
 func SetTLS(text []byte, c *Config, tls TLS) (changed []byte, _ *Config, ok bool) {
 	want := *c
 	want.TLS = tls
-	lines := strings.SplitAfter(string(text), "\n")
 	now, then := c.TLS.keys(), tls.keys()
 	for i := range now {
 		from, plain := now[i].Value.(*string)
 		if !plain || *from == *then[i].Value.(*string) {
 			continue
 		}
-		at := nodeOf(text, "tls", now[i].Name)
-		if at == nil || at.Line > len(lines) {
+		if text, ok = setValue(text, *then[i].Value.(*string), "tls", now[i].Name); !ok {
 			return nil, nil, false
 		}
-		value, err := scalar(*then[i].Value.(*string))
-		if err != nil {
-			return nil, nil, false
-		}
-		line := lines[at.Line-1]
-		ending := line[len(strings.TrimRight(line, "\r\n")):]
-		if at.LineComment != "" {
-			value += " " + at.LineComment
-		}
-		lines[at.Line-1] = line[:at.Column-1] + value + ending
 	}
-	changed = []byte(strings.Join(lines, ""))
-	got, err := Parse("config.yaml", changed)
-	if err != nil || !reflect.DeepEqual(got, &want) {
+	return readsAs(text, &want)
+}
+
+// Readdress is SetTLS for hostname and port. The port that is listened on follows if it was the same.
+func Readdress(text []byte, c *Config, hostname string, port int) (changed []byte, _ *Config, ok bool) {
+	want := *c
+	want.Hostname, want.Port = hostname, port
+	if c.Listen == listenOn(c.Port) {
+		want.Listen = listenOn(port)
+	}
+	if text, ok = setValue(text, hostname, "hostname"); !ok {
 		return nil, nil, false
 	}
-	return changed, got, true
+	if nodeOf(text, "port") == nil {
+		text = fmt.Appendf(bytes.TrimRight(text, "\n"), "\nport: %d\n", c.Port)
+	}
+	if text, ok = setValue(text, port, "port"); !ok {
+		return nil, nil, false
+	}
+	if nodeOf(text, "listen") != nil {
+		if text, ok = setValue(text, want.Listen, "listen"); !ok {
+			return nil, nil, false
+		}
+	}
+	return readsAs(text, &want)
+}
+
+// readsAs reads a changed text, and reports whether that is what was wanted.
+func readsAs(text []byte, want *Config) (changed []byte, _ *Config, ok bool) {
+	got, err := Parse("config.yaml", text)
+	if err != nil || !reflect.DeepEqual(got, want) {
+		return nil, nil, false
+	}
+	return text, got, true
+}
+
+// setValue writes another value of a key. ok is false where it is not on one line of its own.
+func setValue(text []byte, to any, path ...string) (_ []byte, ok bool) {
+	lines := strings.SplitAfter(string(text), "\n")
+	at := nodeOf(text, path...)
+	if at == nil || at.Line > len(lines) {
+		return nil, false
+	}
+	value := fmt.Sprint(to)
+	if text, isText := to.(string); isText {
+		var err error
+		if value, err = scalar(text); err != nil {
+			return nil, false
+		}
+	}
+	line := lines[at.Line-1]
+	ending := line[len(strings.TrimRight(line, "\r\n")):]
+	if at.LineComment != "" {
+		value += " " + at.LineComment
+	}
+	lines[at.Line-1] = line[:at.Column-1] + value + ending
+	return []byte(strings.Join(lines, "")), true
 }
 
 // nodeOf finds the value of a key, nil if there is none.

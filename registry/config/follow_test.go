@@ -91,3 +91,32 @@ func TestSetTLS(t *testing.T) {
 		}
 	}
 }
+
+func TestReaddress(t *testing.T) {
+	for name, c := range map[string]struct {
+		text   string
+		port   int
+		want   string // in the text
+		refuse bool
+	}{
+		"as it was written":       {string(config.Sample()), 9443, "\nport: 9443\n", false},
+		"the port of the default": {least, 9443, "\nport: 9443\n", false},
+		"another listener":        {least + "port: 8443 # ours\nlisten: 127.0.0.1:8443\n", 9443, "\nport: 9443 # ours\nlisten: 127.0.0.1:8443\n", false},
+		"its listener":            {least + "port: 8443\nlisten: :8443\n", 9443, "\nport: 9443\nlisten: :9443\n", false},
+		"on a line of its own":    {least + "port:\n  8443\n", 9443, "\nport:\n  9443\n", false},
+		"over several lines":      {strings.Replace(least, "hostname: ", "hostname: >-\n  ", 1), 9443, "", true},
+	} {
+		cfg, err := config.Parse("c", []byte(c.text))
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		text, changed, ok := config.Readdress([]byte(c.text), cfg, "new.example.com", c.port)
+		switch {
+		case ok == c.refuse:
+			t.Errorf("%s: %v\n%s", name, ok, text)
+		case !ok:
+		case changed.Port != c.port || changed.Hostname != "new.example.com" || !strings.Contains(string(text), c.want):
+			t.Errorf("%s: %+v\n%s", name, changed, text)
+		}
+	}
+}

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mirror-appliance/appliance/installer"
+	"github.com/mirror-appliance/appliance/internal/hint"
+)
+
+type upgradeOptions struct {
+	installOptions
+	autoApprove bool
+	rollback    bool
+	recover     bool
+}
+
+func newUpgradeCommand(std stdio) *cobra.Command {
+	var o upgradeOptions
+	c := &cobra.Command{
+		Use:   "upgrade",
+		Short: "Have this program serve in the place of the one that is installed",
+		Long: `Have this program serve in the place of the installed one. Hostname, port, directories, certificates,
+users and images stay; --quayHostname changes the name, the port, or both, --sslCert and --sslKey the certificate.
+
+No connection is refused: the socket stays open while the daemon restarts, and pushes wait until the new
+version is healthy. If it is not, or the host goes down meanwhile, program and database of before come
+back. The program that was replaced stays beside the new one: --rollback goes back to it later.`,
+		Example: "  sudo ./appliance upgrade\n  sudo appliance upgrade --rollback",
+		Args:    noArguments,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := o.foreign.check(c, std.err); err != nil {
+				return err
+			}
+			if err := noEmptyValue(c, "quayHostname", "sslCert", "sslKey"); err != nil {
+				return err
+			}
+			return o.run(c.Context(), std)
+		},
+	}
+	f := c.Flags()
+	o.placeOptions.addFlags(f)
+	f.StringVar(&o.hostname, "quayHostname", "", "another name, and optionally port, for the registry: HOST[:PORT]")
+	o.certificate.addFlags(f)
+	f.BoolVar(&o.autoApprove, "autoApprove", false, "do not ask what a rollback may lose")
+	f.BoolVar(&o.rollback, "rollback", false, "go back to the program that the last upgrade replaced")
+	f.BoolVar(&o.recover, "recover", false, "")
+	_ = f.MarkHidden("recover") // for the unit that runs at boot; it exists
+	o.foreign.declare(f, foreignCommonFlags)
+	o.foreign.declare(f, foreignInstallFlags)
+	return c
+}
+
+func (o *upgradeOptions) run(ctx context.Context, std stdio) error {
+	if err := errors.Join(o.absolute(), o.certificate.absolute()); err != nil {
+		return err
+	}
+	if o.rollback && (o.hostname != "" || o.certificate.cert != "" || o.certificate.key != "") {
+		return hint.New(errors.New("--rollback goes back to the version of before, and changes nothing else"),
+			"leave out --quayHostname, --sslCert and --sslKey")
+	}
+	request, err := o.request(ctx, std.in)
+	if err != nil {
+		return err
+	}
+	unlock, err := installer.Lock(installerDeps())
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if o.recover {
+		return installer.Recover(ctx, request, installerDeps(), func(line string) { fmt.Fprintln(std.err, line) })
+	}
+	toPlan := installer.PlanUpgrade
+	if o.rollback {
+		toPlan = installer.PlanRollback
+	}
+	plan, err := toPlan(ctx, request, installerDeps())
+	if err != nil {
+		return err
+	}
+	if plan.Loses != "" && !o.dryRun && !o.autoApprove {
+		fmt.Fprintln(std.out, plan.Loses)
+		if err := consent(ctx, std.out, bufio.NewReader(std.in), "Go back all the same?"); err != nil {
+			return err
+		}
+	}
+	result, done, err := o.carryOut(ctx, std, plan)
+	if !done || err != nil {
+		return err
+	}
+	if !result.Changed {
+		fmt.Fprintf(std.out, "nothing had to be changed: %s is installed already\n", cmp.Or(version, "this version"))
+	}
+	if result.CA != "" {
+		fmt.Fprintf(std.out, "CA for clients to trust: https://%s/ca.crt, or %s\n", result.Address, result.CA)
+	}
+	fmt.Fprintf(std.out, "appliance is available at https://%s, with the users and images that it has had before\n", result.Address)
+	return nil
+}
