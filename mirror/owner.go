@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"github.com/mirror-appliance/appliance/internal/owner"
 )
 
 // give gives the directories that a run of root has made in the workspace of another user to that user,
@@ -12,16 +14,14 @@ import (
 // the owner of a directory replaces them. Only directories are given, since a user can link a file of
 // root's into a directory and no directory. What fails is left for the message of that next run.
 func (w workspace) give() {
-	if os.Geteuid() != 0 {
-		return
-	}
 	root, err := os.OpenRoot(w.dir) // no link leads out of it
 	if err != nil {
 		return
 	}
 	defer root.Close()
-	owner, err := statOf(root, ".")
-	if err != nil || owner.Uid == 0 {
+	top, err := statOf(root, ".")
+	uid, gid, ok := owner.Of(root)
+	if err != nil || !ok {
 		return
 	}
 	_ = fs.WalkDir(root.FS(), filepath.Base(w.path("")), func(name string, d fs.DirEntry, err error) error {
@@ -34,13 +34,13 @@ func (w workspace) give() {
 		}
 		defer f.Close()
 		var made syscall.Stat_t
-		if err := syscall.Fstat(int(f.Fd()), &made); err != nil || made.Dev != owner.Dev { // a mount is not a run's
+		if err := syscall.Fstat(int(f.Fd()), &made); err != nil || made.Dev != top.Dev { // a mount is not a run's
 			return fs.SkipDir
 		}
 		if made.Uid != 0 {
 			return nil
 		}
-		return f.Chown(int(owner.Uid), int(owner.Gid))
+		return f.Chown(uid, gid)
 	})
 }
 

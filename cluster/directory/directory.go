@@ -45,6 +45,8 @@ func inspect(dir string) (there bool, err error) {
 		return false, nil
 	case errors.Is(err, unix.ENOTDIR):
 		return false, hint.New(fmt.Errorf("%s is not a directory", dir), "name another one with --dir")
+	case errors.Is(err, fs.ErrPermission):
+		return false, hint.New(err, "run it as the owner of "+dir+", or name another directory with --dir")
 	case err != nil:
 		return false, err
 	case len(entries) == 0:
@@ -104,15 +106,17 @@ func Write(dir string, files []cluster.File, force bool) (aside string, err erro
 	if refused != nil && !(force && there) {
 		return "", refused
 	}
-	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+	parent, err := openParent(filepath.Dir(dir))
+	if err != nil {
 		return "", err
 	}
+	defer parent.Close()
 	tmp, err := os.MkdirTemp(filepath.Dir(dir), "."+filepath.Base(dir)+".*") // with mode 0700
 	if err != nil {
 		return "", fmt.Errorf("make a directory beside %s: %w", dir, err)
 	}
 	defer func() { _ = os.RemoveAll(tmp) }() // after an exchange it is what was there before
-	if err := fill(tmp, files); err != nil {
+	if err := fill(parent, filepath.Base(tmp), files); err != nil {
 		return "", fmt.Errorf("write %s: %w", dir, err)
 	}
 	if refused != nil {
@@ -163,8 +167,8 @@ func place(tmp, dir string, there bool, exchange func(a, b string) error) error 
 	return os.RemoveAll(old)
 }
 
-// fill writes the files and their record.
-func fill(dir string, files []cluster.File) error {
+// fill writes the files and their record into a directory, and gives it to the owner of parent.
+func fill(parent *os.Root, name string, files []cluster.File) error {
 	made := map[string]digest.Digest{}
 	for _, f := range files {
 		made[f.Name] = digest.FromBytes(f.Data)
@@ -173,19 +177,24 @@ func fill(dir string, files []cluster.File) error {
 	if err != nil {
 		return err
 	}
+	dir, err := parent.OpenRoot(name) // another user may have changed what has this name
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	g := giver{parent}
 	for _, f := range append(slices.Clone(files), cluster.File{Name: record, Data: append(list, '\n')}) {
 		if !filepath.IsLocal(f.Name) {
 			return fmt.Errorf("%q is not a name for a file", f.Name)
 		}
-		path := filepath.Join(dir, f.Name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		if err := dir.MkdirAll(filepath.Dir(f.Name), 0o755); err != nil {
 			return err
 		}
-		if err := create(path, f); err != nil {
+		if err := g.create(dir, f); err != nil {
 			return err
 		}
 	}
-	return nil
+	return g.giveDirs(dir)
 }
 
 // Mode returns the permissions of a file.
@@ -197,13 +206,4 @@ func Mode(f cluster.File) fs.FileMode {
 		return 0o755
 	}
 	return 0o644
-}
-
-func create(path string, f cluster.File) error {
-	w, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, Mode(f))
-	if err != nil {
-		return err
-	}
-	_, err = w.Write(f.Data)
-	return durable.Finish(w, err)
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/mirror-appliance/appliance/cluster"
@@ -33,6 +34,30 @@ func TestWrite_permissions(t *testing.T) {
 		if err != nil || info.Mode().Perm() != want {
 			t.Errorf("%s has %v, %v", name, info.Mode(), err)
 		}
+	}
+}
+
+// What root writes into another user's directory is that user's, with the directories above it.
+func TestWrite_ofRootForAnotherUser(t *testing.T) {
+	const user = 65534
+	home, want := t.TempDir(), os.Getuid()
+	if want == 0 {
+		want = user
+		must(t, os.Chown(home, user, user))
+	}
+	for range 2 {
+		_, err := directory.Write(filepath.Join(home, "x/y"), content("1"), false)
+		must(t, err)
+		must(t, filepath.WalkDir(home, func(path string, e fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			info, err := e.Info()
+			if err == nil && int(info.Sys().(*syscall.Stat_t).Uid) != want {
+				t.Errorf("%s is of %d", path, info.Sys().(*syscall.Stat_t).Uid)
+			}
+			return err
+		}))
 	}
 }
 

@@ -207,6 +207,9 @@ func (o *doctorOptions) directory() (node.Facts, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		err = hint.New(errors.New("there is no install-config.yaml in it"), "openshift-install deletes it: name the directory that appliance cluster-config has written, or a copy of the file")
 	}
+	if errors.Is(err, fs.ErrPermission) {
+		err = hint.New(err, "run it as the owner of "+o.from+": ls -ld "+o.from)
+	}
 	if err == nil {
 		f.Others, err = o.others(f)
 	}
