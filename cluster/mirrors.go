@@ -11,6 +11,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/mirror/resources"
 )
 
@@ -182,29 +183,11 @@ func Pulled(upstreams []Upstream) bool {
 func (f Facts) through() (all pulled) {
 	for _, u := range f.Upstreams {
 		mirror := f.first().Address + "/" + u.Prefix
-		for _, source := range u.sources() {
+		for _, source := range image.NamesThrough(u.Prefix, u.URL) {
 			all = add(all, source, mirror)
 		}
 	}
 	return all
-}
-
-// sources returns what clusters call the images of an upstream. One that is a mirror in turn, such
-// as another appliance, has them below the name of the registry.
-func (u Upstream) sources() []string {
-	_, source, _ := strings.Cut(u.URL, "://")
-	source = strings.TrimRight(source, "/")
-	host, path, _ := strings.Cut(source, "/")
-	switch host {
-	case "registry-1.docker.io", "index.docker.io":
-		host = "docker.io"
-	}
-	source = strings.TrimRight(host+"/"+path, "/")
-	named, _, _ := strings.Cut(u.Prefix, "/")
-	if strings.Contains(named, ".") && path != "" && strings.HasSuffix("/"+path, "/"+u.Prefix) {
-		return []string{source, u.Prefix}
-	}
-	return []string{source}
 }
 
 // of returns the mirror of a source by the longest entry that covers it, "" if none does.

@@ -102,6 +102,8 @@ type certificates struct {
 	leafPEM, leafKey []byte // nil: there already
 	foreign          bool   // the certificate that is there is not one of our CA
 	renamed          bool   // it is for another hostname: the daemon has to make one
+	nextKey          []byte // of the CA that is to replace this one; nil: it stays as it is
+	dropNext         bool   // its key is to go, once the daemon has what it needs
 }
 
 // wantCertificates judges the files that the configuration names, and makes those that are missing.
@@ -154,9 +156,12 @@ func (s *site) wantCertificates() {
 	s.wantLeaf(authority)
 }
 
+func (s *site) createCA() (*tlsgen.CA, error) {
+	return tlsgen.CreateCA(caName(s.cfg.Hostname), time.Now(), servedNames(s.cfg.Hostname)...)
+}
+
 func (s *site) newCA() (*tlsgen.CA, error) {
-	name := caName(s.cfg.Hostname)
-	authority, err := tlsgen.CreateCA(name, time.Now(), servedNames(s.cfg.Hostname)...)
+	authority, err := s.createCA()
 	if err == nil {
 		s.certs.caPEM, s.certs.caKey = authority.CertPEM(), authority.KeyPEM()
 	}
@@ -319,6 +324,9 @@ func (s *site) certificateSteps() (steps []host.Step) {
 	ca := s.certs.caPEM
 	if ca == nil {
 		ca = s.files.caPEM
+	}
+	if s.certs.nextKey != nil {
+		steps = append(steps, s.rootFile(s.nextKey(), s.certs.nextKey, 0o600))
 	}
 	if c.CAKey != "" {
 		file(c.CAKey, s.certs.caKey, 0o600, s.owner) // before the certificate: see wantCertificates

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/mirror-appliance/appliance/ansible-free/host"
+	"github.com/mirror-appliance/appliance/registry/config"
 )
 
 // namedFile is a file or a directory that config.yaml names, besides those of the registry itself.
@@ -18,22 +19,25 @@ type namedFile struct {
 }
 
 // named lists what config.yaml names.
-func (x *examiner) named() (all []namedFile) {
+func (x *examiner) named() []namedFile { return namedBy(x.cfg) }
+
+// namedBy lists what a configuration names.
+func namedBy(cfg *config.Config) (all []namedFile) {
 	add := func(f namedFile) {
 		if f.path != "" {
 			all = append(all, f)
 		}
 	}
-	c := x.cfg.TLS
+	c := cfg.TLS
 	add(namedFile{key: "tls.ca", path: c.CA})
 	add(namedFile{key: "tls.caKey", path: c.CAKey})
-	for i, u := range x.cfg.Upstreams {
+	for i, u := range cfg.Upstreams {
 		key := func(name string) string { return fmt.Sprintf("upstreams[%d].%s", i, name) }
 		add(namedFile{key: key("ca"), path: u.CA})
 		add(namedFile{key: key("certDir"), path: u.CertDir, dir: true})
 		add(namedFile{key: key("authFile"), path: u.AuthFile, secret: true})
 	}
-	for i, s := range x.cfg.Sync {
+	for i, s := range cfg.Sync {
 		key := func(name string) string { return fmt.Sprintf("sync[%d].%s", i, name) }
 		add(namedFile{key: key("imageSet"), path: s.ImageSet})
 		add(namedFile{key: key("authFile"), path: s.AuthFile, secret: true})

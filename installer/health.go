@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/mirror-appliance/appliance/ansible-free/host"
@@ -98,9 +99,28 @@ func (e *unwellError) Error() string { return "/health/instance answers " + e.st
 
 // askHealth asks the daemon at a host.
 func askHealth(ctx context.Context, cfg *config.Config, at string) error {
+	status, body, err := get(ctx, cfg, at, "/health/instance", 4096)
+	if status == "" || strings.HasPrefix(status, "200") {
+		return err
+	}
+	return errors.Join(&unwellError{status, string(bytes.TrimSpace(body))}, err)
+}
+
+// Get returns what the daemon of this host answers to a client without a login, at most limit bytes.
+func Get(ctx context.Context, cfg *config.Config, path string, limit int64) ([]byte, error) {
+	status, body, err := get(ctx, cfg, "127.0.0.1", path, limit)
+	if err == nil && !strings.HasPrefix(status, "200") {
+		err = fmt.Errorf("%s answers %s", path, status)
+	}
+	return body, err
+}
+
+// get asks the daemon at a host, as a client that trusts the CA. The status is empty without an
+// answer.
+func get(ctx context.Context, cfg *config.Config, at, path string, limit int64) (status string, body []byte, err error) {
 	trust, err := trusted(cfg)
 	if err != nil {
-		return err
+		return "", nil, err
 	}
 	dialer := &net.Dialer{Timeout: 5 * time.Second}
 	transport := &http.Transport{
@@ -111,21 +131,17 @@ func askHealth(ctx context.Context, cfg *config.Config, at string) error {
 		},
 	}
 	client := &http.Client{Transport: transport, Timeout: 10 * time.Second}
-	url := "https://" + cfg.Address() + "/health/instance"
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+cfg.Address()+path, nil)
 	if err != nil {
-		return err
+		return "", nil, err
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return err
+		return "", nil, err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode == http.StatusOK {
-		return nil
-	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
-	return errors.Join(&unwellError{resp.Status, string(bytes.TrimSpace(body))}, err)
+	body, err = io.ReadAll(io.LimitReader(resp.Body, limit))
+	return resp.Status, body, err
 }
 
 // trusted returns how to recognize the daemon: by its CA or, with a user's own certificate, by that

@@ -31,7 +31,8 @@ import (
 // Request is what the user asks for, a plain value. Empty fields are taken from the existing
 // install, if there is one, and then from the defaults named here.
 type Request struct {
-	Hostname      string // DNS name that clusters use, without a port; default: this host's name
+	Hostname      string // DNS name that clusters use, without a port; default: Target
+	Target        string // by which name the user reaches this host; default: this host's name
 	Port          int    // default 8443
 	QuayRoot      string // install directory; default ~/quay-install; a leading ~ is expanded
 	QuayStorage   string // directory of the blobs; default {QuayRoot}/quay-storage
@@ -68,9 +69,9 @@ type Deps struct {
 	// Reach is Health by the hostname, as clients ask; reach.
 	Reach func(ctx context.Context, cfg *config.Config) error
 	// Show tells the user the result of an install, a new password for one; nil: the
-	// caller of Apply does. A run that is killed before it returns is followed by one that
-	// sets the password anew.
-	Show func(Result)
+	// caller of Apply does. A run that is killed before it returns, or for which it returns
+	// an error, is followed by one that sets the password anew.
+	Show func(Result) error
 	// Seed makes the first users; seedUsers.
 	Seed func(ctx context.Context, in Installation) (changed bool, err error)
 }

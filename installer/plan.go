@@ -26,10 +26,14 @@ type Plan struct {
 	install bool
 }
 
+// fatal returns the problems that forbid a plan.
+func (s *site) fatal() []Problem {
+	return slices.DeleteFunc(slices.Clone(s.problems), func(p Problem) bool { return p.Warning })
+}
+
 // newPlan rejects what the site has problems with.
 func (s *site) newPlan() (*Plan, error) {
-	fatal := slices.DeleteFunc(slices.Clone(s.problems), func(p Problem) bool { return p.Warning })
-	if len(fatal) > 0 {
+	if fatal := s.fatal(); len(fatal) > 0 {
 		return nil, &PreflightError{Problems: fatal}
 	}
 	result := Result{QuayRoot: s.QuayRoot}
@@ -118,9 +122,9 @@ func (p *Plan) end(ctx context.Context, result Result) error {
 		return err
 	}
 	if p.site.Show != nil {
-		p.site.Show(result)
+		err = p.site.Show(result)
 	}
-	if p.seeded != nil {
+	if p.seeded != nil && err == nil {
 		_, err = p.site.Host.Remove(p.seeded.in.notShown())
 	}
 	return errors.Join(err, p.journal.Discard(ctx))

@@ -254,13 +254,18 @@ func TestInstall_ForgetsThePasswordAfterItIsShown(t *testing.T) {
 		return b.seed(ctx, in)
 	}
 	shown := ""
-	b.deps.Show = func(r Result) {
+	b.deps.Show = func(r Result) error {
 		if shown = r.InitPassword; !exists(file) {
 			t.Error("the file was gone before the password was shown")
 		}
+		return nil
 	}
 	if result := b.install(); shown == "" || shown != result.InitPassword || exists(file) {
 		t.Errorf("shown: %q; the file is there: %v", shown, exists(file))
+	}
+	b.deps.Show = func(Result) error { return errors.New("cut off") }
+	if _, err := b.plan(b.request()).Apply(t.Context(), nil); err == nil || !exists(file) {
+		t.Errorf("after a connection was cut off: %v, the file is there: %v", err, exists(file))
 	}
 }
 

@@ -71,8 +71,8 @@ func (s *site) wantConfig() {
 // given.
 func (s *site) newConfig(storage, database string) *config.Config {
 	cfg := config.Default(s.QuayRoot)
-	cfg.Hostname = normalizeHostname(s.Hostname)
-	if name, err := os.Hostname(); s.Hostname == "" && err == nil { // else it is refused as none
+	cfg.Hostname = normalizeHostname(cmp.Or(s.Hostname, s.Target))
+	if name, err := os.Hostname(); cfg.Hostname == "" && err == nil { // else it is refused as none
 		cfg.Hostname = normalizeHostname(name)
 	}
 	cfg.Port = cmp.Or(s.Port, cfg.Port)

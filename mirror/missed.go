@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/mirror/imageset"
 )
 
@@ -49,7 +50,8 @@ func MissedImageSet(missed []Missed, upstreams []Upstream, origins []Origin) ([]
 	return imageset.Write(h), nil
 }
 
-// upstreamName returns the name of a repository at its upstream, that with the longest prefix, or "".
+// upstreamName returns what a repository is called where its upstream, that with the longest prefix, has
+// it from in the end, or "".
 func upstreamName(repository string, upstreams []Upstream) string {
 	name, longest := "", -1
 	for _, u := range upstreams {
@@ -57,8 +59,8 @@ func upstreamName(repository string, upstreams []Upstream) string {
 		if !ok || rest != "" && rest[0] != '/' || len(u.Prefix) <= longest {
 			continue
 		}
-		_, at, _ := strings.Cut(u.URL, "://")
-		name, longest = strings.TrimSuffix(at, "/")+rest, len(u.Prefix)
+		names := image.NamesThrough(u.Prefix, u.URL)
+		name, longest = names[len(names)-1]+rest, len(u.Prefix)
 	}
 	return name
 }

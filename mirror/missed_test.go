@@ -15,8 +15,9 @@ func TestMissedImageSet(t *testing.T) {
 	text, err := mirror.MissedImageSet([]mirror.Missed{
 		{"quay.io/org/image", "v1"}, {"openshift/release", d}, {"openshift/release-images", "4.20.1-x86_64"},
 		{"registry.redhat.io/ubi9/ubi", d}, {"quay.iox/org/other", "v1"}, {"somewhere/image", "v2"},
+		{"ghcr.io/org/cascade", "v3"},
 	}, []mirror.Upstream{
-		{Prefix: "quay.io", URL: "https://quay.io"}, {Prefix: "openshift", URL: "https://other.io"},
+		{Prefix: "quay.io", URL: "https://quay.io"}, {Prefix: "ghcr.io/org", URL: "https://appliance.lan:8443/ghcr.io/org"}, {Prefix: "openshift", URL: "https://other.io"},
 		{Prefix: "openshift/release", URL: "https://quay.io/openshift-release-dev/ocp-v4.0-art-dev"},
 	}, []mirror.Origin{{Repository: "openshift/release-images", Tag: "x", About: json.RawMessage(`{"origin":"quay.io/openshift-release-dev/ocp-release:4.20.0-x86_64"}`)}})
 	if err != nil {
@@ -30,7 +31,7 @@ func TestMissedImageSet(t *testing.T) {
 	for _, i := range c.Mirror.AdditionalImages {
 		got = append(got, i.Name)
 	}
-	want := "other.io/release-images:4.20.1-x86_64 quay.io/openshift-release-dev/ocp-v4.0-art-dev@" + d + " quay.io/org/image:v1 quay.iox/org/other:v1 registry.redhat.io/ubi9/ubi@" + d
+	want := "ghcr.io/org/cascade:v3 other.io/release-images:4.20.1-x86_64 quay.io/openshift-release-dev/ocp-v4.0-art-dev@" + d + " quay.io/org/image:v1 quay.iox/org/other:v1 registry.redhat.io/ubi9/ubi@" + d
 	if strings.Join(got, " ") != want || !strings.Contains(string(text), "# not in here, since it is not known where it comes from: somewhere/image v2\n") {
 		t.Errorf("the images are %q in\n%s", got, text)
 	}

@@ -222,7 +222,7 @@ func (d *daemon) newAdmin(status func(context.Context) (api.Status, error)) *adm
 	o := admin.Options{Store: d.store, Auth: d.auth, Jobs: d.jobs, Catalogs: d.views, Link: d.link, Misses: d.misses, Pins: pinner{d},
 		Status: status, Drain: d.draining, Log: d.log}
 	if status != nil {
-		o.Upstreams = upstreamAdmin{d}
+		o.Upstreams, o.Certificate = upstreamAdmin{d}, certificateAdmin{d}
 	}
 	return admin.NewHandler(o)
 }

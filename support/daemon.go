@@ -2,7 +2,7 @@
 // the daemon says of itself as findings, beside those that installer has of the host, and an archive
 // of all of it for those who help.
 //
-// Use Ask for the first, and Bundle for the second. What goes into an archive has passed Redactor.
+// Use Ask for the first, and Bundle for the second. What goes into an archive has passed the redactor.
 //
 // Refused: an archive of whole directories, since a file that nobody has looked at may hold a
 // secret; sosreport and its plugins, which a host without a subscription may lack.

@@ -15,6 +15,8 @@ needs=(
 	newuidmap:uidmap
 	curl:curl
 	update-ca-certificates:ca-certificates
+	sshd:openssh-server
+	ssh:openssh-client
 )
 
 if [ "${1-}" = --packages ]; then

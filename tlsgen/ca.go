@@ -79,7 +79,7 @@ func CreateCA(commonName string, now time.Time, names ...string) (*CA, error) {
 // CertPEM returns the certificate, as clients put it in their trust stores.
 func (c *CA) CertPEM() []byte { return encodeCert(c.cert.Raw) }
 
-// KeyPEM returns the private key of an authority that CreateCA has made.
+// KeyPEM returns the private key of an authority that CreateCA or ParseCA has returned.
 func (c *CA) KeyPEM() []byte { return c.keyPEM }
 
 // constrain sets the names that the certificate may sign for. A kind of name that is not mentioned

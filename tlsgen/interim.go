@@ -90,6 +90,18 @@ func (i *interim) current() (*tls.Certificate, error) {
 	return i.cert, nil
 }
 
+// renew renews once there is space.
+func (i *interim) renew(ctx context.Context) error {
+	if inner := i.inner.Load(); inner != nil {
+		return inner.renew(ctx)
+	}
+	if i.cause != nil {
+		return fault("", "the certificate cannot be renewed", "free space on its disk", i.cause)
+	}
+	return fault("", "the CA has expired and can sign nothing any more",
+		"check this host's clock; if it is right, make a new CA: appliance cert rotate-ca", nil)
+}
+
 // trouble returns nil once there is space.
 func (i *interim) trouble(file string) error {
 	if i.cause == nil || i.inner.Load() != nil {

@@ -19,21 +19,49 @@ import (
 	"github.com/mirror-appliance/appliance/internal/regular"
 )
 
-// LoadCA reads an authority and checks that it is one, and that the key belongs to it. It loads one
-// that has expired or is not valid yet, since the clock may be wrong. Errors carry a hint.
+// LoadCA reads an authority and checks that it is one. Of several certificates in certFile, as
+// during a rotation, it takes the one of the key. It loads one that has expired or is not valid yet,
+// since the clock may be wrong. Errors carry a hint.
 func LoadCA(certFile, keyFile string) (*CA, error) {
-	cert, err := readCert(certFile)
+	certPEM, err := readFile(certFile)
 	if err != nil {
 		return nil, err
+	}
+	keyPEM, err := readFile(keyFile)
+	if err != nil {
+		return nil, err
+	}
+	return parseCA(certFile, keyFile, certPEM, keyPEM)
+}
+
+// ParseCA is LoadCA for the content of the files. The authority has a KeyPEM.
+func ParseCA(certPEM, keyPEM []byte) (*CA, error) {
+	ca, err := parseCA("the certificate", "the key", certPEM, keyPEM)
+	if err == nil {
+		ca.keyPEM = keyPEM
+	}
+	return ca, err
+}
+
+func parseCA(certFile, keyFile string, certPEM, keyPEM []byte) (*CA, error) {
+	cert, err := firstCert(certFile, certPEM)
+	if err != nil {
+		return nil, err
+	}
+	key, err := firstKey(keyFile, keyPEM)
+	if err != nil {
+		return nil, err
+	}
+	for block, rest := pem.Decode(certPEM); block != nil; block, rest = pem.Decode(rest) {
+		if c, err := x509.ParseCertificate(block.Bytes); err == nil && belongs(key, c) {
+			cert = c
+			break
+		}
 	}
 	if !cert.BasicConstraintsValid || !cert.IsCA ||
 		cert.KeyUsage != 0 && cert.KeyUsage&x509.KeyUsageCertSign == 0 {
 		return nil, fault(certFile, "the certificate is not one of a certificate authority",
 			"give the CA's own certificate, not one that it signed", nil)
-	}
-	key, err := readKey(keyFile)
-	if err != nil {
-		return nil, err
 	}
 	if !belongs(key, cert) {
 		return nil, fault(keyFile, "the key does not belong to the certificate in "+certFile,

@@ -27,6 +27,7 @@ const renewalRatio = 1.0 / 3
 // managed serves a leaf of the CA, which certmagic renews.
 type managed struct {
 	name    string // the leaf's first name, under which certmagic knows it
+	config  *certmagic.Config
 	cache   *certmagic.Cache
 	storage *storage
 }
@@ -42,8 +43,8 @@ func startManaged(ctx context.Context, o Options) (*managed, error) {
 		return nil, fault(o.StateDir, "the certificate's state cannot be written",
 			"check the owner of this directory and the space on its file system", err)
 	}
-	config := m.configure(o, authority)
-	if err := config.ManageSync(ctx, []string{m.name}); err != nil {
+	m.config = m.configure(o, authority)
+	if err := m.config.ManageSync(ctx, []string{m.name}); err != nil {
 		if _, none := m.current(); none != nil {
 			m.close()
 			return nil, fmt.Errorf("manage the certificate: %w", err)
@@ -105,6 +106,23 @@ func (m *managed) publish(ctx context.Context, o Options, data map[string]any) {
 		return
 	}
 	o.Log.Info("renewed the certificate", "file", o.CertFile, "names", o.Names)
+}
+
+// renew replaces the leaf by a new one with a new key.
+func (m *managed) renew(ctx context.Context) error {
+	before := m.cache.AllMatchingCertificates(m.name)
+	if err := m.config.RenewCertSync(ctx, m.name, true); err != nil {
+		return fmt.Errorf("renew the certificate: %w", err)
+	}
+	if _, err := m.config.CacheManagedCertificate(ctx, m.name); err != nil {
+		return fmt.Errorf("load the renewed certificate: %w", err)
+	}
+	var old []string
+	for _, c := range before {
+		old = append(old, c.Hash())
+	}
+	m.cache.Remove(old)
+	return nil
 }
 
 // current returns the newest leaf in the cache. There can be two: certmagic may renew one again

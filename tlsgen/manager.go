@@ -18,6 +18,7 @@ package tlsgen
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"log/slog"
 	"slices"
 	"sync"
@@ -54,6 +55,8 @@ type Manager struct {
 type source interface {
 	// current returns the certificate to serve.
 	current() (*tls.Certificate, error)
+	// renew replaces the certificate before it is due.
+	renew(ctx context.Context) error
 	close()
 }
 
@@ -149,6 +152,22 @@ func (m *Manager) NotAfter() time.Time {
 	}
 	return cert.Leaf.NotAfter
 }
+
+// Renew replaces the served certificate by a new one of the CA, which is in its files when Renew
+// returns. New connections get it. Errors carry a hint.
+func (m *Manager) Renew(ctx context.Context) error { return m.source.renew(ctx) }
+
+// Served returns the certificate that is served.
+func (m *Manager) Served() (*x509.Certificate, error) {
+	served, err := m.source.current()
+	if err != nil {
+		return nil, err
+	}
+	return served.Leaf, nil
+}
+
+// Names returns the host names and addresses of a certificate.
+func Names(cert *x509.Certificate) []string { return namesOf(cert) }
 
 // Close ends the manager's goroutines and waits for them. Open listeners keep the certificate.
 func (m *Manager) Close() error {

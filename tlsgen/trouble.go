@@ -85,7 +85,8 @@ func (m *Manager) newCA() string {
 	if m.o.CA == nil {
 		return "get a certificate of a new CA, put its files in place, and give the CA to the clients"
 	}
-	return NewCA(m.o.CAFile, m.o.CAKeyFile, m.o.CertFile, m.o.KeyFile)
+	return "replace it by a new one: appliance cert rotate-ca; where systemd does not run the registry, " +
+		NewCA(m.o.CAFile, m.o.CAKeyFile, m.o.CertFile, m.o.KeyFile)
 }
 
 // NewCA returns how to get another CA than the one in these files.

@@ -49,6 +49,12 @@ func startWatched(ctx context.Context, o Options) (*watched, error) {
 
 func (w *watched) current() (*tls.Certificate, error) { return w.serve.Load(), nil }
 
+// renew is for the user to do.
+func (w *watched) renew(context.Context) error {
+	return fault(w.o.CertFile, "the certificate is your own, and only its CA can renew it",
+		"get a new one, then: appliance cert replace --sslCert FILE --sslKey FILE", nil)
+}
+
 func (w *watched) close() {
 	w.cancel()
 	<-w.done

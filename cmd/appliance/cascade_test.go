@@ -74,3 +74,32 @@ func TestUpstream_cascade(t *testing.T) {
 		t.Errorf("the source got %d requests", n)
 	}
 }
+
+// Why the appliance in front does not give an image is told as it is, and not as a missing right.
+func TestUpstream_cascadeRefuses(t *testing.T) {
+	first := newSite(t)
+	first.configure(t, func(c *config.Config) {
+		c.Upstreams = []config.Upstream{{Prefix: "up", URL: first.upstream.URL, Deny: []string{"samples/oci"}}}
+	})
+	second := behind(t, first)
+	third := behind(t, second)
+	for _, c := range []struct{ image, offline, reason, hint string }{
+		{"samples/oci", "off", "refused", "appliance upstream test --image up/samples/oci:TAG"},
+		{"samples/docker", "on", "offline", "appliance offline off"},
+	} {
+		first.works(t, "offline", c.offline, "--quayRoot", first.root)
+		for at, asks := range map[*site]string{second: first.address, third: second.address} {
+			a, err := at.ask(t.Context(), http.MethodGet, "/v2/up/"+c.image+"/manifests/v1", nil, "Accept", "*/*")
+			must(t, err)
+			if a.status != http.StatusForbidden {
+				t.Errorf("%s: %d", c.image, a.status)
+			}
+			contains(t, string(a.body), `"reason":"`+c.reason+`"`, c.hint, `"hint":"`+asks)
+			code, stdout, _ := at.run(t, "upstream", "test", "--image", "up/"+c.image+":v1", "--quayRoot", at.root)
+			if code != 1 || strings.Contains(stdout, "the account") {
+				t.Errorf("%d %s", code, stdout)
+			}
+			contains(t, stdout, "hint: "+asks, c.hint)
+		}
+	}
+}

@@ -63,6 +63,7 @@ func rooms() map[string][]string {
 		"mirror/release":        {"mirror/layers", "mirror/plan", "mirror/imageset", "mirror/updategraph", "mirror/signature"},
 		"installer":             {"ansible-free/host", "systemd", "tlsgen", "registry/config", "registry/auth", "registry/admin/api", "registry/admin/client"},
 		"support":               {"installer", "ansible-free/host", "systemd", "registry/config", "registry/admin/api", "registry/admin/client"},
+		"installer/remote":      nil,
 		"tlsgen":                nil,
 		"systemd":               nil,
 		"ansible-free/host":     nil,

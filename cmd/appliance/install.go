@@ -74,6 +74,7 @@ type installOptions struct {
 	initPassword string
 	certificate  certificateOptions
 	foreign      foreignFlags
+	remote       remoteOptions
 }
 
 func (o *installOptions) addFlags(f *pflag.FlagSet) {
@@ -89,12 +90,8 @@ func (o *installOptions) addFlags(f *pflag.FlagSet) {
 	o.foreign.declare(f, foreignInstallFlags)
 }
 
-const otherHost = "leave it out to work on this host; for another one, copy this program there and run it there"
-
 // foreignCommonFlags are what each of mirror-registry's commands takes, and ours do nothing with.
 var foreignCommonFlags = []foreign{
-	{refused, "targetHostname,H targetUsername,u ssh-key,k", otherHost},
-	{refusedSwitch, "askBecomePass", "leave it out: run the command with sudo, which asks by itself"},
 	{ignored, "additionalArgs", "there is no Ansible to hand arguments to"},
 	{ignoredSwitch, "no-color,c", ""}, // nothing is coloured
 }
@@ -113,8 +110,9 @@ service of that user which goes on after log-out.
 
 Nothing but systemd is needed. Every problem is shown at once before anything is changed; a failed
 install takes back what it did; a second install changes nothing and says so.`,
-		Example: "  sudo appliance install --quayHostname registry.example.com",
-		Args:    noArguments,
+		Example: "  sudo appliance install --quayHostname registry.example.com\n" +
+			"  appliance install -H registry.example.com -u admin --become     on that host, over SSH",
+		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := o.foreign.check(c, std.err); err != nil {
 				return err
@@ -126,6 +124,7 @@ install takes back what it did; a second install changes nothing and says so.`,
 		},
 	}
 	o.addFlags(c.Flags())
+	onOtherHosts(c, std, &o.remote)
 	return c
 }
 
@@ -143,7 +142,10 @@ func runInstall(ctx context.Context, std stdio, o installOptions) error {
 	}
 	defer unlock()
 	deps := installerDeps()
-	deps.Show = func(result installer.Result) { reportInstall(std.out, result) }
+	deps.Show = func(result installer.Result) error {
+		reportInstall(std.out, result)
+		return std.seen()
+	}
 	plan, err := installer.PlanInstall(ctx, request, deps)
 	if err != nil {
 		return err
@@ -170,6 +172,7 @@ func (o *installOptions) request(ctx context.Context, stdin io.Reader) (installe
 	}
 	return installer.Request{
 		Hostname:      host,
+		Target:        o.remote.name(),
 		Port:          port,
 		QuayRoot:      o.quayRoot,
 		QuayStorage:   o.quayStorage,
@@ -222,6 +225,7 @@ type uninstallOptions struct {
 	autoApprove bool
 	keepContent bool
 	foreign     foreignFlags
+	remote      remoteOptions
 }
 
 func newUninstallCommand(std stdio) *cobra.Command {
@@ -244,6 +248,7 @@ your consent, the images. It asks before each; --autoApprove consents to all of 
 	f.BoolVar(&o.autoApprove, "autoApprove", false, "do not ask; remove the images too")
 	f.BoolVar(&o.keepContent, "keepContent", false, "keep images and database, also with --autoApprove")
 	o.foreign.declare(f, foreignCommonFlags)
+	onOtherHosts(c, std, &o.remote)
 	return c
 }
 

@@ -38,6 +38,9 @@ type exitCoder interface{ ExitCode() int }
 type stdio struct {
 	in       io.Reader
 	out, err io.Writer
+
+	far   bool         // they are those of another host, whose request this process carries out
+	shown func() error // waits until that host has shown what was written; nil: without far
 }
 
 func main() {
@@ -83,15 +86,7 @@ func executeWith(command func(stdio) *cobra.Command, args []string, std stdio) i
 	if err == nil {
 		err = out.err()
 	}
-	if err == nil {
-		return exitOK
-	}
-	report(std.plain().err, err)
-	var coder exitCoder
-	if errors.As(err, &coder) {
-		return coder.ExitCode()
-	}
-	return exitError
+	return exitCode(std.plain(), err)
 }
 
 func newRootCommand(std stdio) *cobra.Command {
@@ -133,6 +128,7 @@ Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see
 		newGCCommand(plain),
 		newUserCommand(plain),
 		newStatusCommand(plain),
+		newCertCommand(plain),
 		newVerifyCommand(plain),
 		newScrubCommand(plain),
 		newSyncCommand(plain),
@@ -144,6 +140,7 @@ Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see
 		newClusterConfigCommand(plain),
 		newDoctorCommand(plain),
 		newConfigCommand(plain),
+		newSupportBundleCommand(std),
 		newInventoryCommand(plain),
 		newImageSetCommand(plain),
 		newBundleCommand(std),
@@ -154,6 +151,7 @@ Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see
 		newPrepareCommand(plain),
 		newControlCommand(plain),
 		newEnterCommand(),
+		newRemoteRunCommand(std),
 		newVersionCommand(plain),
 	)
 	addOCMirror(root, plain)

@@ -23,7 +23,8 @@ import (
 
 // plain is std whose output cannot drive a terminal: text of daemons may have control characters.
 func (s stdio) plain() stdio {
-	return stdio{in: s.in, out: plain.NewWriter(s.out), err: plain.NewWriter(s.err)}
+	s.out, s.err = plain.NewWriter(s.out), plain.NewWriter(s.err)
+	return s
 }
 
 // output ignores a closed pipe, as with "| head -1": the command completes what it does. Another

@@ -81,24 +81,33 @@ func readPassword(ctx context.Context, r io.Reader) (string, error) {
 	return line, nil
 }
 
-// consent asks a question whose answer is no unless it says yes.
+// consent asks whether something is to be removed.
 func consent(ctx context.Context, w io.Writer, answers *bufio.Reader, question string) error {
+	yes, err := agrees(ctx, w, answers, question)
+	if err == nil && !yes {
+		err = errors.New("nothing has been removed: the answer was no")
+	}
+	return err
+}
+
+// agrees asks a question whose answer is no unless it says yes.
+func agrees(ctx context.Context, w io.Writer, answers *bufio.Reader, question string) (bool, error) {
 	fmt.Fprintf(w, "%s [y/N] ", question)
 	line, err := readLine(ctx, answers)
 	if err != nil {
 		fmt.Fprintln(w)
 	}
 	if errors.Is(err, io.EOF) {
-		return hint.New(errors.New("there is nobody to ask on standard input"), "--autoApprove consents to everything")
+		return false, hint.New(errors.New("there is nobody to ask on standard input"), "--autoApprove consents to everything")
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	switch strings.ToLower(strings.TrimSpace(line)) {
 	case "y", "yes":
-		return nil
+		return true, nil
 	}
-	return errors.New("nothing has been changed: the answer was no")
+	return false, nil
 }
 
 // readLine reads a line, the last one also if it does not end. io.EOF says that there is none.

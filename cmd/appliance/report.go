@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"github.com/mirror-appliance/appliance/installer"
+	"github.com/mirror-appliance/appliance/installer/remote"
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/plain"
 )
@@ -67,7 +68,7 @@ var wholePathOf = wholePath
 // wholePath is where this program lies, empty if its name alone is enough.
 func wholePath() string {
 	self, err := os.Executable()
-	if err != nil || filepath.Base(self) != "appliance" || filepath.Dir(self) == "/proc/self" {
+	if err != nil || filepath.Base(self) != "appliance" || filepath.Dir(self) == "/proc/self" || remote.IsCopy(self) {
 		return ""
 	}
 	found, err := exec.LookPath("appliance")

@@ -80,7 +80,7 @@ func (all foreignFlags) check(c *cobra.Command, w io.Writer) error {
 var spellings = []string{
 	"quayHostname", "quayRoot", "quayStorage", "sqliteStorage", "initUser", "initPassword",
 	"targetHostname", "targetUsername",
-	"sslCert", "sslKey", "sslCheckSkip", "askBecomePass", "additionalArgs", "autoApprove", "keepContent",
+	"sslCert", "sslKey", "sslCheckSkip", "askBecomePass", "initPasswordFile", "additionalArgs", "autoApprove", "keepContent",
 	"ssh-key", "image-archive", "no-color", "log-level", // --loglevel is of oc-mirror 4.17
 }
 

@@ -39,6 +39,7 @@ type readError struct {
 	Message    string        // the registry's message
 	Anonymous  bool          // no credentials were found
 	Helper     string        // the program that might have some and is not on this host
+	told       string        // why an appliance does not have it, in a word; "" of other registries
 	After      time.Duration // Retry-After of the answer, 0 without one
 	Err        error         // the cause if it is not the status
 	silent     bool          // neither the registry nor its token server answered
@@ -132,6 +133,8 @@ func (e *readError) hintOfRegistry() string {
 		return fmt.Sprintf("check the name: skopeo list-tags docker://%s/%s", e.login(), e.Repository)
 	case e.Helper != "":
 		return fmt.Sprintf("the credentials file names the helper %s, which is not in PATH: install it, or %s", e.Helper, e.toLogIn())
+	case e.told != "":
+		return e.hintOfAppliance()
 	case e.Status == http.StatusUnauthorized && e.Anonymous:
 		return "no credentials were found for it (or there is no such repository): " + e.toLogIn()
 	case e.Status == http.StatusUnauthorized:
@@ -254,9 +257,13 @@ func (c *Client) refused(repo name.Repository, anonymous bool, attempt string, r
 	}
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxDrain))
 	var answer struct {
-		Errors []struct{ Code, Message string }
+		Errors []struct {
+			Code, Message string
+			Detail        json.RawMessage
+		}
 	}
 	if json.Unmarshal(body, &answer) == nil && len(answer.Errors) > 0 {
+		e.told = toldIn(answer.Errors[0].Detail)
 		e.Code, e.Message = oneLine(answer.Errors[0].Code), oneLine(answer.Errors[0].Message)
 		return e
 	}

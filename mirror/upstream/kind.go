@@ -41,7 +41,9 @@ func (e *readError) Kind() string {
 		return e.kindOfCause()
 	case e.Status == http.StatusUnauthorized:
 		return "login"
-	case e.Status == http.StatusForbidden:
+	case e.Status == http.StatusForbidden && e.told == toldOffline:
+		return "offline"
+	case e.Status == http.StatusForbidden && e.told == "":
 		return "denied"
 	case e.Status == http.StatusTooManyRequests:
 		return "limit"

@@ -36,10 +36,12 @@ type Options struct {
 	Status    func(ctx context.Context) (api.Status, error)
 	Link      Link
 	Upstreams Upstreams // nil where Status is
-	Misses    Misses
-	Pins      Pins
-	Drain     context.Context // ends when the daemon drains
-	Log       *slog.Logger
+	// Certificate is nil where Status is.
+	Certificate Certificate
+	Misses      Misses
+	Pins        Pins
+	Drain       context.Context // ends when the daemon drains
+	Log         *slog.Logger
 }
 
 // Catalogs knows what the catalogs of a store need. *views.Views is it.
@@ -80,6 +82,8 @@ type Handler struct {
 	misses    Misses
 	pins      Pins
 
+	certificate Certificate
+
 	mirrors map[string]*jobs.Runner[api.MirrorRequest, api.MirrorProgress, api.MirrorResult]
 
 	// users is held from a look at all users to the change that depends on it, so that two
@@ -92,12 +96,14 @@ type Handler struct {
 // NewHandler returns the handler of all calls.
 func NewHandler(o Options) *Handler {
 	h := &Handler{store: o.Store, auth: o.Auth, status: o.Status, drain: o.Drain, log: o.Log,
-		mux: http.NewServeMux(), mirrors: o.Jobs.Mirrors, catalogs: o.Catalogs, link: o.Link, upstreams: o.Upstreams, misses: o.Misses, pins: o.Pins}
+		mux: http.NewServeMux(), mirrors: o.Jobs.Mirrors, catalogs: o.Catalogs, link: o.Link, upstreams: o.Upstreams, misses: o.Misses, pins: o.Pins, certificate: o.Certificate}
 	handle(h, api.Ping, h.ping)
 	handle(h, api.GetStatus, h.getStatus)
 
 	handle(h, api.SetOffline, h.setOffline)
 	handle(h, api.GetOffline, h.getOffline)
+	handle(h, api.GetCertificate, h.getCertificate)
+	handle(h, api.RenewCertificate, h.renewCertificate)
 	handle(h, api.ListMisses, h.listMisses)
 	handle(h, api.ClearMisses, h.clearMisses)
 	handle(h, api.ListPins, h.listPins)

@@ -66,6 +66,10 @@ var (
 	// SetOffline cuts the registry's way to other hosts or restores it, and GetOffline returns which.
 	SetOffline = Call[Offline, Offline]{http.MethodPut, "/api/v1/offline", http.StatusOK, MaxJSON}
 	GetOffline = Call[None, Offline]{http.MethodGet, "/api/v1/offline", http.StatusOK, 0}
+	// GetCertificate describes the certificate that is served, and RenewCertificate replaces it by a new
+	// one of the appliance's CA.
+	GetCertificate   = Call[None, Certificate]{http.MethodGet, "/api/v1/certificate", http.StatusOK, 0}
+	RenewCertificate = Call[None, Certificate]{http.MethodPost, "/api/v1/certificate/renew", http.StatusOK, 0}
 	// ListMisses lists what clients asked for, did not get, and is still not held. ClearMisses forgets it.
 	ListMisses  = Call[None, []Miss]{http.MethodGet, "/api/v1/misses", http.StatusOK, 0}
 	ClearMisses = Call[None, None]{http.MethodDelete, "/api/v1/misses", http.StatusNoContent, 0}

@@ -1,0 +1,27 @@
+package api
+
+import "time"
+
+// Certificate is the certificate that is served.
+type Certificate struct {
+	CertificateInfo
+	Renews bool   `json:"renews"` // by itself; else it is the user's own
+	File   string `json:"file"`
+	Key    string `json:"keyFile"`
+	CAFile string `json:"caFile,omitempty"`
+	// CA are the authorities that clients are given, more than one while the CA is rotated.
+	CA      []CertificateInfo `json:"ca,omitempty"`
+	Trouble []Trouble         `json:"trouble,omitempty"`
+}
+
+// CertificateInfo is what a certificate says.
+type CertificateInfo struct {
+	Subject     string    `json:"subject"`
+	Names       []string  `json:"names,omitempty"`
+	Issuer      string    `json:"issuer"`
+	Serial      string    `json:"serial"` // hexadecimal, as openssl prints it
+	NotBefore   time.Time `json:"notBefore"`
+	NotAfter    time.Time `json:"notAfter"`
+	DaysLeft    int       `json:"daysLeft"` // negative after the end
+	Fingerprint string    `json:"fingerprint"`
+}

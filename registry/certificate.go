@@ -1,0 +1,71 @@
+package registry
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/internal/regular"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/tlsgen"
+)
+
+// certificateAdmin is what the control API does with the certificate of a daemon.
+type certificateAdmin struct{ *daemon }
+
+// Describe describes what is served.
+func (a certificateAdmin) Describe() (api.Certificate, error) {
+	served, err := a.tls.Served()
+	if err != nil {
+		return api.Certificate{}, err
+	}
+	t := a.cfg.TLS
+	c := api.Certificate{CertificateInfo: describe(served), Renews: t.CAKey != "", File: t.Certificate,
+		Key: t.Key, CAFile: t.CA, CA: authorities(t.CA)}
+	refused, soon := a.tls.Trouble()
+	for _, err := range slices.Concat(refused, soon) {
+		c.Trouble = append(c.Trouble, api.Trouble{Problem: err.Error(), Hint: hint.Of(err)})
+	}
+	return c, nil
+}
+
+// Renew replaces the certificate.
+func (a certificateAdmin) Renew(ctx context.Context) error { return a.tls.Renew(ctx) }
+
+func describe(c *x509.Certificate) api.CertificateInfo {
+	return api.CertificateInfo{
+		Subject: c.Subject.String(), Names: tlsgen.Names(c), Issuer: c.Issuer.String(),
+		Serial: fmt.Sprintf("%X", c.SerialNumber), NotBefore: c.NotBefore, NotAfter: c.NotAfter,
+		DaysLeft:    int(math.Floor(time.Until(c.NotAfter).Hours() / 24)),
+		Fingerprint: fingerprint(c),
+	}
+}
+
+// fingerprint is what openssl x509 -fingerprint -sha256 prints.
+func fingerprint(c *x509.Certificate) string {
+	return strings.ReplaceAll(fmt.Sprintf("% X", sha256.Sum256(c.Raw)), " ", ":")
+}
+
+// authorities describes the certificates that /ca.crt has, none if it cannot be read.
+func authorities(path string) (all []api.CertificateInfo) {
+	if path == "" {
+		return nil
+	}
+	data, err := regular.ReadFile(path)
+	if err != nil {
+		return nil
+	}
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		if c, err := x509.ParseCertificate(block.Bytes); err == nil && block.Type == "CERTIFICATE" {
+			all = append(all, describe(c))
+		}
+	}
+	return all
+}
