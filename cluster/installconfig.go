@@ -3,6 +3,7 @@ package cluster
 import (
 	"bytes"
 	"fmt"
+	"path"
 	"slices"
 
 	"go.yaml.in/yaml/v3"
@@ -22,8 +23,11 @@ const (
 // installConfig makes install-config.yaml, or completes that of the user.
 func (r *renderer) installConfig() error {
 	if len(r.mirrors.install) == 0 {
-		r.warn("%s names no mirror of a release: none was mirrored, and no upstream leads to %s", installConfigFile,
-			r.Version.releaseRepositories()[0])
+		repository := r.Version.releaseRepositories()[0]
+		above := path.Dir(repository)
+		r.warn("%s names no mirror of a release: none was mirrored, and no upstream leads to %s; mirror one with "+
+			"mirror.platform, or have the appliance pull it through: appliance upstream add %s https://%s", installConfigFile,
+			repository, path.Base(above), above)
 	}
 	if len(r.Registries) > 1 {
 		r.warn("while the cluster is installed only %s is asked: the installer uses the first mirror of an entry in %s; the mirror sets have both",

@@ -183,11 +183,25 @@ func Pulled(upstreams []Upstream) bool {
 func (f Facts) through() (all pulled) {
 	for _, u := range f.Upstreams {
 		mirror := f.first().Address + "/" + u.Prefix
-		for _, source := range image.NamesThrough(u.Prefix, u.URL) {
+		names := image.NamesThrough(u.Prefix, u.URL)
+		if standsFor(u.Prefix, names[0]) && !slices.Contains(names, u.Prefix) {
+			names = append(names, u.Prefix)
+		}
+		for _, source := range names {
 			all = add(all, source, mirror)
 		}
 	}
 	return all
+}
+
+// standsFor reports whether a prefix is the name of a registry, or of a namespace of it, whose images the
+// upstream, named otherwise, has in its stead: a proxy of that registry, say. An upstream that is a
+// namespace of that registry itself has others of its images there.
+func standsFor(prefix, upstream string) bool {
+	registry, _, _ := strings.Cut(prefix, "/")
+	host, _, _ := strings.Cut(upstream, "/")
+	top := registry[strings.LastIndexByte(registry, '.')+1:]
+	return top != registry && strings.Trim(top, "0123456789") != "" && !strings.EqualFold(host, registry)
 }
 
 // of returns the mirror of a source by the longest entry that covers it, "" if none does.

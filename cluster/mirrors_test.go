@@ -101,6 +101,9 @@ func TestUpstreams_sources(t *testing.T) {
 		"team http://registry.lan:5000/team-a/x":         "registry.lan:5000/team-a/x=" + address + "/team",
 		"quay.io https://other.example.com:8443/quay.io": "other.example.com:8443/quay.io=" + address + "/quay.io quay.io=" + address + "/quay.io",
 		"a/quay.io https://other.example.com/quay.io":    "other.example.com/quay.io=" + address + "/a/quay.io",
+		"quay.io https://harbor.example.com/quay-proxy":  "harbor.example.com/quay-proxy=" + address + "/quay.io quay.io=" + address + "/quay.io",
+		"quay.io https://quay.io/team":                   "quay.io/team=" + address + "/quay.io",
+		"ocp-v4.0/x https://quay.io/team":                "quay.io/team=" + address + "/ocp-v4.0/x",
 		"team/x https://other.example.com:8443/team/x":   "other.example.com:8443/team/x=" + address + "/team/x",
 	} {
 		f := facts(t, 4, 20)
@@ -195,13 +198,21 @@ func TestSecondMirror(t *testing.T) {
 	equal(t, "the CAs for the update service", data["updateservice-registry"], string(certificate(1))+string(certificate(2)))
 }
 
-// Without a release at the mirror there is nothing to install from, which is said.
+// Without a release at the mirror there is nothing to install from: a warning tells what to do, which
+// helps.
 func TestRender_withoutARelease(t *testing.T) {
-	f := facts(t, 4, 20)
-	f.Release, f.Resources = cluster.Release{}, render(t, resources.Mirrored{})
-	r, err := cluster.Render(f)
-	if err != nil || !strings.Contains(strings.Join(r.Warnings, "\n"), "names no mirror of a release") {
-		t.Errorf("it warns %q, %v", r.Warnings, err)
+	for name, upstreams := range map[string][]cluster.Upstream{"none": nil, "another namespace": {{Prefix: "quay.io", URL: "https://quay.io/team"}}} {
+		f := facts(t, 4, 20)
+		f.Release, f.Resources, f.Upstreams = cluster.Release{}, render(t, resources.Mirrored{}), upstreams
+		r, err := cluster.Render(f)
+		warned := strings.Join(r.Warnings, "\n")
+		_, add, found := strings.Cut(warned, "appliance upstream add ")
+		if err != nil || !found || !strings.Contains(warned, "names no mirror of a release") {
+			t.Errorf("upstreams %s: it warns %q, %v", name, r.Warnings, err)
+		}
+		prefix, url, _ := strings.Cut(strings.SplitN(add, "\n", 2)[0], " ")
+		f.Upstreams = append(f.Upstreams, cluster.Upstream{Prefix: prefix, URL: url})
+		equal(t, "the mirror", of(files(t, f).installConfig(t).Digests, vendor+"ocp-release"), address+"/openshift-release-dev/ocp-release")
 	}
 }
 
