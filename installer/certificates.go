@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -48,6 +49,10 @@ func (s *site) lookAtCertificates() {
 	if f.ca && f.caKey && f.caErr == nil {
 		f.authority, f.caErr = tlsgen.LoadCA(s.Host.Path(c.CA), s.Host.Path(f.keyFile))
 	}
+	if c.CAKey == "" {
+		info, err := os.Stat(s.ownFile())
+		f.leaf = err == nil && info.Mode().IsRegular()
+	}
 	if !f.leaf || !f.leafKey {
 		return
 	}
@@ -56,7 +61,7 @@ func (s *site) lookAtCertificates() {
 		if ca != "" {
 			ca = s.Host.Path(ca)
 		}
-		own, err := tlsgen.ReadOwn(s.Host.Path(c.Certificate), s.Host.Path(c.Key))
+		own, err := tlsgen.ReadOwn(s.ownFile(), s.Host.Path(c.Key))
 		if f.refused = err; err == nil {
 			f.refused, f.doubtful = own.CheckChain(ca)
 		}
@@ -225,8 +230,8 @@ func (s *site) keepLeaf() {
 	s.certs.renamed = s.certs.renamed || leaf.VerifyHostname(s.cfg.Hostname) != nil
 	if s.certs.foreign {
 		s.warn(fmt.Sprintf("the CA in %s has not signed %s, which is left alone and not served",
-			s.cfg.TLS.CA, s.cfg.TLS.Certificate), "to serve it, empty ca, caKey and state under tls: in "+
-			"config.yaml; otherwise move it and its key away")
+			s.cfg.TLS.CA, s.cfg.TLS.Certificate), "to serve it: appliance cert replace --sslCert FILE --sslKey FILE; "+
+			"otherwise move it and its key away")
 	}
 }
 

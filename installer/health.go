@@ -19,6 +19,7 @@ import (
 	"github.com/mirror-appliance/appliance/ansible-free/host"
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/systemd"
+	"github.com/mirror-appliance/appliance/tlsgen"
 )
 
 // health waits until the daemon is healthy.
@@ -149,7 +150,7 @@ func get(ctx context.Context, cfg *config.Config, at, path string, limit int64) 
 func trusted(cfg *config.Config) (*tls.Config, error) {
 	file := cfg.TLS.CA
 	if cfg.TLS.CAKey == "" {
-		file = cfg.TLS.Certificate
+		file = tlsgen.OwnFile(cfg.TLS.Certificate, cfg.TLS.Key)
 	}
 	content, err := host.Local().ReadFile(file)
 	if err != nil {

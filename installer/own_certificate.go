@@ -71,6 +71,11 @@ func (s *site) judgeGiven() *tlsgen.Own {
 	return given
 }
 
+// ownFile returns where this process finds the user's own certificate that is there already.
+func (s *site) ownFile() string {
+	return tlsgen.OwnFile(s.Host.Path(s.cfg.TLS.Certificate), s.Host.Path(s.cfg.TLS.Key))
+}
+
 // judgeIssuer warns of clients that may not know the issuer of the pair.
 func (s *site) judgeIssuer() {
 	ca := s.cfg.TLS.CA

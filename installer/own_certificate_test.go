@@ -183,3 +183,28 @@ func TestInstall_GivenCertificateOfTheNamedCA(t *testing.T) {
 		t.Errorf("of another CA: %v", err)
 	}
 }
+
+// A pair that is put in place by hand, as ssl.crt, is that of an install as well.
+func TestInstall_OwnCertificateByItsOtherName(t *testing.T) {
+	b := newBox(t, false)
+	b.apply(b.certify(time.Now(), "registry.example.com"))
+	conf := "root/quay-install/quay-config/"
+	b.certify(time.Now(), "registry.example.com")
+	b.write(conf+"ssl.crt", b.read("given/tls.crt"))
+	b.write(conf+"ssl.key", b.read("given/tls.key"))
+	if b.install().Changed {
+		t.Error("an install changes something")
+	}
+	if err := os.Remove(b.path(conf + "ssl.cert")); err != nil {
+		t.Fatal(err)
+	}
+	if b.install().Changed {
+		t.Error("without ssl.cert an install changes something")
+	}
+	if err := os.Remove(b.path(conf + "ssl.crt")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := PlanInstall(t.Context(), b.request(), b.deps); err == nil || !strings.Contains(err.Error(), "ssl.cert, which does not exist") {
+		t.Errorf("without either: %v", err)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mirror-appliance/appliance/ansible-free/host"
 	"github.com/mirror-appliance/appliance/systemd"
 	"github.com/mirror-appliance/appliance/tlsgen"
 )
@@ -159,6 +160,23 @@ func TestRotateCA_failureIsUndone(t *testing.T) {
 	}
 	if now := b.authorities(); len(now) != 1 {
 		t.Errorf("%d CAs at the end", len(now))
+	}
+}
+
+// A daemon that was not restarted by a killed part signs with the old CA.
+func TestRotateCA_killedBeforeTheRestart(t *testing.T) {
+	b := newBox(t, false)
+	b.install()
+	b.rotate(RotationBegin)
+	p, err := b.rotation(RotationFinish)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.kill(p, slices.IndexFunc(p.steps, func(s host.Step) bool { _, ok := s.(*start); return ok }))
+	b.sm.calls = nil
+	b.rotate(RotationFinish)
+	if !slices.Contains(b.sm.calls, "start "+systemd.Service) || len(b.authorities()) != 1 {
+		t.Errorf("systemd was told: %q", b.sm.calls)
 	}
 }
 

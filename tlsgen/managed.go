@@ -193,7 +193,7 @@ func adoptOrIssue(o Options) (keyPair, error) {
 	if aside != nil { // files of root, which this process cannot replace
 		o.Log.Warn("the certificate found was not signed by our CA and cannot be replaced; ours is "+
 			"served, and is not in that file", "file", o.CertFile, "error", aside, "hint", "to serve "+
-			"your own certificate, take the CA out of the configuration; else remove the file")
+			"your own certificate: appliance cert replace --sslCert FILE --sslKey FILE; else remove the file")
 		return fresh, nil
 	}
 	return fresh, writePair(o, fresh)
@@ -245,7 +245,7 @@ func setAside(o Options) error {
 			return unwritable(file, err)
 		}
 		o.Log.Warn("the certificate or key found was not our CA's; it is kept beside the new one",
-			"kept", kept, "hint", "to serve your own certificate, take the CA out of the configuration")
+			"kept", kept, "hint", "to serve your own certificate: appliance cert replace --sslCert FILE --sslKey FILE")
 	}
 	return nil
 }

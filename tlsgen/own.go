@@ -29,6 +29,27 @@ func ReadOwn(certFile, keyFile string) (*Own, error) {
 	return &Own{CertPEM: pair.certPEM, KeyPEM: pair.keyPEM, file: certFile, cert: cert}, nil
 }
 
+// OwnFile returns the file that has the user's own certificate: certFile or, where that does not go
+// with the key, the file beside it by the other of the two names that people use, ssl.cert and
+// ssl.crt.
+func OwnFile(certFile, keyFile string) string {
+	other, isCert := strings.CutSuffix(certFile, ".cert")
+	if isCert {
+		other += ".crt"
+	} else if other, isCert = strings.CutSuffix(certFile, ".crt"); isCert {
+		other += ".cert"
+	} else {
+		return certFile
+	}
+	if _, _, err := readPair(certFile, keyFile); err == nil {
+		return certFile
+	}
+	if _, _, err := readPair(other, keyFile); err == nil {
+		return other
+	}
+	return certFile
+}
+
 // CheckTime returns an error for a certificate that has expired or is not valid yet.
 func (o *Own) CheckTime(now time.Time) error {
 	switch leaf := o.cert.Leaf; {

@@ -38,14 +38,19 @@ func (m *Manager) Trouble() (refused, soon []error) {
 	if ca := m.authority(); ca != nil {
 		judge("the CA", m.o.CAFile, ca, caNotice, m.newCA())
 	}
-	notice, remedy := leafNotice, "put a new certificate and its key into the files"
+	notice, remedy := leafNotice, "get a new one, then: appliance cert replace --sslCert FILE --sslKey FILE"
 	if m.o.CA != nil {
-		notice, remedy = 0, "put the clock right if it is wrong, then restart the service, which makes "+
-			"a new certificate"
+		// It is renewed long before, so that what is in the way has been there for long.
+		notice = min(leafNotice, m.o.lifetime/6)
+		remedy = "put the clock right if it is wrong, then type: appliance cert renew; it tells what is in " +
+			"the way"
 	}
 	if served, err := m.source.current(); err != nil {
 		refused = append(refused, fault("", "there is no certificate to serve", "", err))
 	} else {
+		if m.o.CA != nil && served.Leaf.NotAfter.Equal(m.o.CA.NotAfter()) {
+			notice = 0 // it cannot be good for longer
+		}
 		judge("the certificate", m.o.CertFile, served.Leaf, notice, remedy)
 	}
 	if i, ok := m.source.(*interim); ok {

@@ -160,3 +160,20 @@ func TestManager_renewalFailsAtTheStart(t *testing.T) {
 		t.Error("another certificate is served")
 	}
 }
+
+// A certificate of ours that is near its end has not been renewed for months: something is in the
+// way.
+func TestManager_tellsThatRenewalFails(t *testing.T) {
+	ca := constrained(t, "r.example.com", "localhost")
+	o := options(t, ca, "r.example.com", "localhost")
+	start(t, o).Close()
+	for days, want := range map[int]string{31: "", 29: "the certificate expires at"} {
+		o.Now = func() time.Time { return time.Now().Add(leafLifetime - time.Duration(days)*24*time.Hour) }
+		m := start(t, o) // certmagic, whose clock is another, does not renew it
+		refused, soon := troubles(t, m)
+		if refused != "" || !strings.Contains(soon, want) || (soon == "") != (want == "") {
+			t.Errorf("%d days before the end: refused %q, soon %q", days, refused, soon)
+		}
+		m.Close()
+	}
+}

@@ -33,7 +33,7 @@ type watched struct {
 }
 
 func startWatched(ctx context.Context, o Options) (*watched, error) {
-	pair, cert, err := readPair(o.CertFile, o.KeyFile)
+	pair, cert, err := readPair(OwnFile(o.CertFile, o.KeyFile), o.KeyFile)
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +105,7 @@ func (w *watched) follow(ctx context.Context, watcher *fsnotify.Watcher) {
 }
 
 func (w *watched) reload() {
-	pair, cert, err := readPair(w.o.CertFile, w.o.KeyFile)
+	pair, cert, err := readPair(OwnFile(w.o.CertFile, w.o.KeyFile), w.o.KeyFile)
 	if err != nil {
 		w.complain("the changed certificate cannot be used; the last good one stays in use", err)
 		return

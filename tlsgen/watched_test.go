@@ -143,3 +143,34 @@ func TestManager_OwnExpiredCertificateIsServedAtStart(t *testing.T) {
 		t.Error("no warning")
 	}
 }
+
+// People call the file ssl.crt as well, and leave the old one beside it.
+func TestManager_OwnFileByItsOtherName(t *testing.T) {
+	ca := newCA(t)
+	o, _ := watchedOptions(t)
+	first := install(t, o, ca, time.Now(), "r.example.com")
+	other := strings.TrimSuffix(o.CertFile, ".cert") + ".crt"
+	if err := os.Rename(o.CertFile, other); err != nil {
+		t.Fatal(err)
+	}
+	m := start(t, o)
+	if got := serial(t, m, ca.Pool(), "r.example.com"); got != first {
+		t.Errorf("serves %s, want %s", got, first)
+	}
+	swap(t, o, ca, time.Now(), "r.example.com") // now it fits the key, and the other does not
+	eventually(t, "the new certificate is served", func() bool {
+		return serial(t, m, ca.Pool(), "r.example.com") == fileSerial(t, o)
+	})
+	next := options(t, nil)
+	second := install(t, next, ca, time.Now(), "r.example.com")
+	for from, to := range map[string]string{next.CertFile: other, next.KeyFile: o.KeyFile} {
+		if err := os.Rename(from, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "the one under the other name is served", func() bool { return serial(t, m, ca.Pool(), "r.example.com") == second })
+	m.Close()
+	if got := serial(t, start(t, o), ca.Pool(), "r.example.com"); got != second {
+		t.Error("a restart serves another one")
+	}
+}
