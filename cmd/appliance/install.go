@@ -17,6 +17,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/installer"
 	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/internal/regular"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
@@ -72,6 +73,7 @@ type installOptions struct {
 	hostname     string
 	initUser     string
 	initPassword string
+	passwordFile string
 	certificate  certificateOptions
 	foreign      foreignFlags
 	remote       remoteOptions
@@ -84,7 +86,8 @@ func (o *installOptions) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.initUser, "initUser", "", `name of the first administrator (default "init")`)
 	f.StringVar(&o.initPassword, "initPassword", "",
 		"its password, 8 characters or more without blanks (default: generated); "+
-			"visible to other users of this host while the command runs, so - reads it from standard input")
+			"visible to other users of this host while the command runs, see --initPasswordFile")
+	pathVar(f, &o.passwordFile, "initPasswordFile", "", "file whose first line is the password, - for standard input")
 	o.certificate.addFlags(f)
 	o.foreign.declare(f, foreignCommonFlags)
 	o.foreign.declare(f, foreignInstallFlags)
@@ -117,7 +120,7 @@ install takes back what it did; a second install changes nothing and says so.`,
 			if err := o.foreign.check(c, std.err); err != nil {
 				return err
 			}
-			if err := noEmptyValue(c, "quayHostname", "initUser", "initPassword", "sslCert", "sslKey"); err != nil {
+			if err := noEmptyValue(c, "quayHostname", "initUser", "initPassword", "initPasswordFile", "sslCert", "sslKey"); err != nil {
 				return err
 			}
 			return runInstall(c.Context(), std, o)
@@ -164,11 +167,9 @@ func (o *installOptions) request(ctx context.Context, stdin io.Reader) (installe
 	if err != nil {
 		return installer.Request{}, fmt.Errorf("find the running program: %w", err)
 	}
-	password := o.initPassword
-	if password == "-" {
-		if password, err = readPassword(ctx, stdin); err != nil {
-			return installer.Request{}, err
-		}
+	password, err := o.password(ctx, stdin)
+	if err != nil {
+		return installer.Request{}, err
 	}
 	return installer.Request{
 		Hostname:      host,
@@ -185,6 +186,27 @@ func (o *installOptions) request(ctx context.Context, stdin io.Reader) (installe
 		SSLKey:        o.certificate.key,
 		SSLCheckSkip:  o.certificate.checkSkip,
 	}, nil
+}
+
+// password returns the password of the first user, empty if one is to be generated.
+func (o *installOptions) password(ctx context.Context, stdin io.Reader) (string, error) {
+	switch {
+	case o.passwordFile != "" && o.initPassword != "":
+		return "", hint.New(errors.New("--initPassword and --initPasswordFile are both given"), "leave one of them out")
+	case o.passwordFile == "-", o.initPassword == "-":
+		return readPassword(ctx, stdin)
+	case o.passwordFile == "":
+		return o.initPassword, nil
+	}
+	text, err := regular.ReadFile(o.passwordFile)
+	if err != nil {
+		return "", hint.New(fmt.Errorf("--initPasswordFile: %w", err), "name a file whose first line is the password")
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	if line = strings.TrimSuffix(line, "\r"); line == "" {
+		return "", hint.New(fmt.Errorf("--initPasswordFile: %s has an empty first line", o.passwordFile), "write the password on it")
+	}
+	return line, nil
 }
 
 // reportInstall ends with the line that scripts around mirror-registry look for.

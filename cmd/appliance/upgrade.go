@@ -53,6 +53,7 @@ back. The program that was replaced stays beside the new one: --rollback goes ba
 	_ = f.MarkHidden("recover") // for the unit that runs at boot; it exists
 	o.foreign.declare(f, foreignCommonFlags)
 	o.foreign.declare(f, foreignInstallFlags)
+	onOtherHosts(c, std, &o.remote)
 	return c
 }
 
@@ -86,8 +87,8 @@ func (o *upgradeOptions) run(ctx context.Context, std stdio) error {
 	}
 	if plan.Loses != "" && !o.dryRun && !o.autoApprove {
 		fmt.Fprintln(std.out, plan.Loses)
-		if err := consent(ctx, std.out, bufio.NewReader(std.in), "Go back all the same?"); err != nil {
-			return err
+		if yes, err := agrees(ctx, std.out, bufio.NewReader(std.in), "Go back all the same?"); err != nil || !yes {
+			return cmp.Or(err, errors.New("nothing has been changed: the answer was no"))
 		}
 	}
 	result, done, err := o.carryOut(ctx, std, plan)
@@ -97,7 +98,7 @@ func (o *upgradeOptions) run(ctx context.Context, std stdio) error {
 	if !result.Changed {
 		fmt.Fprintf(std.out, "nothing had to be changed: %s is installed already\n", cmp.Or(version, "this version"))
 	}
-	if result.CA != "" {
+	if result.CA != "" && result.Changed {
 		fmt.Fprintf(std.out, "CA for clients to trust: https://%s/ca.crt, or %s\n", result.Address, result.CA)
 	}
 	fmt.Fprintf(std.out, "appliance is available at https://%s, with the users and images that it has had before\n", result.Address)
