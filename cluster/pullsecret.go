@@ -9,7 +9,11 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+
+	"github.com/mirror-appliance/appliance/mirror/upstream"
 )
 
 // auths is a pull secret.
@@ -18,31 +22,33 @@ type auths struct {
 }
 
 // Auth returns the entry of a registry in a pull secret, "" if it has none, and the name of its
-// user.
+// user. Entries are understood as those of podman and docker: with username and password too, and
+// by names such as https://HOST/v1/.
 func Auth(secret []byte, address string) (auth, user string, err error) {
 	var a auths
 	if err := json.Unmarshal(secret, &a); err != nil {
 		return "", "", errors.New("it is not a pull secret, JSON with auths") // the parser's error may quote it
 	}
-	names := []string{address}
-	if host, ok := strings.CutSuffix(address, ":443"); ok {
-		names = append(names, host)
-	} else if !strings.Contains(address, ":") {
-		names = append(names, address+":443")
+	registry, err := name.NewRegistry(address)
+	if err != nil {
+		return "", "", err
 	}
-	for _, name := range names {
-		auth, _ := a.Auths[name]["auth"].(string)
-		if auth == "" {
-			continue
-		}
-		login, err := base64.StdEncoding.DecodeString(auth)
-		user, password, ok := strings.Cut(string(login), ":")
-		if err != nil || !ok || user == "" || password == "" {
-			return "", "", fmt.Errorf("the auth of %s is not that of a user and a password", name)
-		}
-		return auth, user, nil
+	text, err := json.Marshal(a) // without credential helpers, whose programs would be run
+	if err != nil {
+		return "", "", err
 	}
-	return "", "", nil
+	login, err := upstream.Logins(text).Resolve(registry)
+	var found *authn.AuthConfig
+	if err == nil {
+		found, err = login.Authorization()
+	}
+	switch {
+	case err == nil && *found == authn.AuthConfig{}:
+		return "", "", nil
+	case err != nil || found.Username == "" || found.Password == "":
+		return "", "", fmt.Errorf("the auth of %s is not that of a user and a password", address)
+	}
+	return NewAuth(found.Username, found.Password), found.Username, nil
 }
 
 // NewAuth returns the auth of a user and a password.

@@ -70,6 +70,10 @@ func TestAuth(t *testing.T) {
 		`{"auths":{"` + address + `":{"auth":"` + cluster.NewAuth("puller", "") + `"}}}`: "error: the auth of " + address + " is not that of a user and a password",
 		`{"auths":{"` + address + `":{"auth":"s3cret"`:                                   "error: it is not a pull secret, JSON with auths",
 		`{"auths":{"` + address + `":{"auth":"` + cluster.NewAuth("ci", "a:b") + `"}}}`:  "Y2k6YTpi ci",
+		`{"auths":{"` + address + `":{"username":"puller","password":"s3cret"}}}`:        secretAuth + " puller",
+		`{"auths":{"https://` + address + `/v1/":{"auth":"` + secretAuth + `"}}}`:        secretAuth + " puller",
+		`{"auths":{"` + address + `":{"username":"puller"}}}`:                            "error: the auth of " + address + " is not that of a user and a password",
+		`{"auths":{},"credsStore":"none","credHelpers":{"` + address + `":"none"}}`:      " ",
 	} {
 		auth, user, err := cluster.Auth([]byte(secret), address)
 		got := auth + " " + user

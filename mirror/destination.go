@@ -166,6 +166,8 @@ func ParseDestination(argument string) (registry, prefix string, err error) {
 	}
 	reason := ""
 	switch _, err := name.NewRegistry(registry); {
+	case registry == "https:" || registry == "http:":
+		reason = "a registry is named without " + registry + "//"
 	case registry == "" || strings.HasPrefix(registry, ":"):
 		reason = "it names no registry"
 	case strings.ContainsAny(prefix, "@:"):

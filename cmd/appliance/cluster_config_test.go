@@ -155,6 +155,10 @@ func TestClusterConfig_secondAppliance(t *testing.T) {
 	must(t, err)
 	other.secret(t, secret, "puller", nodePassword)
 	dir := filepath.Join(s.dir, "out")
+	code, _, stderr := s.run(t, "cluster-config", "--quayRoot", s.root, "--dir", dir, "--arch", "multi", "--also", other.address, "--also-ca", s.cfg.TLS.CA, "--also-pull-secret", secret)
+	if code != 1 || !strings.Contains(stderr, "nodes would not trust "+other.address) || !strings.Contains(stderr, "--also-ca FILE; nothing was written") {
+		t.Errorf("with the CA of the first: exit code %d, %s", code, stderr)
+	}
 	a := s.config(t, "--quayRoot", s.root, "--dir", dir, "--arch", "multi", "--also", other.address, "--also-ca", ca, "--also-pull-secret", secret)
 	if !strings.Contains(strings.Join(a.Warnings, "\n"), "only "+s.address+" is asked") {
 		t.Errorf("it warns %q", a.Warnings)
@@ -208,6 +212,8 @@ func TestClusterConfig_refuses(t *testing.T) {
 		"has files, and was not made by this command":                          append(here, "--dir", s.dir),
 		"--also " + s.address + " is the appliance itself":                     multi("--also", s.address),
 		"--also is missing":                                                    to(here, "--also-ca", "x"),
+		"is the appliance itself":                                              multi("--also", "https://"+strings.ToUpper(s.address)),
+		"a registry is named without http://":                                  multi("--also", "http://"+s.address),
 		"the appliance calls itself " + s.address + ", and is named 127.0.0.1": otherName,
 		"complete install-config.yaml: line 1: not valid YAML":                 multi("--install-config", s.file(t, "bad.yaml", "a: [\n")),
 		"the CA of " + s.address + ": no certificate in PEM form in it":        multi("--ca", s.file(t, "bad.pem", "no")),

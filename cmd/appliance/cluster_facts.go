@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/mirror-appliance/appliance/cluster"
 	"github.com/mirror-appliance/appliance/cluster/node"
@@ -37,12 +39,18 @@ func (o *clusterConfigOptions) checkFlags() error {
 	if o.also.address == "" {
 		return nil
 	}
-	address, prefix, err := mirror.ParseDestination(o.also.address)
+	address, prefix, err := registryOf(o.also.address)
 	if err == nil && prefix != "" {
 		err = hint.New(fmt.Errorf("--also %s has a path", o.also.address), "name the appliance alone, HOST:PORT")
 	}
 	o.also.address = address
 	return err
+}
+
+// registryOf reads the name of a registry, as clusters write it.
+func registryOf(argument string) (registry, prefix string, err error) {
+	registry, prefix, err = mirror.ParseDestination(strings.TrimPrefix(argument, "https://"))
+	return strings.ToLower(registry), prefix, err
 }
 
 // facts returns what the files are made of.
@@ -87,6 +95,13 @@ func (o *clusterConfigOptions) tryLogins(ctx context.Context, f *cluster.Facts) 
 		if errors.As(err, &refused) {
 			return hint.New(fmt.Errorf("%s does not take the login that nodes would get: %w", r.Address, err), "see whether it is there (appliance user list, on its host) and compare the password; nothing was written")
 		}
+		if errors.As(err, new(x509.UnknownAuthorityError)) {
+			flag := "--ca"
+			if r.Address == o.also.address {
+				flag = "--also-ca"
+			}
+			return hint.New(fmt.Errorf("nodes would not trust %s: the CA that they would get has not signed its certificate: %w", r.Address, err), "name the file with its CA: "+flag+" FILE; nothing was written")
+		}
 		if err != nil && ctx.Err() == nil {
 			o.warnings = append(o.warnings, fmt.Sprintf("the login of nodes was not tried: %s", err))
 		}
@@ -120,7 +135,7 @@ func (o *clusterConfigOptions) here(f *cluster.Facts) error {
 
 // there adds the CA and the login of an appliance elsewhere.
 func (o *clusterConfigOptions) there(ctx context.Context, f *cluster.Facts, argument string) error {
-	address, _, err := mirror.ParseDestination(argument)
+	address, _, err := registryOf(argument)
 	if err != nil {
 		return err
 	}

@@ -52,7 +52,7 @@ func rooms() map[string][]string {
 		"mirror/desttest":       {"mirror"},
 		"mirror/medium":         {"mirror"},
 		"docs":                  nil,
-		"cluster":               {"mirror/resources"},
+		"cluster":               {"mirror/resources", "mirror/upstream"},
 		"cluster/*":             {"cluster"},
 		"cluster/node":          {"cluster", "mirror/layers", "mirror/release", "mirror/upstream"},
 		"mirror/sourcetest":     {"mirror"},

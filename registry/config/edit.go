@@ -18,6 +18,9 @@ func AddUpstream(file string, text []byte, u Upstream) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := c.checkNew(file, u); err != nil {
+		return nil, err
+	}
 	added, err := list([]Upstream{u}, (*Upstream).keys)
 	if err != nil {
 		return nil, err
@@ -37,6 +40,22 @@ func AddUpstream(file string, text []byte, u Upstream) ([]byte, error) {
 	}
 	c.Upstreams = append(slices.Clone(c.Upstreams), u)
 	return edited(file, lines, c)
+}
+
+// checkNew returns an error if there is an upstream with the prefix of a new one.
+func (c *Config) checkNew(file string, u Upstream) error {
+	for _, prefix := range append(u.Hosts, u.Prefix) {
+		for _, other := range c.Upstreams {
+			switch {
+			case prefix == "":
+			case len(other.Hosts) > 1 && slices.Contains(other.Hosts, prefix):
+				return hint.New(fmt.Errorf("%s is one of several hosts of an upstream in %s already", prefix, file), "change it there, then appliance upstream reload")
+			case other.Prefix == prefix || slices.Contains(other.Hosts, prefix):
+				return hint.New(fmt.Errorf("%s has an upstream %s already", file, prefix), "to change it, remove it, which keeps what it has brought, and add it again: appliance upstream remove "+prefix)
+			}
+		}
+	}
+	return nil
 }
 
 // RemoveUpstream returns the text of a config.yaml without the upstream that has a prefix, or without

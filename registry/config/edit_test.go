@@ -53,12 +53,15 @@ func TestAddUpstream_andRemoveIt(t *testing.T) {
 
 func TestAddUpstream_refused(t *testing.T) {
 	u := config.Upstream{Prefix: "a", URL: "https://h", Freshness: config.DefaultFreshness}
+	quay := config.Upstream{Hosts: []string{"quay.io"}, Freshness: config.DefaultFreshness}
 	for name, test := range map[string]struct {
 		text string
 		do   func(text []byte) ([]byte, error)
 		want string
 	}{
-		"taken": {least + "upstreams:\n- {prefix: a, url: 'https://b'}\n", func(text []byte) ([]byte, error) { return config.AddUpstream("c", text, u) }, `"a" is taken`},
+		"taken":          {least + "upstreams:\n- {prefix: a, url: 'https://b'}\n", func(text []byte) ([]byte, error) { return config.AddUpstream("c", text, u) }, "c has an upstream a already"},
+		"taken by hosts": {least + "upstreams:\n- {hosts: [quay.io]}\n", func(text []byte) ([]byte, error) { return config.AddUpstream("c", text, quay) }, "c has an upstream quay.io already"},
+		"one of hosts":   {least + "upstreams:\n- {hosts: [quay.io, a.io]}\n", func(text []byte) ([]byte, error) { return config.AddUpstream("c", text, quay) }, "quay.io is one of several hosts of an upstream in c already"},
 		"invalid": {least, func(text []byte) ([]byte, error) {
 			return config.AddUpstream("c", text, config.Upstream{Prefix: "A", URL: "https://b", Freshness: config.DefaultFreshness})
 		}, `"A" is not a path`},
