@@ -51,9 +51,68 @@ func Auth(secret []byte, address string) (auth, user string, err error) {
 	return NewAuth(found.Username, found.Password), found.Username, nil
 }
 
+// AnyAuth returns the entry of a pull secret that has one login, for one or several addresses of a
+// registry.
+func AnyAuth(secret []byte) (auth string, err error) {
+	var a auths
+	if err := json.Unmarshal(secret, &a); err != nil {
+		return "", errors.New("it is not a pull secret, JSON with auths")
+	}
+	for address := range a.Auths {
+		one, _, err := Auth(secret, address)
+		switch {
+		case err != nil:
+			return "", err
+		case auth != "" && auth != one:
+			return "", errors.New("it has more than one login")
+		}
+		auth = one
+	}
+	if auth == "" {
+		return "", errors.New("it has no login")
+	}
+	return auth, nil
+}
+
 // NewAuth returns the auth of a user and a password.
 func NewAuth(user, password string) string {
 	return base64.StdEncoding.EncodeToString([]byte(user + ":" + password))
+}
+
+// Merge returns a pull secret with the auth of registries, by their addresses, besides all that it has.
+// It stays on one line if it is on one.
+func Merge(secret []byte, logins map[string]string) ([]byte, error) {
+	whole := map[string]json.RawMessage{}
+	entries := map[string]json.RawMessage{}
+	if json.Unmarshal(secret, &whole) != nil || whole == nil {
+		return nil, errors.New("it is not a pull secret, JSON with auths")
+	}
+	if have := whole["auths"]; have != nil && (json.Unmarshal(have, &entries) != nil || entries == nil) {
+		return nil, errors.New("its auths are not those of a pull secret")
+	}
+	for address, auth := range logins {
+		entry, err := json.Marshal(map[string]string{"auth": auth})
+		if err != nil {
+			return nil, err
+		}
+		entries[address] = entry
+	}
+	text, err := json.Marshal(entries)
+	if err != nil {
+		return nil, err
+	}
+	whole["auths"] = text
+	if text, err = json.Marshal(whole); err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	if bytes.Contains(bytes.TrimSpace(secret), []byte("\n")) {
+		err = json.Indent(&out, text, "", "  ")
+	} else {
+		out.Write(text)
+	}
+	out.WriteByte('\n')
+	return out.Bytes(), err
 }
 
 // with returns a pull secret with the logins of registries besides its own, on one line.

@@ -12,6 +12,7 @@ import (
 	"github.com/mirror-appliance/appliance/internal/finding"
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/registry/config"
+	"github.com/mirror-appliance/appliance/tlsgen"
 )
 
 // Examination is what Examine looks at.
@@ -206,6 +207,18 @@ func (x *examiner) checkReach(ctx context.Context) {
 
 // checkLeaf judges the times of the certificate on disk; the daemon tells what ends soon.
 func (x *examiner) checkLeaf() {
+	if x.cfg.TLS.CAKey == "" {
+		own, err := tlsgen.ReadOwn(x.Host.Path(x.cfg.TLS.Certificate), x.Host.Path(x.cfg.TLS.Key))
+		if err != nil {
+			return // a problem already
+		}
+		for _, err := range []error{own.CheckTime(time.Now()), own.CheckName(x.cfg.Hostname)} {
+			if err != nil {
+				x.fault(err, "replace the files")
+			}
+		}
+		return
+	}
 	leaf := x.files.pair.Leaf
 	if leaf == nil {
 		return

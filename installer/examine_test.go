@@ -133,3 +133,17 @@ func TestExamine_absent(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestExamine_ownCertificate(t *testing.T) {
+	t.Parallel()
+	for want, names := range map[string]string{"": "registry.example.com", "the certificate is not for registry.example.com: it is for other.example.com": "other.example.com"} {
+		b := newBox(t, false)
+		r := b.certify(time.Now(), names)
+		r.SSLCheckSkip = true
+		b.apply(r)
+		got := strings.Join(b.examine(Examination{}), "\n")
+		if !strings.Contains(got, want) || want == "" && strings.Contains(got, "certificate is not for") {
+			t.Errorf("with a certificate for %s: %s", names, got)
+		}
+	}
+}

@@ -29,6 +29,7 @@ type box struct {
 	user bool
 
 	closed bool // a firewall has no port open
+	ran    func(name string, args ...string)
 }
 
 func newBox(t *testing.T, user bool) *box {
@@ -106,6 +107,9 @@ func (b *box) passwd(more string) string {
 
 // run stands in for systemd-sysusers, userdel and others.
 func (b *box) run(_ context.Context, name string, args ...string) ([]byte, error) {
+	if b.ran != nil {
+		b.ran(name, args...)
+	}
 	switch name {
 	case "firewall-cmd":
 		if b.closed && args[0] != "--state" {

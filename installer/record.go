@@ -75,6 +75,7 @@ func (s *site) kinds() map[string]host.Step {
 		"start":     &start{bus: bus},
 		"database":  &database{host: h},
 		"rewind":    &rewind{host: h},
+		"anchor":    &anchor{File: host.File{Host: h}, host: h},
 	}
 }
 
@@ -271,6 +272,10 @@ func (s *site) writeRecord(ctx context.Context, steps []host.Step) error {
 	if err != nil {
 		return err
 	}
+	return s.replaceRecord(ctx, text)
+}
+
+func (s *site) replaceRecord(ctx context.Context, text []byte) error {
 	file := s.rootFile(recordPath(s.QuayRoot), text, 0o600)
 	before, err := file.Check(ctx)
 	if before != nil && err == nil {

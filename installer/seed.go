@@ -94,29 +94,38 @@ func (in Installation) isNotShown() bool {
 	return err == nil && string(name) == in.InitUser
 }
 
-// checkInitPassword logs in as a client does, but at localhost: the host may not resolve its public
-// name.
+// checkInitPassword returns an error unless the password that was given is that of the user.
 func checkInitPassword(ctx context.Context, in Installation) error {
-	trust, err := trusted(in.Config)
-	if err != nil {
-		return err
-	}
-	address := net.JoinHostPort("localhost", strconv.Itoa(in.Config.Port))
-	control, err := client.Dial(ctx, address, in.InitUser, in.InitPassword, trust)
-	if err == nil {
-		control.Close()
-		return nil
-	}
-	var refused *client.Refused
-	if errors.As(err, &refused) && refused.Status == http.StatusUnauthorized {
-		return hint.New(
+	right, err := CheckLogin(ctx, in.Config, in.InitUser, in.InitPassword)
+	if err == nil && !right {
+		err = hint.New(
 			fmt.Errorf("user %s exists and has another password than the one given", in.InitUser),
 			"leave --initPassword out to keep it, or set a new one: appliance user passwd "+in.InitUser)
 	}
-	if errors.As(err, &refused) && refused.Status == http.StatusForbidden {
-		return nil // the password is right, the role was changed
-	}
 	return err
+}
+
+// CheckLogin reports whether the daemon accepts a login. It logs in as a client does, but at
+// localhost: the host may not resolve its public name.
+func CheckLogin(ctx context.Context, cfg *config.Config, user, password string) (bool, error) {
+	trust, err := trusted(cfg)
+	if err != nil {
+		return false, err
+	}
+	address := net.JoinHostPort("localhost", strconv.Itoa(cfg.Port))
+	control, err := client.Dial(ctx, address, user, password, trust)
+	if err == nil {
+		control.Close()
+		return true, nil
+	}
+	var refused *client.Refused
+	if errors.As(err, &refused) && refused.Status == http.StatusUnauthorized {
+		return false, nil
+	}
+	if errors.As(err, &refused) && refused.Status == http.StatusForbidden {
+		return true, nil // the password is right, the role is another
+	}
+	return false, err
 }
 
 // seedPuller makes the puller and leaves its secret in a file for the owner alone, and nowhere

@@ -140,6 +140,8 @@ Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see
 		newClusterConfigCommand(plain),
 		newDoctorCommand(plain),
 		newConfigCommand(plain),
+		newPullSecretCommand(plain),
+		newTrustCommand(plain),
 		newSupportBundleCommand(std),
 		newInventoryCommand(plain),
 		newImageSetCommand(plain),
