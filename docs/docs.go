@@ -1,4 +1,5 @@
-// Package docs has the documentation, which media carry.
+// Package docs has the documentation, which the program and its media carry: its readers have no
+// internet.
 package docs
 
 import "embed"

@@ -154,6 +154,7 @@ Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see
 		newControlCommand(plain),
 		newEnterCommand(),
 		newRemoteRunCommand(std),
+		newDocsCommand(plain),
 		newVersionCommand(plain),
 	)
 	addOCMirror(root, plain)
