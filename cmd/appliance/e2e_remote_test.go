@@ -105,7 +105,11 @@ func (b *box) worksFromOutside(t *testing.T) {
 		if out := run(t, "", as("root", "install")...); !strings.Contains(out, "nothing had to be changed") || strings.Contains(out, "copying") {
 			t.Errorf("a second install:\n%s", out)
 		}
-		fails(t, "the answer was no", "n\n", as("root", "uninstall")...)
+		if out := run(t, "", as("root", "upgrade")...); !strings.Contains(out, "https://"+registryAddress) {
+			t.Errorf("an upgrade to the same version:\n%s", out)
+		}
+		b.healthy(t)
+		fails(t, "Remove the appliance from "+boxHost+"?", "n\n", as("root", "uninstall")...)
 		run(t, "y\ny\n", as("root", "uninstall")...)
 		leavesNothing(t)
 	})
@@ -125,8 +129,17 @@ func (b *box) worksFromOutside(t *testing.T) {
 	})
 	t.Run("a user", func(t *testing.T) {
 		fails(t, "is an IP address", "", as("tester", "install", "--quayHostname", "10.98.0.2")...)
-		ends(t, run(t, "", as("tester", "install", "--quayHostname", boxHost+":9443", "-r", "quay")...), boxHost+":9443")
+		own := []string{"--sslCert", filepath.Join(b.home, "own.pem"), "--sslKey", filepath.Join(b.home, "own.key")}
+		out, err := exec.Command("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "9", "-subj", "/CN=x",
+			"-addext", "subjectAltName=DNS:"+boxHost, "-out", own[1], "-keyout", own[3]).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		fails(t, own[1], "", as("tester", append(own, "install", "--quayHostname", "localhost:9443")...)...)
+		ends(t, run(t, "", as("tester", append(own, "install", "--quayHostname", boxHost+":9443", "-r", "quay")...)...), boxHost+":9443")
 		b.inside(t, "test", "-d", "/home/tester/quay/quay-config")
+		b.client(t, "curl", "-fsS", "--cacert", own[1], "https://"+boxHost+":9443/health/instance")
+		b.fails(t, nil, "exec", "sh", "-c", "ls -d /tmp/appliance-request-*")
 		run(t, "", as("tester", "uninstall", "--autoApprove")...)
 	})
 	t.Run("a connection that is cut off", func(t *testing.T) {

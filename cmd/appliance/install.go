@@ -294,7 +294,11 @@ func runUninstall(ctx context.Context, std stdio, o uninstallOptions) error {
 		return err // before anybody is asked about what is not there
 	}
 	if !o.autoApprove && !o.dryRun {
-		if err := approve(ctx, std, &request); err != nil {
+		where := "this host"
+		if std.far {
+			where = o.remote.host
+		}
+		if err := approve(ctx, std, &request, where); err != nil {
 			return err
 		}
 	}
@@ -314,9 +318,9 @@ func runUninstall(ctx context.Context, std stdio, o uninstallOptions) error {
 }
 
 // approve asks whether the appliance is to go, and whether its content is.
-func approve(ctx context.Context, std stdio, request *installer.Request) error {
+func approve(ctx context.Context, std stdio, request *installer.Request, where string) error {
 	answers := bufio.NewReader(std.in)
-	if err := consent(ctx, std.out, answers, "Remove the appliance from this host?"); err != nil {
+	if err := consent(ctx, std.out, answers, "Remove the appliance from "+where+"?"); err != nil {
 		return err
 	}
 	if request.RemoveContent {

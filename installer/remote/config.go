@@ -58,7 +58,7 @@ func (to *Target) load(notes io.Writer) error {
 func (s *settings) get(alias, key string) string {
 	for _, c := range s.files {
 		if v, err := c.Get(alias, key); err == nil && v != "" {
-			return v
+			return strings.Trim(v, `"`)
 		}
 	}
 	return ""
@@ -68,7 +68,9 @@ func (s *settings) get(alias, key string) string {
 func (s *settings) all(alias, key string) (values []string) {
 	for _, c := range s.files {
 		more, _ := c.GetAll(alias, key) // of a value that cannot be read there is none
-		values = append(values, more...)
+		for _, v := range more {
+			values = append(values, strings.Trim(v, `"`))
+		}
 	}
 	return values
 }
@@ -78,6 +80,7 @@ func (s *settings) yes(alias, key string) bool { return strings.EqualFold(s.get(
 
 // name returns the name by which clients reach a host.
 func (s *settings) name(typed string) string {
+	_, typed, _ = cut(typed)
 	alias, _ := splitPort(typed)
 	if name := strings.ReplaceAll(s.get(alias, "HostName"), "%h", alias); name != "" && net.ParseIP(name) == nil {
 		return name

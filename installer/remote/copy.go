@@ -137,7 +137,7 @@ done`
 // receive writes the program, and removes it again unless it is whole.
 const receive = `d="DIR"; umask 077; trap "" HUP
 cat >"$d/appliance" && chmod 700 "$d/appliance" && s=$(sha256sum <"$d/appliance") && [ "${s%% *}" = HASH ] && exit 0
-rm -rf "$d"; exit 9`
+rm -rf "$d"; echo "not all of it arrived as it was sent" >&2; exit 9`
 
 // bring returns a directory of the host in which the program is, by the name of appliance.
 func (h *host) bring(ctx context.Context, p *program) (dir string, err error) {

@@ -195,6 +195,7 @@ func TestTarget_readsTheConfigurationOfSSH(t *testing.T) {
 	}{
 		{to: Target{Host: "box"}, route: "one@192.0.2.1:23 two:22 admin@registry.example.com:2022", name: "registry.example.com"},
 		{to: Target{Host: "box:22", User: "root", Jump: "x@[fd00::1]:24"}, route: "x@[fd00::1]:24 root@registry.example.com:22", name: "registry.example.com"},
+		{to: Target{Host: "me@raw"}, route: "me@192.0.2.7:22", name: "raw"},
 		{to: Target{Host: "raw", User: "u"}, route: "u@192.0.2.7:22", name: "raw"},
 		{to: Target{Host: "cmd", User: "u"}, err: "ProxyCommand", name: "cmd"},
 		{to: Target{Host: "cmd", User: "u", Jump: "none"}, route: "u@cmd:22", name: "cmd"},

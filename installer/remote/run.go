@@ -214,7 +214,7 @@ func (e *errorOutput) Write(p []byte) (int, error) {
 	if e.early.Len() < 64<<10 {
 		e.early.Write(p)
 	}
-	if e.stdin != nil && e.password != "" && len(p) > 0 && p[len(p)-1] != '\n' { // a question
+	if e.password != "" && bytes.HasSuffix(bytes.TrimRight(p, " "), []byte(":")) { // a question
 		if e.asked++; e.asked == 1 {
 			_, _ = io.WriteString(e.stdin, e.password+"\n") // if it has ended, that is an error below
 		} else {

@@ -15,6 +15,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -33,12 +35,13 @@ type sshd struct {
 	dir     string
 	home    string
 	port    string
+	before  []string // copies that other runs have left
 	process *exec.Cmd
 }
 
 func newSSHD(t *testing.T) *sshd {
 	t.Helper()
-	s := &sshd{t: t, dir: t.TempDir(), home: t.TempDir()}
+	s := &sshd{t: t, dir: t.TempDir(), home: t.TempDir(), before: copies()}
 	t.Setenv("HOME", s.home)
 	t.Setenv("SSH_AUTH_SOCK", "")
 	must(t, os.MkdirAll("/run/sshd", 0o755)) // as its unit does
@@ -111,6 +114,14 @@ func (s *sshd) authorize(name string) {
 	s.write(s.file("authorized"), string(public))
 }
 
+// withHome gives commands another home directory, by a shell that prints something before.
+func (s *sshd) withHome(dir string) {
+	s.t.Helper()
+	public, err := os.ReadFile(s.file("user.pub"))
+	must(s.t, err)
+	s.write(s.file("authorized"), `command="echo hello; HOME=`+dir+`; export HOME; eval \"$SSH_ORIGINAL_COMMAND\"" `+string(public))
+}
+
 func (s *sshd) target() Target {
 	return Target{Host: "127.0.0.1:" + s.port, User: "root", Key: s.file("user"), Accept: true}
 }
@@ -173,17 +184,20 @@ func (s *sshd) nothingLeft() {
 	s.t.Helper()
 	var left []string
 	for range 100 {
-		left = nil
-		for _, dir := range []string{"/root", "/var/tmp", "/tmp", "/opt"} {
-			found, _ := filepath.Glob(filepath.Join(dir, copied+"*"))
-			left = append(left, found...)
-		}
-		if len(left) == 0 {
+		if left = copies(); slices.Equal(left, s.before) {
 			return
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	s.t.Errorf("left behind: %v", left)
+	s.t.Errorf("left behind: %v, before %v", left, s.before)
+}
+
+func copies() (all []string) {
+	for _, dir := range []string{"/root", "/var/tmp", "/tmp", "/opt"} {
+		found, _ := filepath.Glob(filepath.Join(dir, copied+"*"))
+		all = append(all, found...)
+	}
+	return all
 }
 
 func must(t *testing.T, err error) {
@@ -217,14 +231,10 @@ func TestRun_asIfItWereHere(t *testing.T) {
 	}
 	s.nothingLeft()
 	t.Run("the program is copied to where programs can be run", func(t *testing.T) {
-		// A shell that prints before the command, and a home directory that is mounted noexec.
 		home := t.TempDir()
 		must(t, exec.Command("mount", "-t", "tmpfs", "-o", "noexec", "none", home).Run())
 		t.Cleanup(func() { _ = exec.Command("umount", home).Run() })
-		s.write(s.file("authorized"), "") // rewritten below, with an environment
-		public, err := os.ReadFile(s.file("user.pub"))
-		must(t, err)
-		s.write(s.file("authorized"), `command="echo hello; HOME=`+home+`; export HOME; eval \"$SSH_ORIGINAL_COMMAND\"" `+string(public))
+		s.withHome(home)
 		p := &person{}
 		if code, err := s.run(t.Context(), s.target(), Request{Command: "where"}, p); err != nil || code != 0 || !strings.Contains(p.said(), "/var/tmp/"+copied) {
 			t.Errorf("exit code %d, %v:\n%s", code, err, p.said())
@@ -380,35 +390,99 @@ func TestRun_interrupted(t *testing.T) {
 	s.nothingLeft()
 }
 
-// A connection that is lost ends the command there.
-func TestRun_cutOff(t *testing.T) {
-	s := newSSHD(t)
-	// A cable between, to cut.
+// cable is one connection to sshd, for tests that cut it.
+func (s *sshd) cable(limit int64) (address string, cut func()) {
+	s.t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	defer l.Close()
-	conns := make(chan [2]net.Conn, 1)
+	must(s.t, err)
+	s.t.Cleanup(func() { _ = l.Close() })
+	ends := make(chan [2]net.Conn, 1)
 	go func() {
 		a, errA := l.Accept()
 		b, errB := net.Dial("tcp", "127.0.0.1:"+s.port)
 		if errA != nil || errB != nil {
 			return
 		}
-		conns <- [2]net.Conn{a, b}
+		ends <- [2]net.Conn{a, b}
 		go func() { _, _ = io.Copy(a, b) }()
-		_, _ = io.Copy(b, a)
+		_, _ = io.CopyN(b, a, limit)
+		_, _ = a.Close(), b.Close()
 	}()
-	log := s.file("log")
-	p := &person{seen: make(chan struct{})}
-	go func() {
-		<-p.seen
-		for _, c := range <-conns {
+	return l.Addr().String(), func() {
+		for _, c := range <-ends {
 			_ = c.Close()
 		}
-	}()
+	}
+}
+
+func TestRun_cutOffWhileTheProgramIsCopied(t *testing.T) {
+	s := newSSHD(t)
+	to, p := s.target(), &person{}
+	to.Host, _ = s.cable(3 << 20)
+	_, err := s.run(t.Context(), to, Request{Command: "print"}, p)
+	if err == nil || !strings.Contains(err.Error(), "was lost") || p.said() != "" && !strings.Contains(p.said(), "is accepted") {
+		t.Errorf("%v\n%s", err, p.said())
+	}
+	s.nothingLeft()
+}
+
+func TestRun_copyIsVerified(t *testing.T) {
+	s := newSSHD(t)
+	to, p := s.target(), &person{}
+	must(t, to.load(p))
+	h, err := dial(t.Context(), &to, p.console())
+	must(t, err)
+	defer h.Close()
+	self, err := os.Executable()
+	must(t, err)
+	program, err := open(self, runtime.GOARCH)
+	must(t, err)
+	defer program.Close()
+	program.hash = strings.Repeat("0", 64)
+	if _, err := h.bring(t.Context(), program); err == nil || !strings.Contains(err.Error(), "as it was sent") {
+		t.Errorf("a copy with another hash: %v", err)
+	}
+	s.nothingLeft()
+	_, err = Run(t.Context(), to, Program{Version: "another", Path: self, Command: "remote-run"}, Request{Command: "print"}, p.console())
+	if err == nil || !strings.Contains(err.Error(), "is version test, and this one is another") {
+		t.Errorf("another version: %v", err)
+	}
+	s.nothingLeft()
+}
+
+func TestRun_installedProgramIsNotCopied(t *testing.T) {
+	s := newSSHD(t)
+	s.withHome(s.home)
+	bin := filepath.Join(s.home, ".local", "bin")
+	must(t, os.MkdirAll(bin, 0o755))
+	self, err := os.Executable()
+	must(t, err)
+	text, err := os.ReadFile(self)
+	must(t, err)
+	for name, want := range map[string]bool{"the same": false, "another": true} {
+		if must(t, os.WriteFile(filepath.Join(bin, "appliance"), text, 0o755)); want {
+			must(t, os.WriteFile(filepath.Join(bin, "appliance"), text[:len(text)-1], 0o755))
+		}
+		p, copied := &person{}, false
+		c := p.console()
+		c.Copying = func(int64, int64) { copied = true }
+		code, err := Run(t.Context(), s.target(), Program{Version: "test", Path: self, Command: "remote-run"}, Request{Command: "where"}, c)
+		if err != nil || code != 0 || copied != want || !strings.Contains(p.said(), s.home+"/.appliance-remote.") {
+			t.Errorf("%s: copied %v, exit code %d, %v\n%s", name, copied, code, err, p.said())
+		}
+	}
+}
+
+// A connection that is lost ends the command there.
+func TestRun_cutOff(t *testing.T) {
+	s := newSSHD(t)
+	log := s.file("log")
+	p := &person{seen: make(chan struct{})}
+	address, cut := s.cable(1 << 40)
+	go func() { <-p.seen; cut() }()
 	to := s.target()
-	to.Host = l.Addr().String()
-	_, err = s.run(t.Context(), to, Request{Command: "wait", Flags: []Flag{{Name: "log", Value: log}}}, p)
+	to.Host = address
+	_, err := s.run(t.Context(), to, Request{Command: "wait", Flags: []Flag{{Name: "log", Value: log}}}, p)
 	if err == nil || !strings.Contains(err.Error(), "was lost") || !strings.Contains(hint.Of(err), "same command again") {
 		t.Errorf("%v, hint %q", err, hint.Of(err))
 	}
