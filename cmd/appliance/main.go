@@ -148,6 +148,7 @@ Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see
 		newBundleCommand(std),
 		newUnbundleCommand(std),
 		newDriftCommand(plain),
+		newAdoptCommand(plain),
 		newBackupCommand(plain),
 		newRestoreCommand(plain),
 		newPrepareCommand(plain),

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync/atomic"
 	"syscall"
 
@@ -78,6 +79,32 @@ func (r *Run) writeFile(ctx context.Context, desc ocispec.Descriptor, offset int
 	w := &fileWriter{run: r, desc: desc, file: file, at: offset, settled: offset}
 	w.disk.Told = offset
 	return w.copy(ctx, body)
+}
+
+// PlaceBlob puts a large blob whose file place makes at a path in the store, as a link or a clone of
+// another file. The daemon verifies it and takes it over; after an error the path is gone or left to
+// collection. placed is false, without an error, if the blob is small or put by something else, or if
+// place returns errors.ErrUnsupported: then PutBlob puts it. The daemon is on this host.
+func (r *Run) PlaceBlob(ctx context.Context, repo string, desc ocispec.Descriptor, place func(path string) error) (placed bool, err error) {
+	if desc.Size < leastInFile {
+		return false, nil
+	}
+	path, err := r.settle(ctx, desc, 0)
+	r.ended(desc.Digest, nil) // what an upload that broke off has left is gone
+	var refused *Refused
+	if errors.As(err, &refused) && !refused.Refused() {
+		return false, nil // something else puts the blob
+	}
+	if err == nil {
+		err = place(path)
+	}
+	if errors.Is(err, errors.ErrUnsupported) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return true, r.putRest(ctx, repo, desc, desc.Size, strings.NewReader(""))
 }
 
 // settle tells the daemon what is written, and returns the name of the file.
