@@ -348,7 +348,8 @@ func (s *site) rootFile(path string, content []byte, mode fs.FileMode) *host.Fil
 
 // readDirs are the directories of the files that a configuration names.
 func readDirs(cfg *config.Config) (dirs []string) {
-	files := []string{cfg.TLS.Certificate, cfg.TLS.Key, cfg.TLS.CA, cfg.TLS.CAKey}
+	files := []string{cfg.TLS.Certificate, cfg.TLS.Key, cfg.TLS.CA, cfg.TLS.CAKey, cfg.TLS.ACME.CA,
+		cfg.TLS.ACME.KeyFile}
 	for _, u := range cfg.Upstreams {
 		files = append(files, u.CA, u.AuthFile)
 		if u.CertDir != "" {

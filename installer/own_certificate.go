@@ -33,7 +33,7 @@ func (s *site) wantGiven() {
 	usual, tls := s.usual(), s.cfg.TLS
 	tls.Certificate, tls.Key = usual.Certificate, usual.Key
 	if tls.CAKey != "" { // else the CA is that of the certificate so far, and is checked
-		tls.CA, tls.CAKey, tls.State = "", "", ""
+		tls.CA, tls.CAKey, tls.State, tls.ACME = "", "", "", config.ACME{}
 	}
 	if !s.kept {
 		s.cfg.TLS = tls

@@ -27,8 +27,9 @@ func (a certificateAdmin) Describe() (api.Certificate, error) {
 		return api.Certificate{}, err
 	}
 	t := a.cfg.TLS
-	c := api.Certificate{CertificateInfo: describe(served), Renews: t.CAKey != "", File: t.Certificate,
-		Key: t.Key, CAFile: t.CA, CA: authorities(t.CA)}
+	c := api.Certificate{CertificateInfo: describe(served), Renews: t.CAKey != "", ACME: t.ACME.Directory,
+		CAFile: t.CA, CA: authorities(t.CA)}
+	c.File, c.Key = a.tls.Files()
 	refused, soon := a.tls.Trouble()
 	for _, err := range slices.Concat(refused, soon) {
 		c.Trouble = append(c.Trouble, api.Trouble{Problem: err.Error(), Hint: hint.Of(err)})

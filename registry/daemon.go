@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"net/http"
 	"slices"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -147,9 +149,12 @@ func withRemedy(err error) error {
 
 func (d *daemon) openTLS(ctx context.Context) error {
 	t := d.cfg.TLS
+	port, err := d.listenPort()
+	if err != nil {
+		return err
+	}
 	var ca *tlsgen.CA
 	if t.CAKey != "" {
-		var err error
 		if ca, err = tlsgen.LoadCA(t.CA, t.CAKey); err != nil {
 			return fmt.Errorf("load the CA: %w", err)
 		}
@@ -158,6 +163,8 @@ func (d *daemon) openTLS(ctx context.Context) error {
 		Names: []string{d.cfg.Hostname, "localhost"}, CA: ca, CertFile: t.Certificate,
 		KeyFile: t.Key, StateDir: t.State,
 		CAFile: t.CA, CAKeyFile: t.CAKey, Log: d.log,
+		ACME: tlsgen.ACME{Directory: t.ACME.Directory, CAFile: t.ACME.CA, Email: t.ACME.Email,
+			KeyID: t.ACME.KeyID, KeyFile: t.ACME.KeyFile, Port: port},
 	})
 	if err != nil {
 		return fmt.Errorf("prepare the certificate: %w", err)
@@ -165,6 +172,18 @@ func (d *daemon) openTLS(ctx context.Context) error {
 	d.tls = m
 	d.onClose(m.Close)
 	return nil
+}
+
+// listenPort returns the port that the daemon listens on.
+func (d *daemon) listenPort() (int, error) {
+	if len(d.given.Listeners) > 0 {
+		return d.cfg.Port, nil
+	}
+	_, port, err := net.SplitHostPort(d.cfg.Listen)
+	if err != nil {
+		return 0, fmt.Errorf("listen: %w", err)
+	}
+	return strconv.Atoi(port)
 }
 
 // openAPI opens /v2, with pull-through below it.

@@ -73,6 +73,9 @@ func (d *daemon) serve(ctx context.Context) error {
 	for _, s := range servers {
 		g.Go(func() error { return s.serve() })
 	}
+	if err := d.tls.Obtain(); err != nil {
+		d.log.Error("the ACME server cannot be asked for a certificate", "error", err)
+	}
 	g.Go(func() error { return d.jobs.GC.Schedule(ctx, d.cfg.GC.Interval, api.GCRequest{}) })
 	g.Go(func() error {
 		return d.jobs.Scrub.Schedule(ctx, d.cfg.Scrub.Interval,

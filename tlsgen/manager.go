@@ -23,6 +23,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/mholt/acmez/v3"
 )
 
 // Options are the certificate to serve and its files.
@@ -35,6 +37,7 @@ type Options struct {
 	CAFile   string   // the CA that clients trust; "" if they know the issuer
 	// CAKeyFile is named in hints about a new CA; only with a CA.
 	CAKeyFile string
+	ACME      ACME // only with a CA
 	Log       *slog.Logger
 	// Now is the clock for issuing and adopting; nil: time.Now. certmagic renews by its own clock.
 	Now func() time.Time
@@ -47,6 +50,7 @@ type Options struct {
 // Manager keeps one certificate valid and serves it.
 type Manager struct {
 	source source
+	acme   *fromACME // nil: none
 	closed sync.Once
 	o      Options // as given
 }
@@ -86,10 +90,23 @@ func NewManager(ctx context.Context, o Options) (*Manager, error) {
 			m.source, err = startInterim(ctx, o.acceptable(), err)
 		}
 	}
+	if err == nil && o.CA != nil && o.ACME.Directory != "" {
+		if m.acme, err = newACME(ctx, o); err != nil {
+			m.source.close()
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
 	return m, nil
+}
+
+// current returns the certificate for the hostname.
+func (m *Manager) current() (*tls.Certificate, error) {
+	if cert := m.acme.current(m.o); cert != nil {
+		return cert, nil
+	}
+	return m.source.current()
 }
 
 // acceptable returns the options with the names that the CA may sign for. With one more name,
@@ -128,6 +145,10 @@ func (o *Options) setDefaults() {
 // TLSConfig returns the configuration of listeners: TLS 1.2 or later, HTTP/2 and HTTP/1.1. Each
 // client gets the one certificate, whatever name it asks for: the client judges it.
 func (m *Manager) TLSConfig() *tls.Config {
+	protocols := []string{"h2", "http/1.1"}
+	if m.acme != nil {
+		protocols = append(protocols, acmez.ACMETLS1Protocol)
+	}
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		// Of TLS 1.2 without CBC, RSA key exchange and 3DES. TLS 1.3 has none of them, and no list.
@@ -137,16 +158,22 @@ func (m *Manager) TLSConfig() *tls.Config {
 			tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
 			tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
 		},
-		NextProtos: []string{"h2", "http/1.1"},
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-			return m.source.current()
+		NextProtos: protocols,
+		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+			switch {
+			case m.acme.answers(hello):
+				return m.acme.config.GetCertificate(hello)
+			case hello.ServerName == "localhost": // which no ACME server certifies
+				return m.source.current()
+			}
+			return m.current()
 		},
 	}
 }
 
 // NotAfter returns the end of the served certificate's validity, the zero time if there is none.
 func (m *Manager) NotAfter() time.Time {
-	cert, err := m.source.current()
+	cert, err := m.current()
 	if err != nil {
 		return time.Time{}
 	}
@@ -155,11 +182,36 @@ func (m *Manager) NotAfter() time.Time {
 
 // Renew replaces the served certificate by a new one of the CA, which is in its files when Renew
 // returns. New connections get it. Errors carry a hint.
-func (m *Manager) Renew(ctx context.Context) error { return m.source.renew(ctx) }
+func (m *Manager) Renew(ctx context.Context) error {
+	if m.acme != nil {
+		return m.acme.renew(ctx)
+	}
+	return m.source.renew(ctx)
+}
+
+// Obtain has the ACME server, if there is one, issue the certificate. It returns at once. Call it
+// when the listener of TLSConfig is open, which answers the challenge.
+func (m *Manager) Obtain() error {
+	if m.acme == nil {
+		return nil
+	}
+	return m.acme.obtain()
+}
+
+// Files returns the files of the certificate that is served, and of its key.
+func (m *Manager) Files() (cert, key string) {
+	switch {
+	case m.acme.current(m.o) != nil:
+		return m.acme.files(m.o)
+	case m.o.CA == nil:
+		return OwnFile(m.o.CertFile, m.o.KeyFile), m.o.KeyFile
+	}
+	return m.o.CertFile, m.o.KeyFile
+}
 
 // Served returns the certificate that is served.
 func (m *Manager) Served() (*x509.Certificate, error) {
-	served, err := m.source.current()
+	served, err := m.current()
 	if err != nil {
 		return nil, err
 	}
@@ -171,6 +223,11 @@ func Names(cert *x509.Certificate) []string { return namesOf(cert) }
 
 // Close ends the manager's goroutines and waits for them. Open listeners keep the certificate.
 func (m *Manager) Close() error {
-	m.closed.Do(m.source.close)
+	m.closed.Do(func() {
+		if m.acme != nil {
+			m.acme.close()
+		}
+		m.source.close()
+	})
 	return nil
 }

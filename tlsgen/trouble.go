@@ -61,6 +61,15 @@ func (m *Manager) Trouble() (refused, soon []error) {
 	if m.o.CA == nil {
 		return refused, soon
 	}
+	if m.acme != nil {
+		if cert := m.acme.current(m.o); cert != nil {
+			life := cert.Leaf.NotAfter.Sub(cert.Leaf.NotBefore)
+			judge("the certificate of the ACME server", "", cert.Leaf, life/6, remedyACME(m.acme.name))
+		}
+		if err := m.acme.trouble(m.o); err != nil {
+			soon = append(soon, err)
+		}
+	}
 	if names := m.o.CA.Refuses(m.o.Names); len(names) > 0 {
 		refused = append(refused, fault(m.o.CAFile, fmt.Sprintf("the CA may not sign for %q (its name "+
 			"constraints), and the certificate served is not for that name", names),

@@ -73,6 +73,9 @@ func printCertificate(w io.Writer, c api.Certificate) {
 	row("subject", "%s", c.Subject)
 	row("issuer", "%s", c.Issuer)
 	row("valid", "%s", validity(c.CertificateInfo))
+	if c.ACME != "" {
+		row("ACME server", "%s", c.ACME)
+	}
 	if c.Renews {
 		row("renewal", "by itself; at once with appliance cert renew")
 	} else {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -82,6 +83,17 @@ func socketPath(p *string) error {
 	return nil
 }
 
+func acmeDirectory(s string) error {
+	if s == "" {
+		return nil
+	}
+	if u, err := url.Parse(s); err != nil || u.Scheme != "https" || u.Host == "" {
+		return complaint(fmt.Sprintf("%q is not the URL of an ACME directory", s),
+			"write it with https://, such as https://ca.example.com/acme/acme/directory")
+	}
+	return nil
+}
+
 func prefix(p string) error {
 	if !image.ValidRepository(p) {
 		return complaint(fmt.Sprintf("%q is not a path of repository names", p),
@@ -133,6 +145,15 @@ func (c *Config) together() (string, error) {
 	case t.CAKey != "" && t.State == "":
 		return "tls.state", complaint("missing, though caKey is given",
 			"name a directory in which issued certificates are kept")
+	case t.ACME.Directory != "" && t.CAKey == "":
+		return "tls.acme.directory", complaint("given without caKey",
+			"name the appliance's CA in ca and caKey: it signs until the ACME server has, and for localhost")
+	case t.ACME.Directory == "" && t.ACME != (ACME{}):
+		return "tls.acme.directory", complaint("missing, though another key of acme is given",
+			"name the directory of the ACME server, or take the others out")
+	case (t.ACME.KeyID == "") != (t.ACME.KeyFile == ""):
+		return "tls.acme.keyFile", complaint("keyID and keyFile go together",
+			"give both, as the ACME server's administrator has them for an external account binding, or neither")
 	}
 	if key, err := c.checkUpstreams(); err != nil {
 		return key, err

@@ -72,6 +72,17 @@ type TLS struct {
 	CA          string // certificate of the CA; "" if clients know it already
 	CAKey       string // key of the CA; "" if the user brings certificate and key
 	State       string // directory for what the CA issued; needed with CAKey
+	ACME        ACME   // a server that issues the certificate for the hostname
+}
+
+// ACME names a server of RFC 8555. The appliance's CA signs until that has issued a certificate, and
+// for localhost.
+type ACME struct {
+	Directory string // https URL; "" for none
+	CA        string // PEM bundle to trust for it; "" for the system's
+	Email     string // of the account; "" for none
+	KeyID     string // of an external account binding; "" for none
+	KeyFile   string // file with its MAC key, base64url; needed with KeyID
 }
 
 // Upstream maps a prefix of repository names to another registry, or several hosts each to the prefix

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -35,17 +36,28 @@ func Follow(text []byte, c *Config) []byte {
 func SetTLS(text []byte, c *Config, tls TLS) (changed []byte, _ *Config, ok bool) {
 	want := *c
 	want.TLS = tls
-	now, then := c.TLS.keys(), tls.keys()
-	for i := range now {
-		from, plain := now[i].Value.(*string)
-		if !plain || *from == *then[i].Value.(*string) {
-			continue
-		}
-		if text, ok = setValue(text, *then[i].Value.(*string), "tls", now[i].Name); !ok {
-			return nil, nil, false
-		}
+	if text, ok = setKeys(text, c.TLS.keys(), tls.keys(), "tls"); !ok {
+		return nil, nil, false
 	}
 	return readsAs(text, &want)
+}
+
+// setKeys writes the values of keys that differ.
+func setKeys(text []byte, now, then []yamlkeys.Key, path ...string) (_ []byte, ok bool) {
+	for i := range now {
+		below := append(slices.Clone(path), now[i].Name)
+		if nested, isNested := now[i].Value.([]yamlkeys.Key); isNested {
+			text, ok = setKeys(text, nested, then[i].Value.([]yamlkeys.Key), below...)
+		} else if to := *then[i].Value.(*string); *now[i].Value.(*string) != to {
+			text, ok = setValue(text, to, below...)
+		} else {
+			ok = true
+		}
+		if !ok {
+			return nil, false
+		}
+	}
+	return text, true
 }
 
 // Readdress is SetTLS for hostname and port. The port that is listened on follows if it was the same.

@@ -64,6 +64,17 @@ func TestSetTLS(t *testing.T) {
 	if !ok || changed.TLS.CAKey != to || !bytes.Equal(moved, bytes.Replace(config.Sample(), []byte("caKey: "+from), []byte("caKey: "+to), 1)) {
 		t.Errorf("moved %v\n%s", ok, moved)
 	}
+	t.Run("a key below another", func(t *testing.T) {
+		named := cfg.TLS
+		named.ACME.Directory = "https://ca.test/dir"
+		text, with, ok := config.SetTLS(config.Sample(), cfg, named)
+		if !ok {
+			t.Fatal("not changed")
+		}
+		if back, plain, ok := config.SetTLS(text, with, cfg.TLS); !ok || plain.TLS != cfg.TLS || !bytes.Equal(back, config.Sample()) {
+			t.Errorf("%v\n%s", ok, back)
+		}
+	})
 	t.Run("to the user's own, with what the user has written", func(t *testing.T) {
 		text := bytes.Replace(config.Sample(), []byte("ca: /var"), []byte(`ca:   "/var`), 1)
 		text = bytes.Replace(text, []byte("rootCA.pem\n"), []byte("rootCA.pem\" # ours\n"), 1)

@@ -44,6 +44,17 @@ func (t *TLS) keys() []yamlkeys.Key {
 		{Name: "ca", Value: &t.CA, Check: optional(&t.CA)},
 		{Name: "caKey", Value: &t.CAKey, Check: optional(&t.CAKey)},
 		{Name: "state", Value: &t.State, Check: optional(&t.State)},
+		{Name: "acme", Value: t.ACME.keys()},
+	}
+}
+
+func (a *ACME) keys() []yamlkeys.Key {
+	return []yamlkeys.Key{
+		{Name: "directory", Value: &a.Directory, Check: func() error { return acmeDirectory(a.Directory) }},
+		{Name: "ca", Value: &a.CA, Check: optional(&a.CA)},
+		{Name: "email", Value: &a.Email},
+		{Name: "keyID", Value: &a.KeyID},
+		{Name: "keyFile", Value: &a.KeyFile, Check: optional(&a.KeyFile)},
 	}
 }
 

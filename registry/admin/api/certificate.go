@@ -5,7 +5,8 @@ import "time"
 // Certificate is the certificate that is served.
 type Certificate struct {
 	CertificateInfo
-	Renews bool   `json:"renews"` // by itself; else it is the user's own
+	Renews bool   `json:"renews"`         // by itself; else it is the user's own
+	ACME   string `json:"acme,omitempty"` // directory of the server that is asked for certificates
 	File   string `json:"file"`
 	Key    string `json:"keyFile"`
 	CAFile string `json:"caFile,omitempty"`
