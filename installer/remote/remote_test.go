@@ -2,6 +2,7 @@ package remote
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -145,6 +146,25 @@ func TestOpen_namesTheBuildThatIsMissing(t *testing.T) {
 	}
 	if _, err := open(self, other); err == nil || !strings.Contains(err.Error(), "is not a program for "+other) {
 		t.Errorf("a build of ours for %s: %v", other, err)
+	}
+	text, err := os.ReadFile(test)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other = "arm64"
+	if runtime.GOARCH == other {
+		other = "amd64"
+	}
+	binary.LittleEndian.PutUint16(text[18:], uint16(elfMachines[other])) // e_machine
+	for _, name := range []string{"appliance-" + other, "appliance-linux-" + other} {
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p, err := open(self, other)
+		if err != nil || filepath.Base(p.Name()) != name {
+			t.Fatalf("%s is not taken: %v", name, err)
+		}
+		p.Close()
 	}
 	p, err := open(test, runtime.GOARCH)
 	if err != nil || p.size == 0 || len(p.hash) != 64 {
