@@ -67,8 +67,7 @@ func (s *site) unnamed(cfg *config.Config) (paths []string) {
 		}
 	}
 	for _, dir := range readDirs(cfg) {
-		hidden := withinAny(dir, "/root", "/home", "/run/user", "/tmp", "/var/tmp")
-		if hidden && !withinAny(dir, append(s.unit.DataDirs, s.unit.ReadDirs...)...) {
+		if hides(dir) && !withinAny(dir, append(s.unit.DataDirs, s.unit.ReadDirs...)...) {
 			paths = append(paths, dir)
 		}
 	}

@@ -62,6 +62,7 @@ func (s *site) preflight() {
 		s.checkPortFree()
 	}
 	s.checkPlaces()
+	s.checkShown()
 	if len(s.problems) == 0 && !s.kept {
 		// A fault that the checks do not find must not reach the daemon.
 		if _, err := s.cfg.Marshal(); err != nil {

@@ -346,8 +346,8 @@ func (s *site) rootFile(path string, content []byte, mode fs.FileMode) *host.Fil
 	return &host.File{Host: s.Host, Path: path, Content: content, Mode: mode, Owner: s.admin}
 }
 
-// readDirs are the directories of the files that a configuration names.
-func readDirs(cfg *config.Config) (dirs []string) {
+// readFiles are the files that a configuration names; DIR/* are those of a directory.
+func readFiles(cfg *config.Config) []string {
 	files := []string{cfg.TLS.Certificate, cfg.TLS.Key, cfg.TLS.CA, cfg.TLS.CAKey, cfg.TLS.ACME.CA,
 		cfg.TLS.ACME.KeyFile}
 	for _, u := range cfg.Upstreams {
@@ -356,8 +356,13 @@ func readDirs(cfg *config.Config) (dirs []string) {
 			files = append(files, filepath.Join(u.CertDir, "*"))
 		}
 	}
-	for _, f := range files {
-		if dir := filepath.Dir(f); f != "" && !slices.Contains(dirs, dir) {
+	return slices.DeleteFunc(files, func(f string) bool { return f == "" })
+}
+
+// readDirs are the directories of those files.
+func readDirs(cfg *config.Config) (dirs []string) {
+	for _, f := range readFiles(cfg) {
+		if dir := filepath.Dir(f); !slices.Contains(dirs, dir) {
 			dirs = append(dirs, dir)
 		}
 	}

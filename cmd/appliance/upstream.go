@@ -254,6 +254,11 @@ func (o *upstreamOptions) edit(ctx context.Context, std stdio, change func(file 
 	if err != nil {
 		return err
 	}
+	for _, u := range added {
+		if err := id.CheckFiles(installerDeps(), u); err != nil {
+			return fmt.Errorf("%s is not changed: %w", id.Path, err)
+		}
+	}
 	if o.dryRun {
 		_, err := std.out.Write(next)
 		return err

@@ -96,7 +96,7 @@ func TestUpstream(t *testing.T) {
 		}
 	}
 	s.works(t, here("upstream", "remove", "away")...)
-	if code, _, stderr := s.run(t, here("upstream", "add", "up", "http://other")...); code != 1 || !strings.Contains(stderr, `"up" is taken`) {
+	if code, _, stderr := s.run(t, here("upstream", "add", "up", "http://other")...); code != 1 || !strings.Contains(stderr, "add it again: appliance upstream remove up\n") {
 		t.Errorf("a second of the same prefix: %d, %s", code, stderr)
 	}
 	if code, _, stderr := s.run(t, here("upstream", "add", "other", "http://user:secret@other")...); code != 1 || strings.Contains(stderr, "config.yaml:") || strings.Contains(stderr, "secret") || !strings.Contains(stderr, "error: url: it must not hold a user name or password\n") {
