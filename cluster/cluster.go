@@ -14,6 +14,7 @@ package cluster
 import (
 	"bytes"
 	"cmp"
+	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -166,6 +167,9 @@ func checkCA(text []byte) error {
 			return fmt.Errorf("it has a %s in it, and goes to every node", strings.ToLower(block.Type))
 		}
 		found++
+		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
+			return fmt.Errorf("certificate %d in it: %w", found, err) // openshift-install refuses it too
+		}
 	}
 	switch begun := bytes.Count(text, []byte("-----BEGIN CERTIFICATE-----")); {
 	case found == 0:

@@ -2,9 +2,12 @@ package cluster_test
 
 import (
 	"bytes"
+	"crypto/ed25519"
+	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"io"
+	"math/big"
 	"slices"
 	"strings"
 	"testing"
@@ -25,9 +28,15 @@ const (
 	secretAuth = "cHVsbGVyOnMzY3JldA==" // of puller:s3cret
 )
 
-// certificate returns something in the form of a certificate, of which only the form matters here.
+// certificate returns a certificate, another one for each fill.
 func certificate(fill byte) []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: bytes.Repeat([]byte{fill, 7}, 200)})
+	key := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{fill}, ed25519.SeedSize))
+	of := &x509.Certificate{SerialNumber: big.NewInt(int64(fill)), IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(nil, of, of, key.Public(), key)
+	if err != nil {
+		panic(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
 
 // mirrored returns what an appliance serves that has a release, a catalog, the graph and an image.

@@ -119,7 +119,7 @@ func TestAgentConfig_version(t *testing.T) {
 	}
 }
 
-const theirs = `# of team A
+var theirs = `# of team A
 apiVersion: v1
 imageContentSources:
 - source: quay.io/openshift-release-dev/ocp-release
@@ -133,9 +133,7 @@ baseDomain:   "example.com"   # ours
 pullSecret: '{"auths":{"kept.example.com":{"auth":"a2VwdDprZXB0"}}}'
 metadata: {name: prod}
 additionalTrustBundle: |
-  -----BEGIN CERTIFICATE-----
-  AAEC
-  -----END CERTIFICATE-----
+  ` + indented(certificate(3)) + `
 sshKey: 'ssh-ed25519 AAAA'
 # the end
 `
@@ -155,7 +153,7 @@ func TestInstallConfig_ofTheUser(t *testing.T) {
 	equal(t, "the kept source", of(c.Digests, "example.com/kept"), "old.example.com/kept")
 	equal(t, "the replaced source", of(c.Digests, vendor+"ocp-release"), address+"/openshift/release-images")
 	equal(t, "the pull secret", c.PullSecret, `{"auths":{"kept.example.com":{"auth":"a2VwdDprZXB0"},"`+address+`":{"auth":"`+secretAuth+`"}}}`)
-	equal(t, "the bundle", c.Bundle, "-----BEGIN CERTIFICATE-----\nAAEC\n-----END CERTIFICATE-----\n"+string(certificate(1)))
+	equal(t, "the bundle", c.Bundle, string(certificate(3))+string(certificate(1)))
 	equal(t, "the name in agent-config.yaml", m.documents(t, "agent-config.yaml")[0].Metadata.Name, "prod")
 
 	again := facts(t, 4, 20)
@@ -177,10 +175,11 @@ func TestInstallConfig_ofTheUserIsRefused(t *testing.T) {
 		"apiVersion: v1\napiVersion: v1\n": `not an install-config.yaml: line 2: mapping key "apiVersion" already defined at line 1`,
 		"pullSecret: {auths: {}}\n":        "not an install-config.yaml: line 1: cannot unmarshal !!map into string",
 		"apiVersion: v1\npullSecret: '{\"auths\":{\"a\":{\"auth\":\"eDp5\"'\n": "line 2: pullSecret is not a pull secret, JSON with auths",
-		"pullSecret: '{}'\n":                                             "line 1: pullSecret is not a pull secret, JSON with auths",
-		"a: b\nadditionalTrustBundle: garbage\n":                         "line 2: additionalTrustBundle: no certificate in PEM form in it",
-		"a: b\nadditionalTrustBundle: |\n" + damaged:                     "line 2: additionalTrustBundle: of 2 certificates in it 1 cannot be read",
-		"apiVersion: v1\nbaseDomain: x\nadditionalTrustBundle: {a: b}\n": "not an install-config.yaml",
+		"pullSecret: '{}'\n":                     "line 1: pullSecret is not a pull secret, JSON with auths",
+		"a: b\nadditionalTrustBundle: garbage\n": "line 2: additionalTrustBundle: no certificate in PEM form in it",
+		"a: b\nadditionalTrustBundle: |\n  -----BEGIN CERTIFICATE-----\n  AAEC\n  -----END CERTIFICATE-----\n": "line 2: additionalTrustBundle: certificate 1 in it: x509: malformed certificate",
+		"a: b\nadditionalTrustBundle: |\n" + damaged:                                                           "line 2: additionalTrustBundle: of 2 certificates in it 1 cannot be read",
+		"apiVersion: v1\nbaseDomain: x\nadditionalTrustBundle: {a: b}\n":                                       "not an install-config.yaml",
 	} {
 		f := facts(t, 4, 20)
 		f.InstallConfig = []byte(text)
@@ -191,7 +190,12 @@ func TestInstallConfig_ofTheUserIsRefused(t *testing.T) {
 }
 
 // damaged are two certificates, of which one was cut off in copying.
-const damaged = "  -----BEGIN CERTIFICATE-----\n  AAEC\n  -----BEGIN CERTIFICATE-----\n  AAEC\n  -----END CERTIFICATE-----\n"
+var damaged = "  -----BEGIN CERTIFICATE-----\n  AAEC\n  " + indented(certificate(3)) + "\n"
+
+// indented returns a text as the rest of a block of YAML.
+func indented(text []byte) string {
+	return strings.ReplaceAll(strings.TrimSpace(string(text)), "\n", "\n  ")
+}
 
 // What the user is to fill in is marked, and nothing else than that is wrong with the file.
 func TestInstallConfig_marks(t *testing.T) {

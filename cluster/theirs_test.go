@@ -19,7 +19,7 @@ additionalTrustBundlePolicy: Proxyonly
 pullSecret: '{"auths":{"m.example.com":{"auth":"eDp5"},"` + address + `":{"auth":"eDp5"}},"credHelpers":{"x.io":"ecr"},"extra":1}'
 additionalTrustBundle: |
   # of the company
-  ` + strings.ReplaceAll(strings.TrimSpace(string(certificate(3))), "\n", "\n  ") + `
+  ` + indented(certificate(3)) + `
 sshKey: 'ssh-ed25519 AAAA'
 `
 
