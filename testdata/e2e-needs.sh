@@ -17,6 +17,7 @@ needs=(
 	update-ca-certificates:ca-certificates
 	sshd:openssh-server
 	ssh:openssh-client
+	openssl:openssl
 )
 
 if [ "${1-}" = --packages ]; then

@@ -56,6 +56,9 @@ func toy(ctx context.Context, r Request, s Streams) int {
 		text, err := os.ReadFile(value("sslKey"))
 		info, _ := os.Stat(value("sslKey"))
 		fmt.Fprintf(s.Out, "%s is %s, %v, %v\n", value("sslKey"), text, info.Mode(), err)
+	case "garbage":
+		fmt.Println("not a line of ours")
+		<-ctx.Done()
 	case "show":
 		fmt.Fprintf(s.Out, "shown: %v\n", s.Shown())
 	case "wait":

@@ -85,8 +85,7 @@ func (r *run) hello(ctx context.Context, lines *bufio.Reader, version string) er
 	for {
 		text, err := readLine(lines)
 		if err != nil {
-			wait := r.session.Wait()
-			return r.notStarted(ctx, firstError(wait, err))
+			return r.notStarted(ctx, firstError(r.end(err), err))
 		}
 		var line fromTarget
 		if json.Unmarshal(text, &line) != nil || line.Version == "" {
@@ -125,8 +124,9 @@ func (r *run) follow(ctx context.Context, lines *bufio.Reader) (int, error) {
 	defer answers.Wait()
 	defer cancel()
 	go func() { ended <- readLines(lines, incoming) }()
-	pulse := time.NewTicker(alive)
-	defer pulse.Stop()
+	beating, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	go r.beat(beating)
 	exit, interrupted := (*int)(nil), ctx.Done()
 	for {
 		select {
@@ -142,15 +142,36 @@ func (r *run) follow(ctx context.Context, lines *bufio.Reader) (int, error) {
 		case <-interrupted:
 			interrupted = nil
 			_ = r.in.write(toTarget{Interrupt: true}) // if it cannot be told, it has ended
-		case <-pulse.C:
-			_ = r.in.write(toTarget{})
 		case err := <-ended:
 			if exit != nil {
 				return *exit, nil
 			}
-			return 0, lost(r.name, firstError(err, r.session.Wait(), io.ErrUnexpectedEOF))
+			return 0, lost(r.name, firstError(err, r.end(err), io.ErrUnexpectedEOF))
 		}
 	}
+}
+
+// beat shows the host that the connection stands, also while the terminal here is stopped.
+func (r *run) beat(ctx context.Context) {
+	pulse := time.NewTicker(alive)
+	defer pulse.Stop()
+	for {
+		select {
+		case <-pulse.C:
+			_ = r.in.write(toTarget{}) // if it cannot be told, it has ended
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// end waits for the end of the command after reading its lines has ended with an error, or nil for
+// their end, and returns how it ended.
+func (r *run) end(err error) error {
+	if err != nil && !errors.Is(err, io.EOF) {
+		_ = r.session.Close() // it may go on writing what is not for us
+	}
+	return r.session.Wait()
 }
 
 // readLines reads to the end, also after an interrupt, since an interrupted command prints what it took back.

@@ -380,6 +380,9 @@ func TestRun_throughAJumpHostByAlias(t *testing.T) {
 
 func TestRun_interrupted(t *testing.T) {
 	s := newSSHD(t)
+	if _, err := s.run(t.Context(), s.target(), Request{Command: "garbage"}, &person{}); err == nil || !strings.Contains(err.Error(), "not of the program") {
+		t.Errorf("a line that is not of the program: %v", err)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	p := &person{seen: make(chan struct{})}
 	go func() { <-p.seen; cancel() }()
