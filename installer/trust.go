@@ -40,14 +40,17 @@ func (s *anchor) Undo(ctx context.Context, before *host.Before) (bool, error) {
 	if err != nil {
 		return changed, err
 	}
+	if s.Refresh == "update-ca-certificates" { // which leaves links to what is gone
+		return changed, s.refresh(ctx, "--fresh")
+	}
 	return changed, s.refresh(ctx)
 }
 
-func (s *anchor) refresh(ctx context.Context) error {
+func (s *anchor) refresh(ctx context.Context, args ...string) error {
 	if s.Refresh == "" {
 		return nil
 	}
-	_, err := s.host.Run(ctx, s.Refresh)
+	_, err := s.host.Run(ctx, s.Refresh, args...)
 	return err
 }
 

@@ -67,6 +67,7 @@ func TestInstalled(t *testing.T) {
 		b.inside(t, "/root/appliance", "install", "--quayHostname", boxHost, "--initPassword", password)
 		b.fails(t, []string{"another password"}, "exec", "/root/appliance", "install", "--quayHostname", boxHost, "--initPassword", "quite-another")
 	})
+	step("an administrator gets answers", func(t *testing.T) { b.answersAdministrator(t, password) })
 	step("an install of an earlier version is migrated", func(t *testing.T) {
 		b.migrates(t)
 		b.secretsStaySecret(t, password)
@@ -115,10 +116,12 @@ func TestInstalled(t *testing.T) {
 		if foreign := b.inside(t, "find", "/root/quay-install/quay-storage", "/root/quay-install/sqlite-storage", "!", "-user", "appliance"); foreign != "" {
 			t.Errorf("files that the service cannot open:\n%s", foreign)
 		}
+		b.answersWhenDown(t)
 		b.inside(t, "systemctl", "start", "appliance.service")
 		b.healthy(t)
 	})
 	step("uninstall leaves nothing behind", func(t *testing.T) {
+		b.inside(t, installed, "trust")
 		b.fails(t, []string{"--autoApprove"}, "exec", installed, "uninstall")
 		b.inside(t, installed, "uninstall", "--autoApprove")
 		if left := without(b.files(t), before); len(left) > 0 {

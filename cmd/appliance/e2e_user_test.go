@@ -35,6 +35,10 @@ func TestInstalledByUser(t *testing.T) {
 	b.must(t, asTester(".local/bin/appliance", "backup", "elsewhere/backup")...)
 	b.inside(t, "test", "-f", "/home/tester/elsewhere/backup/appliance.db")
 	b.inside(t, "rm", "-r", "/home/tester/elsewhere")
+	if out := b.must(t, asTester(".local/bin/appliance", "doctor")...); !strings.Contains(out, "ok       lingering ") {
+		t.Errorf("doctor says\n%s", out)
+	}
+	b.must(t, asTester(".local/bin/appliance", "trust")...)
 	b.must(t, asTester(".local/bin/appliance", "uninstall", "--autoApprove")...)
 	left := b.inside(t, "find", "/home/tester", "-path", "*appliance*", "-o", "-path", "*quay*")
 	if left != "" {
