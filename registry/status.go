@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/registry/admin"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
@@ -25,6 +26,10 @@ func (d *daemon) status(ctx context.Context) (api.Status, error) {
 	counted, err := d.counts.get(ctx, d.store.Stats) // before health: it may find damage
 	if err == nil {
 		s.Store = (*api.Stats)(&counted)
+	}
+	if past, err := d.store.Runs.Past(ctx, 1, api.ViewRuns); err == nil && len(past) > 0 {
+		last := admin.PastSync(past[0])
+		s.LastMirror = &last
 	}
 	var unread []error
 	for _, m := range d.mirrors {

@@ -171,6 +171,11 @@ func printJobs(row func(name, format string, args ...any), s api.Status) {
 	for _, m := range s.Sync {
 		printSync(row, m)
 	}
+	if m := s.LastMirror; m != nil {
+		row("last mirror", "%s, %s: %s", when(m.Committed), m.Name, count(m.Tags, "tag"))
+	} else {
+		row("last mirror", "never")
+	}
 	if p := s.CatalogsPass; p != nil {
 		row("catalogs", "since %s: %d of %s", when(p.Began), p.Done, count(p.Views, "view"))
 	}

@@ -49,3 +49,18 @@ func TestStatus_damaged(t *testing.T) {
 	}
 	f.kill()
 }
+
+// TestStatus_lastMirror has the last run of a command, which sync in config.yaml knows nothing of.
+func TestStatus_lastMirror(t *testing.T) {
+	s := newSite(t)
+	contains(t, s.works(t, "status", "--quayRoot", s.root), "last mirror   never\n", "healthy       yes\n", "last gc       never\n")
+	s.mirror(t, s.set(t, "set.yaml", "  additionalImages: [{name: HOST/samples/docker:v1}]\n"))
+	contains(t, s.works(t, "status", "--quayRoot", s.root), "last mirror   20", ": 1 tag\n")
+	var got struct{ LastMirror struct{ Tags int } }
+	must(t, json.Unmarshal([]byte(s.works(t, "status", "--quayRoot", s.root, "-o", "json")), &got))
+	if got.LastMirror.Tags != 1 {
+		t.Errorf("as JSON it is %+v", got)
+	}
+	s.appendTo(t, "minFree: 2GiB\n")
+	contains(t, s.works(t, "status", "--quayRoot", s.root), "config.yaml has changed since it was read: minFree")
+}

@@ -18,10 +18,15 @@ func (h *Handler) listSyncs(r *http.Request, q api.PastRequest) ([]api.PastSync,
 	past, err := h.store.Runs.Past(r.Context(), most, without)
 	all := []api.PastSync{}
 	for _, run := range past {
-		all = append(all, api.PastSync{ID: run.ID, Name: run.Name, Committed: run.Committed,
-			Tags: run.Tags, RollsBack: run.RollsBack(), View: api.ViewOfRun(run.Name)})
+		all = append(all, PastSync(run))
 	}
 	return all, err
+}
+
+// PastSync returns a run of the store as the control API has it.
+func PastSync(run store.PastRun) api.PastSync {
+	return api.PastSync{ID: run.ID, Name: run.Name, Committed: run.Committed,
+		Tags: run.Tags, RollsBack: run.RollsBack(), View: api.ViewOfRun(run.Name)}
 }
 
 func (h *Handler) rollback(r *http.Request, q api.RollbackRequest) (api.Rollback, error) {

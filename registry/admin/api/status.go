@@ -23,6 +23,7 @@ type Status struct {
 	Scrub       *ScrubState     `json:"scrub,omitempty"`      // under way, or stopped half way
 	LastScrub   *ScrubState     `json:"lastScrub,omitempty"`  // that completed
 	Sync        []MirrorState   `json:"sync,omitempty"`       // the image sets of the configuration
+	LastMirror  *PastSync       `json:"lastMirror,omitempty"` // the last run that changed tags, by sync or a command
 	Catalogs    []CatalogView   `json:"catalogs,omitempty"`   // the views of the configuration
 
 	CatalogsPass *CatalogsProgress `json:"catalogsPass,omitempty"` // over the views, under way
