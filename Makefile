@@ -12,6 +12,9 @@ PACKAGES := ./... ./testdata
 # a module of its own, which ./... passes over too
 BENCH_MODULE := cmd/bench
 
+# a module of its own: what makes packages
+DIST_MODULE := cmd/dist
+
 # a module of its own, with oc-mirror's filter library and opm; it takes minutes to build
 OLMCHECK_MODULE := testdata/olmcheck
 
@@ -23,7 +26,7 @@ SCRIPTS = $(shell grep -rlE '^#!.*[/ ](ba)?sh$$' .ci testdata)
 #   ST1020-1022  a comment's first word: comments here say why, and not always in that form
 CHECKS := all,-ST1003,-ST1020,-ST1021,-ST1022
 
-.PHONY: help build test race olmcheck oc openshiftinstall ocmirror ocmirrorv1 e2e bench lint run
+.PHONY: help build test race olmcheck oc openshiftinstall ocmirror ocmirrorv1 e2e bench dist lint run
 .DEFAULT_GOAL := help
 
 help: ## print this
@@ -41,6 +44,7 @@ test: ## vet, and all tests that need neither root nor other programs
 	go vet $(PACKAGES)
 	go test -timeout 15m ./...
 	go -C $(BENCH_MODULE) test ./...
+	go -C $(DIST_MODULE) test ./...
 
 # The packages whose goroutines share most. The race detector needs cgo, and so a C compiler.
 race: ## the tests of pull-through with the race detector
@@ -77,14 +81,19 @@ bench: ## measure the figures that the registry is held to, into bench.json (BEN
 	go -C $(BENCH_MODULE) build -trimpath -buildvcs=false -o $(CURDIR)/bin/bench .
 	bin/bench $(BENCH)
 
+dist: ## make archives, RPM, DEB, SBOM and checksums for all architectures, into dist/ (DIST="-arch amd64": for one)
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) go -C $(DIST_MODULE) run . -root $(CURDIR) -dir $(CURDIR)/dist -version $(VERSION) $(DIST)
+
 lint: ## gofmt, vet, staticcheck, shellcheck
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then \
 		echo "not formatted, gofmt -w does it:" >&2; echo "$$unformatted" >&2; exit 1; fi
 	go vet -tags $(E2E_TAG) $(PACKAGES)
 	go -C $(BENCH_MODULE) vet ./...
+	go -C $(DIST_MODULE) vet ./...
 	go build -o bin/staticcheck honnef.co/go/tools/cmd/staticcheck
 	bin/staticcheck -checks $(CHECKS) -tags $(E2E_TAG) $(PACKAGES)
 	cd $(BENCH_MODULE) && $(CURDIR)/bin/staticcheck -checks $(CHECKS) ./...
+	cd $(DIST_MODULE) && $(CURDIR)/bin/staticcheck -checks $(CHECKS) ./...
 	@command -v shellcheck >/dev/null || { echo "shellcheck is missing: apt-get install shellcheck" >&2; exit 1; }
 	shellcheck $(SCRIPTS)
 

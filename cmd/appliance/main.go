@@ -110,7 +110,6 @@ Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see
 		SilenceUsage:      true,
 		SilenceErrors:     true,
 		DisableAutoGenTag: true,
-		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	root.SetIn(std.in)
 	root.SetOut(std.out)
@@ -157,6 +156,7 @@ Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see
 		newRemoteRunCommand(std),
 		newDocsCommand(plain),
 		newVersionCommand(plain),
+		newManCommand(),
 	)
 	addOCMirror(root, plain)
 	for _, c := range root.Commands() {
