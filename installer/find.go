@@ -177,3 +177,15 @@ func (d Deps) binary(user bool) string {
 	}
 	return "/usr/local/bin/appliance"
 }
+
+// RetiredSuffix is added to the names of the units of a mirror-registry that an install has replaced.
+const RetiredSuffix = ".mirror-registry"
+
+// UnitDirs returns the directories with an administrator's units and with those of the caller.
+func UnitDirs(d Deps) []string {
+	d, err := d.complete()
+	if err != nil || d.Home == "" {
+		return []string{d.unitDir(false)}
+	}
+	return []string{d.unitDir(false), d.unitDir(true)}
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
@@ -27,9 +28,10 @@ func newAdoptCommand(std stdio) *cobra.Command {
 	var o adoptOptions
 	c := &cobra.Command{
 		Use:   "adopt DIRECTORY",
-		Short: "Take over the images of a distribution registry (registry:2, registry:3) on this host",
-		Long: `Take over the images of a distribution registry (registry:2, registry:3) on this host, by its directory: the one
-with docker/registry/v2. Every repository, manifest and tag becomes visible at once at the end; every layer is
+		Short: "Take over the images of another registry on this host",
+		Long: `Take over the images of another registry on this host, by its directory: that of a distribution registry
+(registry:2, registry:3), with docker/registry/v2, or the install directory of a mirror-registry 2.x, with its users and
+robots. Every repository, manifest and tag becomes visible at once at the end; every layer is
 verified, and what does not verify is listed and left out. The same command again completes what was interrupted,
 and leaves a tag alone that the appliance has. Stop the other registry before, so that nothing is pushed meanwhile.
 
@@ -72,7 +74,15 @@ func runAdopt(ctx context.Context, std stdio, o adoptOptions, dir string) error 
 	if err != nil {
 		return err
 	}
-	source, err := adopt.OpenDistribution(dir)
+	var source interface {
+		adopt.Source
+		io.Closer
+	}
+	if adopt.IsQuay(dir) {
+		source, err = openQuay(ctx, dir)
+	} else {
+		source, err = adopt.OpenDistribution(dir)
+	}
 	if err != nil {
 		return ownersOnly(err)
 	}
@@ -80,6 +90,25 @@ func runAdopt(ctx context.Context, std stdio, o adoptOptions, dir string) error 
 	return withControl(ctx, std, &o.locateOptions, func(control *client.Client) error {
 		return importFrom(ctx, std, o, id, control, source, dir)
 	})
+}
+
+// openQuay opens a mirror-registry by its install directory, and by its units where they are there:
+// they tell where its blobs and its database are.
+func openQuay(ctx context.Context, dir string) (*adopt.Quay, error) {
+	for _, units := range installer.UnitDirs(installerDeps()) {
+		q, err := adopt.FindQuay(ctx, units, installer.RetiredSuffix)
+		if q.Root == dir {
+			if err != nil {
+				return nil, err
+			}
+			return q.Open(ctx)
+		}
+	}
+	q, err := adopt.OpenQuay(dir)
+	if err != nil {
+		return nil, err
+	}
+	return q.Open(ctx)
 }
 
 // importFrom imports a source, and prints what came of it.
@@ -114,6 +143,11 @@ func importFrom(ctx context.Context, std stdio, o adoptOptions, id *installer.Id
 	if err != nil {
 		return hint.New(err, "the other registry is as it was; what came is kept for a day: repeat the command to go on")
 	}
+	if quay, ok := source.(*adopt.Quay); ok {
+		if err := importUsers(ctx, quay, control, o.dryRun, &report); err != nil {
+			return err
+		}
+	}
 	if err := show(std.out, o.output, report, func(w io.Writer, r adopt.Report) { printAdopt(w, r, o.dryRun) }); err != nil {
 		return err
 	}
@@ -122,6 +156,18 @@ func importFrom(ctx context.Context, std stdio, o adoptOptions, id *installer.Id
 			"push or mirror what is missing again; the rest is complete")
 	}
 	return nil
+}
+
+func importUsers(ctx context.Context, quay *adopt.Quay, control *client.Client, dry bool, report *adopt.Report) error {
+	users, problems, err := quay.Users(ctx)
+	if err != nil {
+		return err
+	}
+	report.Problems = append(report.Problems, problems...)
+	if dry {
+		return adopt.ImportUsers(ctx, users, nil, report)
+	}
+	return adopt.ImportUsers(ctx, users, control, report)
 }
 
 func printAdopt(w io.Writer, r adopt.Report, dry bool) {
@@ -138,6 +184,9 @@ func printAdopt(w io.Writer, r adopt.Report, dry bool) {
 		fmt.Fprintf(w, ", of which %d were there, %d cloned, %d linked, %d copied", r.Kept, r.Cloned, r.Linked, r.Copied)
 	}
 	fmt.Fprintln(w)
+	if len(r.Users) > 0 {
+		fmt.Fprintf(w, "users, with their passwords and tokens: %s\n", plain.Line(strings.Join(r.Users, ", ")))
+	}
 	if r.Removed > 0 {
 		fmt.Fprintf(w, "removed %s from the directory\n", count(r.Removed, "file"))
 	}

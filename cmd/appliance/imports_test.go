@@ -64,7 +64,7 @@ func rooms() map[string][]string {
 		"installer":             {"ansible-free/host", "systemd", "tlsgen", "registry/config", "registry/auth", "registry/admin/api", "registry/admin/client"},
 		"support":               {"installer", "ansible-free/host", "systemd", "registry/config", "registry/admin/api", "registry/admin/client"},
 		"installer/remote":      nil,
-		"installer/adopt":       nil,
+		"installer/adopt":       {"registry/admin/api", "registry/auth"},
 		"tlsgen":                nil,
 		"systemd":               nil,
 		"ansible-free/host":     nil,

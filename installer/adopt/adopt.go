@@ -74,12 +74,15 @@ type Options struct {
 
 // Problem is something that is not imported.
 type Problem struct {
-	Repository string `json:"repository"`
-	Name       string `json:"name"` // a digest or a tag
+	Repository string `json:"repository,omitempty"` // none: it is a user
+	Name       string `json:"name"`                 // a digest or a tag
 	What       string `json:"what"`
 }
 
 func (p Problem) String() string {
+	if p.Repository == "" {
+		return "user " + p.Name + ": " + p.What
+	}
 	separator := ":"
 	if _, err := digest.Parse(p.Name); err == nil {
 		separator = "@"
@@ -100,6 +103,8 @@ type Report struct {
 	Linked  int `json:"linked"`
 	Copied  int `json:"copied"`
 	Removed int `json:"removed"` // files of the source, after the commit
+
+	Users []string `json:"users,omitempty"` // with their passwords
 
 	Problems []Problem `json:"problems"`
 }

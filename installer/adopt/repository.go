@@ -24,7 +24,7 @@ type manifest struct {
 // repository imports one repository.
 func (im *importer) repository(ctx context.Context, name string) error {
 	if err := image.CheckRepository(name); err != nil {
-		im.problem(name, "", "%v", err)
+		im.problem(image.Quote(name), "*", "%v", err)
 		return nil
 	}
 	content, err := im.source.Content(ctx, name)

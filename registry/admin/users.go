@@ -34,6 +34,15 @@ func (h *Handler) createUser(r *http.Request, q api.NewUser) (api.User, error) {
 		return api.User{}, err
 	}
 	u := store.User{Name: q.Name, Repositories: q.Repositories}
+	if q.PasswordHash != "" {
+		if err := auth.CheckHash(q.PasswordHash); err != nil {
+			return api.User{}, err
+		}
+		if q.Password != "" {
+			return api.User{}, badRequest("there are a password and the hash of one", "send one of them")
+		}
+		u.PasswordHash = []byte(q.PasswordHash)
+	}
 	if err := apply(&u, q.Role, q.Password); err != nil {
 		return api.User{}, err
 	}

@@ -60,6 +60,14 @@ func HashPassword(pw string) ([]byte, error) {
 	return hash, nil
 }
 
+// CheckHash returns an *InvalidError unless hash is one of bcrypt that logins can be checked by.
+func CheckHash(hash string) error {
+	if cost := costOf([]byte(hash)); cost < bcrypt.MinCost || cost > maxCost {
+		return &InvalidError{"the hash of the password is not usable", fmt.Sprintf("use a hash of bcrypt with a cost of at most %d", maxCost)}
+	}
+	return nil
+}
+
 // CheckName returns an *InvalidError unless name is a valid user name. The names of Quay and of its
 // robots (owner+robot) are. A colon is not: it ends the name in HTTP Basic.
 func CheckName(name string) error {

@@ -22,6 +22,7 @@ type NewUser struct {
 	Name         string   `json:"name"`
 	Role         string   `json:"role"`
 	Password     string   `json:"password"`
+	PasswordHash string   `json:"passwordHash,omitempty"` // bcrypt, in place of the password, as another registry has it
 	Repositories []string `json:"repositories,omitempty"` // patterns; none: everything
 }
 
