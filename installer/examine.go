@@ -208,7 +208,7 @@ func (x *examiner) checkReach(ctx context.Context) {
 // checkLeaf judges the times of the certificate on disk; the daemon tells what ends soon.
 func (x *examiner) checkLeaf() {
 	if x.cfg.TLS.CAKey == "" {
-		own, err := tlsgen.ReadOwn(x.Host.Path(x.cfg.TLS.Certificate), x.Host.Path(x.cfg.TLS.Key))
+		own, err := tlsgen.ReadOwn(x.ownFile(), x.Host.Path(x.cfg.TLS.Key))
 		if err != nil {
 			return // a problem already
 		}

@@ -14,7 +14,8 @@ import (
 type namedFile struct {
 	key, path string
 	dir       bool
-	secret    bool // it has logins
+	secret    bool // other users must not read it
+	logins    bool // it is a file of logins
 	write     bool // the service writes to the directory
 }
 
@@ -31,16 +32,18 @@ func namedBy(cfg *config.Config) (all []namedFile) {
 	c := cfg.TLS
 	add(namedFile{key: "tls.ca", path: c.CA})
 	add(namedFile{key: "tls.caKey", path: c.CAKey})
+	add(namedFile{key: "tls.acme.ca", path: c.ACME.CA})
+	add(namedFile{key: "tls.acme.keyFile", path: c.ACME.KeyFile, secret: true})
 	for i, u := range cfg.Upstreams {
 		key := func(name string) string { return fmt.Sprintf("upstreams[%d].%s", i, name) }
 		add(namedFile{key: key("ca"), path: u.CA})
 		add(namedFile{key: key("certDir"), path: u.CertDir, dir: true})
-		add(namedFile{key: key("authFile"), path: u.AuthFile, secret: true})
+		add(namedFile{key: key("authFile"), path: u.AuthFile, secret: true, logins: true})
 	}
 	for i, s := range cfg.Sync {
 		key := func(name string) string { return fmt.Sprintf("sync[%d].%s", i, name) }
 		add(namedFile{key: key("imageSet"), path: s.ImageSet})
-		add(namedFile{key: key("authFile"), path: s.AuthFile, secret: true})
+		add(namedFile{key: key("authFile"), path: s.AuthFile, secret: true, logins: true})
 		add(namedFile{key: key("workspace"), path: s.Workspace, dir: true, write: true})
 	}
 	return all
@@ -75,7 +78,7 @@ func (x *examiner) checkNamed() {
 			x.problem(fmt.Sprintf("%swhich the registry's user %s may not use (mode %04o)", what,
 				x.Host.UserName(user.UID), info.Mode.Perm()), x.openTo(f, user))
 		}
-		if f.secret {
+		if f.logins {
 			x.checkLogins(what, f.path)
 		}
 	}
@@ -121,6 +124,7 @@ func (x *examiner) checkSeen() {
 	if x.unit == nil || x.User {
 		return
 	}
+	x.checkShown()
 	if hidden := x.unnamed(x.cfg); len(hidden) > 0 {
 		x.problem("the service does not see "+strings.Join(hidden, ", ")+", which config.yaml names since the install",
 			"have the unit written anew: appliance install")

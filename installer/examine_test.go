@@ -79,6 +79,15 @@ func TestExamine(t *testing.T) {
 			b.write("root/secret/auth.json", `{"auths":{}}`)
 			b.append("upstreams:\n  - prefix: quay.io\n    url: https://quay.io\n    authFile: /root/secret/auth.json\n")
 		}, "the service does not see /root/secret"},
+		{"a key of ACME that each user may read", false, func(b *box) {
+			b.write("root/quay-install/quay-config/acme.key", "key")
+			b.edit("keyFile: \"\"", "keyFile: /root/quay-install/quay-config/acme.key")
+			b.edit("keyID: \"\"", "keyID: one")
+			b.edit("directory: \"\"", "directory: https://acme.example.com/directory")
+		}, "each user of this host may read /root/quay-install/quay-config/acme.key"},
+		{"an ACME server's CA that does not exist", false, func(b *box) {
+			b.edit("directory: \"\"\n    ca: \"\"", "directory: https://acme.example.com/directory\n    ca: /opt/none.pem")
+		}, "failed files : tls.acme.ca of config.yaml is /opt/none.pem, which does not exist"},
 		{"a firewall", false, func(b *box) {
 			b.write("usr/bin/firewall-cmd", "")
 			b.closed = true

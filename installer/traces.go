@@ -16,7 +16,7 @@ type Traces struct {
 	Config   string // config.yaml
 	Record   string // what installs have done
 	Units    []string
-	Logins   []string // files with passwords, which are not to be shown
+	Secrets  []string // files with logins or a key, which are not to be shown
 	Dirs     []string // that the registry writes to
 	Database string   // its file; "" without a configuration that can be used
 	// Conf is the configuration; nil if it cannot be used.
@@ -45,7 +45,7 @@ func Trace(d Deps, file, root string) (*Traces, error) {
 	}
 	t := &Traces{Host: d.Host, User: d.Geteuid() != 0, Config: path, QuayRoot: filepath.Dir(filepath.Dir(path))}
 	t.Record = recordPath(t.QuayRoot)
-	t.Logins = []string{PullSecretFile(t.QuayRoot)}
+	t.Secrets = []string{PullSecretFile(t.QuayRoot)}
 	t.Dirs = []string{t.QuayRoot}
 	if unit, err := find(d, t.User); err == nil && unit.Config == path {
 		t.Units = t.units(d.unitDir(t.User))
@@ -58,7 +58,7 @@ func Trace(d Deps, file, root string) (*Traces, error) {
 	t.Dirs = append(t.Dirs, storeDirs(t.Conf)...)
 	for _, f := range namedBy(t.Conf) {
 		if f.secret {
-			t.Logins = append(t.Logins, f.path)
+			t.Secrets = append(t.Secrets, f.path)
 		}
 	}
 	return t, nil

@@ -53,9 +53,9 @@ const journalLines = "20000"
 // of writing, or of ctx.
 func Bundle(ctx context.Context, w io.Writer, about Case, progress func(what string)) error {
 	c := &collector{Case: about, secrets: newRedactor()}
-	for _, login := range c.Logins {
-		if text, err := c.Host.ReadFile(login); err == nil {
-			c.secrets.learnLogins(text)
+	for _, file := range c.Secrets {
+		if text, err := c.Host.ReadFile(file); err == nil {
+			c.secrets.learnFile(text)
 		}
 	}
 	for _, part := range []struct {

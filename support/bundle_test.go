@@ -59,6 +59,7 @@ var planted = map[string]string{
 	"pull secret in a log":    base64.StdEncoding.EncodeToString([]byte("puller:PULLSECRETOFNODES234567ABC")),
 	"docker config in a log":  base64.StdEncoding.EncodeToString([]byte("other:other-pw-12")),
 	"same value, another way": "learned-from-env-42",
+	"key of ACME":             "acme-mac-key",
 }
 
 const digestOf = "sha256:0f3ea5bd4e0a6b3e4d1c2b9a8f7e6d5c4b3a29180f7e6d5c4b3a29180f7e6d5c"
@@ -87,7 +88,7 @@ func journal(p map[string]string) string {
 		`Cookie: session=` + p["cookie"],
 		`GET http://ci:` + p["password of a URL"] + `@git.example.com/x`,
 		`{"auths":{"h:8443":{"auth":"` + p["pull secret in a log"] + `"},"o":{"auth":"` + p["docker config in a log"] + `"}}}`,
-		`the proxy said ` + p["proxy of drop-in"] + ` and ` + p["same value, another way"] + ` and ` + p["auth file"],
+		`the proxy said ` + p["proxy of drop-in"] + ` and ` + p["same value, another way"] + ` and ` + p["auth file"] + ` and ` + p["key of ACME"],
 		`level=INFO msg="last line" path=/root/quay-install/quay-storage free=12345678`,
 	}, "\n") + "\n"
 }
@@ -122,7 +123,7 @@ func hostWith(t *testing.T, p map[string]string) *installer.Traces {
 		Record: put("/root/quay-install/quay-config/install.json", `{"version": 2, "steps": []}`),
 		Units: []string{put(units+"appliance.service", "[Service]\nExecStart=/usr/local/bin/appliance serve --config /root/x\n"),
 			put(units+"appliance.service.d/override.conf", "[Service]\nEnvironment=AWS_SECRET_ACCESS_KEY="+p["drop-in"]+"\nEnvironment=\"MY_PASSWORD="+p["drop-in with blanks"]+"\"\nEnvironment=HTTPS_PROXY=http://me:"+p["proxy of drop-in"]+"@proxy:1\nEnvironment=X_TOKEN="+p["same value, another way"]+"\n")},
-		Logins: []string{"/root/up.json", "/root/quay-install/quay-config/pull-secret.json"}, Dirs: []string{"/root/quay-install"},
+		Secrets: []string{put("/root/acme.key", p["key of ACME"]+"\n"), "/root/up.json", "/root/quay-install/quay-config/pull-secret.json"}, Dirs: []string{"/root/quay-install"},
 		Database: "/root/quay-install/sqlite-storage/appliance.db", Conf: cfg,
 		Host: host.Under(root, func(_ context.Context, name string, args ...string) ([]byte, error) {
 			switch {

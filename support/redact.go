@@ -37,12 +37,15 @@ func (r *redactor) learn(secret string) {
 	}
 }
 
-// learnLogins has the logins of a file removed that podman login has written, or a pull secret.
-func (r *redactor) learnLogins(text []byte) {
+// learnFile has removed what is secret in a file: the logins of one that podman login has written, or
+// of a pull secret, and otherwise all of it.
+func (r *redactor) learnFile(text []byte) {
 	var v any
-	if json.Unmarshal(text, &v) == nil {
-		r.learnValues("", v)
+	if json.Unmarshal(text, &v) != nil {
+		r.learn(string(text))
+		return
 	}
+	r.learnValues("", v)
 }
 
 func (r *redactor) learnValues(key string, v any) {
