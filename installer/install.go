@@ -356,6 +356,9 @@ func readFiles(cfg *config.Config) []string {
 			files = append(files, filepath.Join(u.CertDir, "*"))
 		}
 	}
+	for _, run := range cfg.Sync {
+		files = append(files, run.ImageSet, run.AuthFile)
+	}
 	return slices.DeleteFunc(files, func(f string) bool { return f == "" })
 }
 

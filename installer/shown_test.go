@@ -31,6 +31,21 @@ func TestInstall_fileRightInTheHome(t *testing.T) {
 	}
 }
 
+// The unit shows the service the files of scheduled runs as well.
+func TestInstall_filesOfSync(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, false)
+	b.install()
+	b.append("sync:\n  - imageSet: /root/sets/isc.yaml\n    workspace: /root/quay-install/ws\n    interval: 24h\n    authFile: /root/logins/auth.json\n")
+	b.install()
+	unit := b.read("etc/systemd/system/appliance.service")
+	for _, dir := range []string{"/root/sets", "/root/logins"} {
+		if !strings.Contains(unit, dir) {
+			t.Errorf("the unit does not show %s:\n%s", dir, unit)
+		}
+	}
+}
+
 // A file of an upstream that the service cannot read, though root can, is found before it is named.
 func TestIdentity_CheckFiles(t *testing.T) {
 	t.Parallel()
