@@ -36,7 +36,7 @@ func TestInstall_filesOfSync(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, false)
 	b.install()
-	b.append("sync:\n  - imageSet: /root/sets/isc.yaml\n    workspace: /root/quay-install/ws\n    interval: 24h\n    authFile: /root/logins/auth.json\n")
+	b.edit("sync: []", "sync:\n  - imageSet: /root/sets/isc.yaml\n    workspace: /root/quay-install/ws\n    interval: 24h\n    authFile: /root/logins/auth.json\n")
 	b.install()
 	unit := b.read("etc/systemd/system/appliance.service")
 	for _, dir := range []string{"/root/sets", "/root/logins"} {
