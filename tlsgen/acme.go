@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/caddyserver/certmagic"
 	"github.com/mholt/acmez/v3"
@@ -134,17 +135,29 @@ func (a *fromACME) answers(hello *tls.ClientHelloInfo) bool {
 		hello.SupportedProtos[0] == acmez.ACMETLS1Protocol
 }
 
+// renew refuses while there is no certificate: certmagic is at work on it, holds the lock, and has
+// told why it failed.
 func (a *fromACME) renew(ctx context.Context) error {
-	work := a.config.RenewCertSync
+	const what = "the ACME server has not issued a certificate"
 	if len(a.cache.AllMatchingCertificates(a.name)) == 0 {
-		work = func(ctx context.Context, name string, _ bool) error { return a.config.ObtainCertSync(ctx, name) }
+		cause := errors.New("it is being asked")
+		if failure := a.failed.Load(); failure != nil {
+			cause = *failure
+		}
+		return fault("", what, remedyACME(a.name)+"; it is asked again by itself, and at once after: "+
+			"systemctl restart appliance", cause)
 	}
-	if err := work(ctx, a.name, true); err != nil {
-		return fault("", "the ACME server has not issued a certificate", remedyACME(a.name), err)
+	ctx, cancel := context.WithTimeout(ctx, renewLimit)
+	defer cancel()
+	if err := a.config.RenewCertSync(ctx, a.name, true); err != nil {
+		return fault("", what, remedyACME(a.name), err)
 	}
 	_, err := a.config.CacheManagedCertificate(ctx, a.name)
 	return err
 }
+
+// renewLimit bounds a renewal that waits for the server, or for one that is under way.
+const renewLimit = time.Minute
 
 func remedyACME(name string) string {
 	return "it has to reach this registry at port 443 of " + name + "; until it does, what is there goes on " +

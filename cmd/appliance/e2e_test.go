@@ -120,6 +120,7 @@ func TestInstalled(t *testing.T) {
 		b.inside(t, "systemctl", "start", "appliance.service")
 		b.healthy(t)
 	})
+	step("the certificate and the CA are changed", func(t *testing.T) { b.changesCertificates(t) })
 	step("uninstall leaves nothing behind", func(t *testing.T) {
 		b.inside(t, installed, "trust")
 		b.fails(t, []string{"--autoApprove"}, "exec", installed, "uninstall")
