@@ -61,6 +61,10 @@ func (s *site) preflight() {
 	if !s.listening || !listensOn(s.Host, s.unitDir(), s.cfg.Port) {
 		s.checkPortFree()
 	}
+	if s.closed && !s.OpenFirewall {
+		what, remedy := portClosed(s.cfg.Port)
+		s.warn(what, remedy+"; --autoApprove does it")
+	}
 	s.checkPlaces()
 	s.checkShown()
 	if len(s.problems) == 0 && !s.kept {

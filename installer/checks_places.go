@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/dustin/go-humanize"
 	"golang.org/x/sys/unix"
 
 	"github.com/mirror-appliance/appliance/ansible-free/host"
@@ -54,6 +55,8 @@ func (s *site) checkPlaces() {
 		s.checkSpace(s.dirs.storage, storageSpace+free)
 		s.checkSpace(s.dirs.database, databaseSpace+free)
 		s.checkSpace(s.dirs.bin, binarySpace)
+		s.checkContentSpace(s.dirs.storage, free)
+		s.checkInodes(s.dirs.storage)
 	}
 	if !s.User {
 		for _, p := range reached {
@@ -177,6 +180,31 @@ func (s *site) checkExecutes(p place) {
 		s.problem(fmt.Sprintf("%s %s is on a file system from which nothing may be executed (noexec), "+
 			"that of %s", p.name, p.path, p.mount), "mount it without noexec: sudo mount -o "+
 			"remount,exec "+p.mount+" (and in /etc/fstab); or, without root so far, install with sudo, which uses /usr/local/bin")
+	}
+}
+
+// What the images of OpenShift take, by the documentation of Red Hat's mirror registry.
+const (
+	releaseSpace   = 17e9  // of one release
+	operatorsSpace = 358e9 // of the operators of all catalogs of one version
+)
+
+// checkContentSpace warns where not even one release has space.
+func (s *site) checkContentSpace(p place, kept uint64) {
+	free := p.fs.Bavail * uint64(p.fs.Bsize)
+	if p.fs.Bsize > 0 && free < releaseSpace+kept {
+		s.warn(fmt.Sprintf("%s %s has %s free, besides %s that minFree keeps: a release of OpenShift takes about %s, all operators %s",
+			p.name, p.path, humanize.Bytes(free-min(free, kept)), humanize.Bytes(min(free, kept)),
+			humanize.Bytes(releaseSpace), humanize.Bytes(operatorsSpace)),
+			"choose a directory on a larger file system, if more than a few images are to be mirrored")
+	}
+}
+
+// checkInodes checks that there are files to be had. File systems without a limit have a number of 0.
+func (s *site) checkInodes(p place) {
+	if p.fs.Files > 0 && p.fs.Ffree < p.fs.Files/100 {
+		s.problem(fmt.Sprintf("%s %s has %d of %d inodes free", p.name, p.path, p.fs.Ffree, p.fs.Files),
+			"remove files that are not needed, or choose a directory on another file system")
 	}
 }
 

@@ -167,23 +167,13 @@ func (x *examiner) checkLabel() {
 
 // firewall looks at firewalld where it runs and this user may ask it.
 func (x *examiner) firewall(ctx context.Context) {
-	if _, err := x.Host.StatTarget("/usr/bin/firewall-cmd"); err != nil {
+	runs, open := portOpen(ctx, x.Host, x.cfg.Port)
+	if !runs {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
-	defer cancel()
-	if _, err := x.Host.Run(ctx, "firewall-cmd", "--state"); err != nil {
-		return
-	}
-	query := fmt.Sprintf("--query-port=%d/tcp", x.cfg.Port)
 	x.judge("firewall", "firewalld", fmt.Sprintf("port %d is open", x.cfg.Port), func() {
-		_, err := x.Host.Run(ctx, "firewall-cmd", query)
-		if err != nil && x.cfg.Port == 443 {
-			_, err = x.Host.Run(ctx, "firewall-cmd", "--query-service=https")
-		}
-		if err != nil {
-			x.warn(fmt.Sprintf("port %d is not open in the default zone", x.cfg.Port), fmt.Sprintf("sudo firewall-cmd "+
-				"--permanent --add-port=%d/tcp && sudo firewall-cmd --reload", x.cfg.Port))
+		if !open {
+			x.warn(portClosed(x.cfg.Port))
 		}
 	})
 }

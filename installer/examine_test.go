@@ -91,7 +91,7 @@ func TestExamine(t *testing.T) {
 		{"a firewall", false, func(b *box) {
 			b.write("usr/bin/firewall-cmd", "")
 			b.closed = true
-		}, "warning firewall firewalld: port 8443 is not open in the default zone | sudo firewall-cmd --permanent --add-port=8443/tcp"},
+		}, "warning firewall firewalld: port 8443 is not open in the default zone of firewalld | sudo firewall-cmd --permanent --add-port=8443/tcp"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()

@@ -21,6 +21,7 @@ type network struct {
 	own       map[netip.Addr]bool // the addresses of this host; empty if they are not known
 	portFloor int                 // below it, only root may listen
 	listener  *listener           // on the port; nil: none
+	closed    bool                // firewalld keeps clients away from the port
 }
 
 // listener is a process that listens.
@@ -51,6 +52,9 @@ func (s *site) lookAtNetwork(ctx context.Context) {
 		s.portFloor = n
 	}
 	s.listener = findListener(s.Host, s.cfg.Port)
+	if runs, open := portOpen(ctx, s.Host, s.cfg.Port); !s.User {
+		s.closed = runs && !open
+	}
 }
 
 // findListener looks for the port in the kernel's tables (proc_net_tcp(5)): to listen for a moment

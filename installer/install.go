@@ -380,6 +380,9 @@ func (b *builder) running() error {
 			InitUser: b.InitUser, InitPassword: b.InitPassword, Generated: b.generated,
 		}}
 	}
+	if b.OpenFirewall && b.closed {
+		b.add(&openPort{host: b.Host, Port: b.cfg.Port})
+	}
 	steps := []host.Step{&reload{bus: b.bus},
 		&enable{bus: b.bus, host: b.Host, UnitDir: b.unitDir()},
 		&start{bus: b.bus, host: b.Host, journal: b.journal, binary: b.binary,

@@ -43,6 +43,7 @@ type Request struct {
 	InitPassword  string // its password; generated when empty
 	RemoveContent bool   // uninstall only: remove blobs and database as well
 	Upgrade       bool   // of what is installed; set by PlanUpgrade
+	OpenFirewall  bool   // open the port in firewalld, where that runs and keeps it closed
 
 	// SSLCert and SSLKey are files with the user's own certificate and key, which are copied; empty:
 	// the certificate stays as it is, or is made. SSLCheckSkip accepts one for another hostname.

@@ -74,6 +74,7 @@ func (s *site) kinds() map[string]host.Step {
 		"enable":    &enable{bus: bus, host: h},
 		"start":     &start{bus: bus},
 		"database":  &database{host: h},
+		"firewall":  &openPort{host: h},
 		"rewind":    &rewind{host: h},
 		"anchor":    &anchor{File: host.File{Host: h}, host: h},
 	}

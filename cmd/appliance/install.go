@@ -185,6 +185,7 @@ func (o *installOptions) request(ctx context.Context, stdin io.Reader) (installe
 		SSLCert:       o.certificate.cert,
 		SSLKey:        o.certificate.key,
 		SSLCheckSkip:  o.certificate.checkSkip,
+		OpenFirewall:  o.remote.autoApprove,
 	}, nil
 }
 

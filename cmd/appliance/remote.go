@@ -25,7 +25,7 @@ import (
 type remoteOptions struct {
 	host, user, key, jump string
 	become, askPassword   bool
-	autoApprove           bool // unused where the command has a flag of this name
+	autoApprove           bool // not where the command has a flag of this name
 	typed                 typedFlags
 }
 
