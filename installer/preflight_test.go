@@ -283,9 +283,9 @@ func TestInstall_RefusesARootOfSeveralUsers(t *testing.T) {
 }
 
 func TestCheckContentSpace(t *testing.T) {
-	for free, warned := range map[uint64]bool{18e9 / 4096: false, 16e9 / 4096: true} {
+	for free, warned := range map[uint64]bool{18_000_000_000 / 4096: false, 16_000_000_000 / 4096: true} {
 		s := &site{}
-		s.checkContentSpace(place{name: "--quayStorage", path: "/srv", fs: unix.Statfs_t{Bsize: 4096, Bavail: free}}, 1<<20)
+		s.checkContentSpace(place{name: "--quayStorage", path: "/srv", ground: ground{fs: unix.Statfs_t{Bsize: 4096, Bavail: free}}}, 1<<20)
 		if (len(s.problems) == 1) != warned || warned && (!s.problems[0].Warning || !strings.Contains(s.problems[0].What, "17 GB")) {
 			t.Errorf("%d: %v", free, s.problems)
 		}
@@ -295,13 +295,13 @@ func TestCheckContentSpace(t *testing.T) {
 func TestCheckInodes(t *testing.T) {
 	for free, want := range map[uint64]int{5: 1, 500: 0} {
 		s := &site{}
-		s.checkInodes(place{name: "--quayStorage", path: "/srv", fs: unix.Statfs_t{Files: 1000, Ffree: free}})
+		s.checkInodes(place{name: "--quayStorage", path: "/srv", ground: ground{fs: unix.Statfs_t{Files: 1000, Ffree: free}}})
 		if len(s.problems) != want {
 			t.Errorf("%d: %v", free, s.problems)
 		}
 	}
 	s := &site{}
-	if s.checkInodes(place{fs: unix.Statfs_t{}}); len(s.problems) != 0 {
+	if s.checkInodes(place{}); len(s.problems) != 0 {
 		t.Errorf("no limit: %v", s.problems)
 	}
 }
