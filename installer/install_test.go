@@ -180,7 +180,14 @@ func TestInstall_ElsewhereAndGivenPassword(t *testing.T) {
 func TestInstall_DryRunWritesNothing(t *testing.T) {
 	eachMode(t, func(t *testing.T, b *box) {
 		before := b.snapshot()
-		lines := b.plan(b.request()).Describe()
+		pending := func() []string {
+			lines, err := b.plan(b.request()).Pending(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return lines
+		}
+		lines := pending()
 		same(t, "after planning", b.snapshot(), before)
 		if len(b.sm.calls) != 0 {
 			t.Errorf("systemd was told: %v", b.sm.calls)
@@ -188,6 +195,17 @@ func TestInstall_DryRunWritesNothing(t *testing.T) {
 		want := "write " + b.deps.unitDir(b.user) + "/appliance.service"
 		if !slices.Contains(lines, want) || slices.Contains(lines, "") {
 			t.Errorf("the description lacks %q, or has an empty line:\n%s", want, strings.Join(lines, "\n"))
+		}
+		b.install()
+		if lines := pending(); len(lines) != 0 {
+			t.Errorf("of what is there:\n%s", strings.Join(lines, "\n"))
+		}
+		b.newer()
+		lines = pending()
+		for _, want := range []string{"copy ", "start appliance.socket"} {
+			if !slices.ContainsFunc(lines, func(l string) bool { return strings.HasPrefix(l, want) }) {
+				t.Errorf("of another program: %q is missing in\n%s", want, strings.Join(lines, "\n"))
+			}
 		}
 	})
 }

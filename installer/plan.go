@@ -54,6 +54,35 @@ func (p *Plan) Describe() []string {
 	return lines
 }
 
+// Pending returns the lines of the steps that have something to do. What follows from others is told as
+// far as it can be without them.
+func (p *Plan) Pending(ctx context.Context) (lines []string, err error) {
+	if !p.install {
+		return p.Describe(), nil // an uninstall has a step for what there is
+	}
+	if err := p.site.bus.open(ctx); err != nil {
+		return nil, err
+	}
+	defer p.site.bus.close()
+	changes := false
+	for _, s := range p.steps {
+		before, err := s.Check(ctx)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		_, always := s.(interface{ always() })
+		_, starts := s.(*start)
+		done := err == nil && (before == nil || before.Is == "enabled") && !(starts && changes)
+		switch {
+		case s.String() == "", done, always && !changes:
+			continue
+		}
+		changes = true
+		lines = append(lines, s.String())
+	}
+	return lines, nil
+}
+
 // waits is a step that waits for something else, so that its line is shown beforehand.
 type waits interface{ waits() bool }
 

@@ -70,6 +70,8 @@ type action struct{}
 
 func (action) Check(context.Context) (*host.Before, error) { return &host.Before{}, nil }
 
+func (action) always() {}
+
 func (action) Undo(context.Context, *host.Before) (bool, error) { return false, nil }
 
 // guard does nothing until it is undone. Since it is the first step, every file has been restored

@@ -11,6 +11,7 @@ import (
 // its own directories only.
 func (b *box) belongsToRoot(t *testing.T) {
 	t.Helper()
+	b.inside(t, "systemd-analyze", "security", "--no-pager", "--threshold=20", "appliance.service") // in tenths
 	const root = "/root/quay-install"
 	if not := b.inside(t, "find", root, root+"/quay-config", root+"/quay-rootCA", "-maxdepth", "1", "!", "-user", "root",
 		"!", "-name", "quay-storage", "!", "-name", "sqlite-storage", "!", "-name", "run", "!", "-name", "tls-state", "!", "-name", "rootCA-key.pem"); not != "" {

@@ -58,11 +58,12 @@ func (o *placeOptions) carryOut(ctx context.Context, std stdio,
 	plan *installer.Plan) (result installer.Result, done bool, err error) {
 	warn(std.err, plan.Warnings)
 	if o.dryRun {
-		describe(std.out, plan)
-		return result, false, nil
+		return result, false, describe(ctx, std.out, plan)
 	}
 	if o.verbose {
-		describe(std.err, plan)
+		if err := describe(ctx, std.err, plan); err != nil {
+			return result, false, err
+		}
 	}
 	result, err = plan.Apply(ctx, func(line string) { fmt.Fprintln(std.err, line) })
 	return result, err == nil, err
@@ -336,11 +337,20 @@ func warn(w io.Writer, problems []installer.Problem) {
 	}
 }
 
-func describe(w io.Writer, plan *installer.Plan) {
+func describe(ctx context.Context, w io.Writer, plan *installer.Plan) error {
+	lines, err := plan.Pending(ctx)
+	if err != nil {
+		return err
+	}
+	if len(lines) == 0 {
+		fmt.Fprintln(w, "nothing would be changed")
+		return nil
+	}
 	fmt.Fprintln(w, "this would be done, in this order:")
-	for _, line := range plan.Describe() {
+	for _, line := range lines {
 		fmt.Fprintln(w, " ", line)
 	}
+	return nil
 }
 
 // splitHostPort takes HOST or HOST:PORT. What is a good host name is for preflight to say, together
