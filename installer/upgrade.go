@@ -30,10 +30,63 @@ func PlanUpgrade(ctx context.Context, r Request, d Deps) (*Plan, error) {
 }
 
 // PlanRollback plans to have the program that the last upgrade replaced serve again. If the database was
-// migrated since, the copy of before comes back, and Plan.Loses says what that costs.
+// migrated since, the copy of before comes back, and Plan.Loses says what that costs. Of an upgrade that
+// was killed, all is taken back.
 func PlanRollback(ctx context.Context, r Request, d Deps) (*Plan, error) {
+	if p, err := planTakeBack(r, d); p != nil || err != nil {
+		return p, err
+	}
 	r.Upgrade, r.rollback = true, true
 	return PlanInstall(ctx, r, d)
+}
+
+// planTakeBack returns a plan that takes back an upgrade that was killed, nil if there is none.
+func planTakeBack(r Request, d Deps) (*Plan, error) {
+	s, err := newSite(r, d)
+	if err != nil {
+		return nil, err
+	}
+	if s.unit, err = find(s.Deps, s.User); err != nil || !s.look() || s.journal.Done {
+		return nil, nil // which planning a rollback tells
+	}
+	i := slices.IndexFunc(s.journal.Entries, func(e host.Entry) bool { _, ok := e.Step.(*database); return ok })
+	if i < 0 {
+		return nil, nil
+	}
+	if s.cfg, err = config.Parse(s.confPath(), s.content); err != nil {
+		return nil, err
+	}
+	p, err := s.newPlan()
+	if err != nil {
+		return nil, err
+	}
+	db := s.journal.Entries[i].Step.(*database)
+	if made, err := db.made(strings.Fields(s.journal.Entries[i].Before.Target)); err != nil {
+		return nil, err
+	} else if trial, err := s.Host.Exists(db.Mark); made != "" && (err != nil || !trial) {
+		p.Loses = "the upgrade was killed after it had migrated the database: what was pushed, deleted or changed since is lost"
+	}
+	db.consented = true
+	s.bus.needed, p.result.Address = true, s.cfg.Address()
+	p.add(&takeBack{site: s})
+	return p, nil
+}
+
+// takeBack undoes the journal of an upgrade that was killed.
+type takeBack struct {
+	action
+	site *site
+}
+
+func (s *takeBack) String() string { return "take back the upgrade that was interrupted" }
+
+func (s *takeBack) Apply(ctx context.Context) (bool, error) {
+	if err := s.site.journal.Undo(ctx); err != nil {
+		return true, err
+	}
+	last := &confirm{bus: s.site.bus, host: s.site.Host, paths: s.site.passing()}
+	_, err := last.Apply(ctx)
+	return true, errors.Join(err, s.site.journal.Discard(ctx))
 }
 
 // replaced is what an upgrade replaced.
@@ -283,8 +336,10 @@ func (s *confirm) Apply(ctx context.Context) (changed bool, err error) {
 type database struct {
 	host *host.Host
 	old  []string // copies of before
-	Path string   `json:"path"`
-	Mark string   `json:"mark"` // while it is there, no write was acknowledged
+	// consented says that what was acknowledged since may be lost.
+	consented bool
+	Path      string `json:"path"`
+	Mark      string `json:"mark"` // while it is there, no write was acknowledged
 }
 
 func (s *database) String() string { return "" }
@@ -302,7 +357,7 @@ func (s *database) Undo(_ context.Context, before *host.Before) (bool, error) {
 	if err != nil || name == "" {
 		return false, err // it was not migrated
 	}
-	if trial, err := s.host.Exists(s.Mark); err != nil || !trial {
+	if trial, err := s.host.Exists(s.Mark); !s.consented && (err != nil || !trial) {
 		return false, errors.Join(err, hint.New(
 			fmt.Errorf("the database was migrated, and may have new images: it stays, and the copy of before is %s", name),
 			"upgrade again, with a version that works; or go back without these images: appliance upgrade --rollback"))

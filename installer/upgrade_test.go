@@ -2,6 +2,8 @@ package installer
 
 import (
 	"errors"
+	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -133,4 +135,34 @@ func TestSwapDatabase(t *testing.T) {
 			t.Error(errors.Join(err, errors.New(b.read("d/db"))))
 		}
 	}
+}
+
+// An upgrade that was killed is taken back by a rollback, whatever step it had come to.
+func TestPlanRollback_ofAKilledUpgrade(t *testing.T) {
+	eachMode(t, func(t *testing.T, b *box) {
+		b.install()
+		before := b.snapshot()
+		b.newer()
+		before["/program"] = b.snapshot()["/program"]
+		b.sm.pid = uint32(os.Getpid())
+		began := false
+		for n, step := range b.plan(b.request()).steps {
+			if _, ok := step.(*confirm); ok {
+				break
+			}
+			_, is := step.(*database)
+			if began = began || is; !began {
+				continue
+			}
+			b.kill(b.plan(b.request()), n+1)
+			p, err := PlanRollback(t.Context(), b.request(), b.deps)
+			if err != nil {
+				t.Fatalf("killed after step %d (%s): %v", n, step, err)
+			}
+			if _, err := p.Apply(t.Context(), nil); err != nil {
+				t.Fatalf("killed after step %d (%s): %v", n, step, err)
+			}
+			same(t, fmt.Sprintf("killed after step %d (%s)", n, step), b.snapshot(), before)
+		}
+	})
 }
