@@ -140,7 +140,9 @@ func (s *site) wantCertificates() {
 	default:
 		// An interrupted install has left a key alone: the key is written first, and
 		// has not signed yet.
-		authority, err = s.newCA()
+		if authority, err = s.wantTheirCA(); authority == nil && err == nil {
+			authority, err = s.newCA()
+		}
 	}
 	if err != nil {
 		s.fault(fmt.Errorf("the CA cannot be used: %w", err),
@@ -208,6 +210,9 @@ func (s *site) wantLeaf(authority *tlsgen.CA) {
 	case there && !replaced:
 		s.problem(fmt.Sprintf("%s and %s are not a certificate and its key: %v",
 			c.Certificate, c.Key, f.pairErr), "move both away to have new ones made")
+		return
+	}
+	if s.certs.leafPEM != nil { // the mirror-registry's
 		return
 	}
 	// An interrupted install has left one without the other.

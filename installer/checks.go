@@ -58,7 +58,7 @@ func (s *site) preflight() {
 	s.checkPort()
 	s.checkApart()
 	s.checkContent()
-	if !s.listening || !listensOn(s.Host, s.unitDir(), s.cfg.Port) {
+	if s.Request.TakeOver == nil && (!s.listening || !listensOn(s.Host, s.unitDir(), s.cfg.Port)) {
 		s.checkPortFree()
 	}
 	if s.closed && !s.OpenFirewall {
@@ -190,9 +190,9 @@ func (s *site) checkPortFree() {
 // checkMirrorRegistry checks that the host has no Quay of a mirror-registry: neither the unit nor,
 // in quayRoot, a configuration.
 func (s *site) checkMirrorRegistry() {
-	const remedy = "taking over a mirror-registry is not built yet: remove it with mirror-registry " +
-		"uninstall, or install on another host"
+	const remedy = "take over what it has: appliance install --adopt; or remove it with mirror-registry uninstall"
 	switch {
+	case s.Request.TakeOver != nil && !s.isQuay():
 	case s.quayUnit != "":
 		s.problem(fmt.Sprintf("a mirror-registry is installed on this host (%s)", s.quayUnit), remedy)
 	case s.isQuay():

@@ -243,7 +243,7 @@ func (s *site) checkContent() {
 	if !s.checkAlone(s.dirs.storage) && !s.dirs.known && s.dirs.images {
 		s.problem(fmt.Sprintf("--quayStorage %s holds images, but there is no database %s that knows "+
 			"them", s.dirs.storage.path, s.cfg.Database), "name the directory of its database with "+
-			"--sqliteStorage; taking over the storage of Quay is not built yet, so otherwise choose an empty directory")
+			"--sqliteStorage; otherwise choose an empty directory; appliance adopt takes over the storage of Quay")
 	}
 	s.checkAlone(s.dirs.database)
 }
@@ -256,8 +256,8 @@ func (s *site) checkAlone(p place) bool {
 	}
 	remedy := "choose an empty directory, or one that does not exist"
 	if slices.ContainsFunc(others, isQuayDatabase) {
-		remedy = "that is the database of a mirror-registry, and taking it over is not built yet: " +
-			"choose an empty directory"
+		remedy = "that is the database of a mirror-registry: choose an empty directory; " +
+			"appliance install --adopt takes over what it has"
 	}
 	if len(others) > 3 {
 		others = append(others[:3:3], "…")

@@ -148,6 +148,9 @@ func (s *site) resume(over bool) {
 		l, ok := e.Step.(*leavings)
 		over = over || ok && hasImages(s.Host, l.Storage)
 	}
+	if s.adopting() { // its images are the mirror-registry's as well
+		over = s.journal.Done
+	}
 	if len(s.journal.Entries) > 0 {
 		s.record = s.record.with(slices.DeleteFunc(slices.Clone(s.journal.Entries), s.isPassing))
 	}

@@ -148,6 +148,9 @@ func (d Deps) complete() (Deps, error) {
 	if d.Seed == nil {
 		d.Seed = seedUsers
 	}
+	if d.Adopt == nil {
+		d.Adopt = takeOverQuay
+	}
 	if d.Geteuid == nil {
 		d.Geteuid = os.Geteuid
 	}
@@ -176,16 +179,4 @@ func (d Deps) binary(user bool) string {
 		return filepath.Join("/", d.Home, ".local", "bin", "appliance")
 	}
 	return "/usr/local/bin/appliance"
-}
-
-// RetiredSuffix is added to the names of the units of a mirror-registry that an install has replaced.
-const RetiredSuffix = ".mirror-registry"
-
-// UnitDirs returns the directories with an administrator's units and with those of the caller.
-func UnitDirs(d Deps) []string {
-	d, err := d.complete()
-	if err != nil || d.Home == "" {
-		return []string{d.unitDir(false)}
-	}
-	return []string{d.unitDir(false), d.unitDir(true)}
 }

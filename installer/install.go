@@ -27,6 +27,8 @@ func PlanInstall(ctx context.Context, r Request, d Deps) (*Plan, error) {
 		s.resume(false)
 	}
 	s.lookAtPrograms()
+	s.checkTakeOver()
+	s.wantTheirCertificate()
 	s.want()
 	if s.cfg != nil {
 		s.lookAtNetwork(ctx)
@@ -71,6 +73,9 @@ func (b *builder) begin() error {
 	b.takeRoot()
 	if err := b.rootDirs(); err != nil {
 		return err
+	}
+	if b.Request.TakeOver != nil {
+		b.add(&retire{bus: b.bus, host: b.Host, UnitDir: b.unitDir()})
 	}
 	if b.User {
 		// Before the units: undoing it may end the user's manager, if the user is not logged in.
@@ -389,6 +394,10 @@ func (b *builder) running() error {
 			socket: b.unitFile(systemd.Socket), renamed: b.certs.renamed},
 		&health{bus: b.bus, host: b.Host, cfg: b.cfg, check: b.Health},
 		&confirm{bus: b.bus, host: b.Host, paths: b.passing()}}
+	if b.Request.TakeOver != nil { // before the first users: its own stay
+		steps = append(steps, &takeOver{do: b.Adopt, t: b.Request.TakeOver,
+			in: Installation{Config: b.cfg, QuayRoot: b.QuayRoot, Owner: b.owner}})
+	}
 	if b.seeded != nil {
 		steps = append(steps, b.seeded)
 	}

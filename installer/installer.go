@@ -50,6 +50,8 @@ type Request struct {
 	SSLCert, SSLKey string
 	SSLCheckSkip    bool
 
+	TakeOver *TakeOver // of a mirror-registry, in whose place the appliance is installed; nil: there is none
+
 	rollback bool
 }
 
@@ -75,6 +77,8 @@ type Deps struct {
 	Show func(Result) error
 	// Seed makes the first users; seedUsers.
 	Seed func(ctx context.Context, in Installation) (changed bool, err error)
+	// Adopt imports what a mirror-registry has, into a daemon that answers; takeOverQuay.
+	Adopt func(ctx context.Context, in Installation, t *TakeOver) error
 }
 
 // Installation is a daemon that answers, and the users to make.

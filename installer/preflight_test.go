@@ -96,14 +96,14 @@ func TestPreflight(t *testing.T) {
 		{"a short password", false, func(b *box, r *Request) { r.InitPassword = "short" }, "shorter than 8", "8 or more characters"},
 		{"a bad user name", false, func(b *box, r *Request) { r.InitUser = "a b" }, `--initUser: user name "a b" contains ' '`, "use letters"},
 		{"units of a mirror-registry", false, func(b *box, r *Request) { b.write("etc/systemd/system/quay-app.service", "[Unit]\n") },
-			"a mirror-registry is installed on this host (/etc/systemd/system/quay-app.service)", "not built yet"},
+			"a mirror-registry is installed on this host (/etc/systemd/system/quay-app.service)", "appliance install --adopt"},
 		{"configuration of a mirror-registry", false, func(b *box, r *Request) {
 			b.write("root/quay-install/quay-config/config.yaml", "SERVER_HOSTNAME: a\nDB_URI: x\n")
-		}, "is the configuration of a mirror-registry", "not built yet"},
+		}, "is the configuration of a mirror-registry", "appliance install --adopt"},
 		{"database of a mirror-registry", false, func(b *box, r *Request) {
 			b.write("srv/db/quay_sqlite.db", "")
 			r.SqliteStorage = "/srv/db"
-		}, "/srv/db holds other things already (quay_sqlite.db)", "not built yet"},
+		}, "/srv/db holds other things already (quay_sqlite.db)", "appliance install --adopt"},
 		{"blobs that no database knows", false, func(b *box, r *Request) {
 			b.write("srv/blobs/sha256/ab/abcd", "")
 			r.QuayStorage = "/srv/blobs"

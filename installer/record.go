@@ -70,6 +70,7 @@ func (s *site) kinds() map[string]host.Step {
 		"user":      &host.SystemUser{Host: h},
 		"leavings":  &leavings{host: h},
 		"restart":   &guard{bus: bus},
+		"retire":    &retire{bus: bus, host: h},
 		"linger":    &linger{bus: bus},
 		"enable":    &enable{bus: bus, host: h},
 		"start":     &start{bus: bus},

@@ -81,6 +81,7 @@ func (s *site) newConfig(storage, database string) *config.Config {
 		cfg.Storage = s.record.Storage
 		cfg.Database = filepath.Join(s.record.Database, cmp.Or(s.record.File, databaseName))
 	}
+	cfg.AnonymousPull = s.publicPatterns()
 	cfg.Storage = cmp.Or(storage, cfg.Storage)
 	if database != "" {
 		cfg.Database = filepath.Join(database, databaseName)

@@ -144,7 +144,11 @@ func importFrom(ctx context.Context, std stdio, o adoptOptions, id *installer.Id
 		return hint.New(err, "the other registry is as it was; what came is kept for a day: repeat the command to go on")
 	}
 	if quay, ok := source.(*adopt.Quay); ok {
-		if err := importUsers(ctx, quay, control, o.dryRun, &report); err != nil {
+		var accounts adopt.Accounts = control
+		if o.dryRun {
+			accounts = nil
+		}
+		if err := quay.ImportUsers(ctx, accounts, &report); err != nil {
 			return err
 		}
 	}
@@ -156,18 +160,6 @@ func importFrom(ctx context.Context, std stdio, o adoptOptions, id *installer.Id
 			"push or mirror what is missing again; the rest is complete")
 	}
 	return nil
-}
-
-func importUsers(ctx context.Context, quay *adopt.Quay, control *client.Client, dry bool, report *adopt.Report) error {
-	users, problems, err := quay.Users(ctx)
-	if err != nil {
-		return err
-	}
-	report.Problems = append(report.Problems, problems...)
-	if dry {
-		return adopt.ImportUsers(ctx, users, nil, report)
-	}
-	return adopt.ImportUsers(ctx, users, control, report)
 }
 
 func printAdopt(w io.Writer, r adopt.Report, dry bool) {

@@ -90,4 +90,6 @@ func TestInstallRefuses(t *testing.T) {
 	t.Run("a port that is taken by something that is not ours stays taken", func(t *testing.T) {
 		b.inside(t, "systemctl", "is-active", "squatter.service")
 	})
+	b.inside(t, "systemctl", "stop", "squatter", "installing")
+	b.takesOver(t)
 }

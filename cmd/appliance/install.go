@@ -76,6 +76,7 @@ type installOptions struct {
 	initPassword string
 	passwordFile string
 	certificate  certificateOptions
+	adopt        bool
 	foreign      foreignFlags
 	remote       remoteOptions
 }
@@ -90,6 +91,7 @@ func (o *installOptions) addFlags(f *pflag.FlagSet) {
 			"visible to other users of this host while the command runs, see --initPasswordFile")
 	pathVar(f, &o.passwordFile, "initPasswordFile", "", "file whose first line is the password, - for standard input")
 	o.certificate.addFlags(f)
+	f.BoolVar(&o.adopt, "adopt", false, "take the place of the mirror-registry 2.x on this host: its name, port, CA, users and images")
 	o.foreign.declare(f, foreignCommonFlags)
 	o.foreign.declare(f, foreignInstallFlags)
 }
@@ -102,6 +104,7 @@ var foreignCommonFlags = []foreign{
 
 var foreignInstallFlags = []foreign{
 	{ignored, "image-archive,i", "the program needs no container images of its own"},
+	{refusedSwitch, "cleanup", "remove the units quay-*.service.mirror-registry and the install directory of the mirror-registry yourself, and its podman volumes"},
 }
 
 func newInstallCommand(std stdio) *cobra.Command {
@@ -145,8 +148,15 @@ func runInstall(ctx context.Context, std stdio, o installOptions) error {
 		return err
 	}
 	defer unlock()
+	takenOver := func() {}
+	if o.adopt {
+		if takenOver, err = o.takeOver(ctx, std, &request); err != nil {
+			return err
+		}
+	}
 	deps := installerDeps()
 	deps.Show = func(result installer.Result) error {
+		takenOver()
 		reportInstall(std.out, result)
 		return std.seen()
 	}
@@ -155,6 +165,9 @@ func runInstall(ctx context.Context, std stdio, o installOptions) error {
 		return err
 	}
 	_, _, err = o.carryOut(ctx, std, plan)
+	if o.dryRun && err == nil {
+		takenOver()
+	}
 	return err
 }
 

@@ -69,6 +69,10 @@ func (o *upgradeOptions) run(ctx context.Context, std stdio) error {
 	if err != nil {
 		return err
 	}
+	if !o.rollback && !o.recover && replacesQuay() {
+		o.adopt = true
+		return runInstall(ctx, std, o.installOptions)
+	}
 	unlock, err := installer.Lock(installerDeps())
 	if err != nil {
 		return err

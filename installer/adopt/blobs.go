@@ -13,6 +13,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
 // mismatch reports whether the appliance has refused content, and would take other.
@@ -111,8 +113,8 @@ func (im *importer) blob(ctx context.Context, repository string, desc ocispec.De
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return "is missing", nil
-	case errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EIO):
-		return "cannot be read: " + err.Error(), nil
+	case errors.Is(err, fs.ErrPermission): // so would be the others
+		return "", hint.New(err, "run the command as a user who may read the files, such as root: sudo appliance adopt DIRECTORY")
 	case err != nil:
 		return "cannot be read: " + err.Error(), ctx.Err()
 	}

@@ -172,7 +172,14 @@ func (s *Quay) Repositories(ctx context.Context) (names []string, err error) {
 }
 
 // Public lists the repositories that are pulled without a login.
-func (s *Quay) Public(ctx context.Context) (names []string, err error) {
+func (s *Quay) Public(ctx context.Context) ([]string, error) {
+	if s.install.closed {
+		return nil, nil
+	}
+	return s.public(ctx)
+}
+
+func (s *Quay) public(ctx context.Context) (names []string, err error) {
 	err = s.query(ctx, func(rows *sql.Rows) error {
 		var name string
 		err := rows.Scan(&name)

@@ -24,6 +24,7 @@ type QuayInstall struct {
 	Hostname string // HOST[:PORT]
 
 	secret string
+	closed bool // nothing is pulled without a login
 	supers []string
 }
 
@@ -33,18 +34,22 @@ var errNoQuay = errors.New("there is no mirror-registry")
 // IsQuay reports whether a directory is the install directory of a mirror-registry.
 func IsQuay(dir string) bool {
 	_, err := readQuayConfig(dir)
-	return err == nil
+	_, err3 := os.Stat(filepath.Join(dir, "quay.db"))
+	return err == nil || err3 == nil
 }
 
 // FindQuay finds the mirror-registry whose units are in a directory. errNoQuay when there is none. A
 // unit may have been renamed with a suffix.
 func FindQuay(ctx context.Context, unitDir, suffix string) (QuayInstall, error) {
 	unit := filepath.Join(unitDir, "quay-app.service")
-	text, err := regular.ReadFile(unit)
-	if errors.Is(err, fs.ErrNotExist) && suffix != "" {
-		text, err = regular.ReadFile(unit + suffix)
+	if info, err := os.Lstat(unit); err != nil || !info.Mode().IsRegular() { // a link is the alias of ours
+		unit += suffix
 	}
+	text, err := regular.ReadFile(unit)
 	if errors.Is(err, fs.ErrNotExist) {
+		if unit := findVersion3(unitDir); unit != "" {
+			return QuayInstall{}, version3(unit)
+		}
 		return QuayInstall{}, hint.New(fmt.Errorf("%w: %s does not exist", errNoQuay, unit),
 			"run the command as the user who installed it (root: with sudo), or name its directory: appliance adopt DIRECTORY")
 	}
@@ -69,8 +74,29 @@ func FindQuay(ctx context.Context, unitDir, suffix string) (QuayInstall, error) 
 
 // OpenQuay is the mirror-registry in an install directory, without its units.
 func OpenQuay(dir string) (QuayInstall, error) {
+	if _, err := os.Stat(filepath.Join(dir, "quay.db")); err == nil {
+		return QuayInstall{}, version3(dir)
+	}
 	q := QuayInstall{Root: dir, Storage: filepath.Join(dir, "quay-storage"), Database: filepath.Join(dir, "sqlite-storage")}
 	return q, q.configure()
+}
+
+// findVersion3 returns the Quadlet unit of a mirror-registry 3, which is beside the directory of units.
+func findVersion3(unitDir string) string {
+	config := filepath.Dir(filepath.Dir(unitDir))
+	if unitDir == "/etc/systemd/system" {
+		config = "/etc"
+	}
+	found, _ := filepath.Glob(filepath.Join(config, "containers", "systemd", "quay*.container")) // a bad pattern
+	if len(found) == 0 {
+		return ""
+	}
+	return found[0]
+}
+
+func version3(where string) error {
+	return hint.New(fmt.Errorf("%s is of a mirror-registry 3: taking that over is not built yet", where),
+		"mirror its images into an appliance on another port or host: appliance mirror")
 }
 
 // volumesOf returns the sources of the volumes of a unit, by where they are mounted.
@@ -112,6 +138,7 @@ type quayConfig struct {
 	Database string   `yaml:"DB_URI"`
 	Secret   string   `yaml:"DATABASE_SECRET_KEY"`
 	Supers   []string `yaml:"SUPER_USERS"`
+	Public   *bool    `yaml:"FEATURE_ANONYMOUS_ACCESS"`
 }
 
 func readQuayConfig(root string) (c quayConfig, err error) {
@@ -139,19 +166,14 @@ func (q *QuayInstall) configure() error {
 			"upgrade it to 2.x first, with the mirror-registry program of that version: ./mirror-registry upgrade")
 	}
 	q.Hostname, q.secret, q.supers = c.Hostname, c.Secret, c.Supers
+	q.closed = c.Public != nil && !*c.Public
 	return nil
 }
 
-// Certificates returns the files with Quay's certificates, those that exist: of its CA and the CA's
-// key, the certificate and its key.
-func (q QuayInstall) Certificates() (ca, caKey, leaf, leafKey string) {
-	there := func(parts ...string) string {
-		file := filepath.Join(append([]string{q.Root}, parts...)...)
-		if _, err := os.Stat(file); err != nil {
-			return ""
-		}
-		return file
+// InitUser returns the name of a superuser, "" if there is none.
+func (q QuayInstall) InitUser() string {
+	if len(q.supers) == 0 {
+		return ""
 	}
-	return there("quay-rootCA", "rootCA.pem"), there("quay-rootCA", "rootCA.key"),
-		there("quay-config", "ssl.cert"), there("quay-config", "ssl.key")
+	return q.supers[0]
 }

@@ -16,8 +16,8 @@ import (
 	"github.com/mirror-appliance/appliance/registry/auth"
 )
 
-// User is an account of the other registry. Either Hash or Password is set.
-type User struct {
+// user is an account of the other registry. Either Hash or Password is set.
+type user struct {
 	Name         string
 	Role         string // pull, push or admin
 	Hash         string // bcrypt
@@ -31,8 +31,8 @@ type Accounts interface {
 	CreateUser(ctx context.Context, q api.NewUser) (api.User, error)
 }
 
-// ImportUsers makes accounts. One that exists stays as it is. to is nil for a dry run.
-func ImportUsers(ctx context.Context, users []User, to Accounts, report *Report) error {
+// importUsers makes accounts. One that exists stays as it is. to is nil for a dry run.
+func importUsers(ctx context.Context, users []user, to Accounts, report *Report) error {
 	var there []api.User
 	if to != nil {
 		var err error
@@ -61,11 +61,22 @@ func ImportUsers(ctx context.Context, users []User, to Accounts, report *Report)
 	return nil
 }
 
-func (u User) check() error {
+func (u user) check() error {
 	if u.Hash != "" {
 		return auth.CheckHash(u.Hash)
 	}
 	return auth.CheckPassword(u.Password)
+}
+
+// ImportUsers makes the accounts that can be taken over, and reports those that cannot. to is nil for a
+// dry run.
+func (s *Quay) ImportUsers(ctx context.Context, to Accounts, report *Report) error {
+	users, problems, err := s.users(ctx)
+	if err != nil {
+		return err
+	}
+	report.Problems = append(report.Problems, problems...)
+	return importUsers(ctx, users, to, report)
 }
 
 // quayUser is a row of Quay's users.
@@ -78,15 +89,15 @@ type quayUser struct {
 	reads, writes       []string
 }
 
-// Users returns the accounts that can be taken over, with the rights that they have at most here, and
+// users returns the accounts that can be taken over, with the rights that they have at most here, and
 // the problems of the others. A superuser is an administrator. An account here has one role for all
 // its repositories: one that may push to some of them loses those that it may only pull.
-func (s *Quay) Users(ctx context.Context) (users []User, problems []Problem, err error) {
+func (s *Quay) users(ctx context.Context) (users []user, problems []Problem, err error) {
 	all, err := s.quayUsers(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	public, err := s.Public(ctx)
+	public, err := s.public(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -95,7 +106,7 @@ func (s *Quay) Users(ctx context.Context) (users []User, problems []Problem, err
 		if u.organization {
 			continue
 		}
-		taken, what := s.user(u, public)
+		taken, what := s.account(u, public)
 		if what != "" {
 			problems = append(problems, Problem{Name: u.name, What: what})
 		}
@@ -139,12 +150,12 @@ func (s *Quay) quayUsers(ctx context.Context) (map[int64]*quayUser, error) {
 	return all, err
 }
 
-// user returns the account for one of Quay's, or what is lost.
-func (s *Quay) user(u *quayUser, public []string) (taken *User, lost string) {
+// account returns the account for one of Quay's, or what is lost.
+func (s *Quay) account(u *quayUser, public []string) (taken *user, lost string) {
 	if !u.enabled {
 		return nil, "it is disabled in Quay, and left out"
 	}
-	taken = &User{Name: u.name}
+	taken = &user{Name: u.name}
 	if u.robot {
 		token, err := decryptToken(s.install.secret, u.token.String)
 		if err != nil {
@@ -160,7 +171,7 @@ func (s *Quay) user(u *quayUser, public []string) (taken *User, lost string) {
 }
 
 // grant gives an account no more than it had.
-func (s *Quay) grant(u *quayUser, taken *User, public []string) (*User, string) {
+func (s *Quay) grant(u *quayUser, taken *user, public []string) (*user, string) {
 	if slices.Contains(s.install.supers, u.name) {
 		taken.Role = "admin"
 		return taken, ""

@@ -1,0 +1,131 @@
+//go:build e2e
+
+package main_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/tlsgen"
+)
+
+// quayUnits are as mirror-registry writes them, with a program that listens in the place of podman's.
+const quayUnits = `set -e
+tar -C / -xf /root/quay.tar && rm /root/quay.tar
+cd /etc/systemd/system
+for name in pod redis; do
+	printf '[Unit]\nPartOf=quay-pod.service\n[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n' > quay-$name.service
+done
+cat > quay-app.service <<'EOF'
+[Unit]
+After=quay-pod.service quay-redis.service
+[Service]
+ExecStart=/usr/bin/systemd-socket-activate -l 8443 /bin/cat \
+    --name quay-app \
+    -v /root/quay-install/quay-config:/quay-registry/conf/stack:Z \
+    -v /root/quay-install/sqlite-storage:/sqlite:Z,U \
+    -v /root/quay-install/quay-storage:/datastorage:Z
+[Install]
+WantedBy=multi-user.target default.target
+EOF
+systemctl daemon-reload
+systemctl enable --now quay-pod quay-redis quay-app`
+
+// takesOver has a mirror-registry replaced, by the command of its users' runbooks.
+func (b *box) takesOver(t *testing.T) {
+	t.Helper()
+	tree := t.TempDir()
+	q := newQuay(t, filepath.Join(tree, "root/quay-install"))
+	image := newTestImage("openshift/release", "4.17", randomBytes(2<<20), randomBytes(10))
+	q.tag(t, 1, "4.17", q.push(t, 1, image), time.Time{}, false)
+	ca, err := tlsgen.CreateCA("quay", time.Now())
+	must(t, err)
+	leaf, key, err := ca.IssueLeaf([]string{boxHost}, time.Now())
+	must(t, err)
+	for name, content := range map[string][]byte{"quay-rootCA/rootCA.pem": ca.CertPEM(), "quay-rootCA/rootCA.key": ca.KeyPEM(),
+		"quay-config/ssl.cert": leaf, "quay-config/ssl.key": key} {
+		must(t, os.WriteFile(filepath.Join(q.root, name), content, 0o600))
+	}
+	conf := filepath.Join(q.root, "quay-config/config.yaml")
+	text, err := os.ReadFile(conf)
+	must(t, err)
+	must(t, os.WriteFile(conf, []byte(strings.Replace(string(text), "registry.example.com", boxHost, 1)), 0o600))
+	archive := filepath.Join(t.TempDir(), "quay.tar")
+	if out, err := exec.Command("tar", "-C", tree, "-cf", archive, "root/quay-install").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	b.must(t, "push", archive, "/root/quay.tar")
+	b.inside(t, "sh", "-c", quayUnits)
+	must(t, os.WriteFile(filepath.Join(b.certs(), "ca.crt"), ca.CertPEM(), 0o600)) // and never another
+	before := b.files(t)
+	unchanged := func(t *testing.T) {
+		t.Helper()
+		for _, unit := range []string{"quay-pod", "quay-redis", "quay-app"} {
+			b.inside(t, "systemctl", "is-active", unit)
+			b.inside(t, "systemctl", "is-enabled", unit)
+		}
+		if left := without(b.files(t), before); len(left) > 0 {
+			t.Errorf("left: %s", strings.Join(left, "\n"))
+		}
+	}
+	t.Run("a plan", func(t *testing.T) {
+		out := b.inside(t, "/root/appliance", "install", "--adopt", "--dry-run")
+		for _, want := range []string{"stop and disable the mirror-registry", "would take over 3 repositories with 1 manifest and 1 tag", "users, with their passwords and tokens: init, init+ci, dev"} {
+			if !strings.Contains(out, want) {
+				t.Errorf("it does not say %q:\n%s", want, out)
+			}
+		}
+		unchanged(t)
+	})
+	t.Run("what fails gives the host back", func(t *testing.T) {
+		b.inside(t, "mv", "/root/quay-install/quay-storage/sha256", "/root/quay-install/quay-storage/away")
+		b.fails(t, []string{"nothing could be imported", "what had been done was taken back"}, "exec", "/root/appliance", "upgrade")
+		b.inside(t, "mv", "/root/quay-install/quay-storage/away", "/root/quay-install/quay-storage/sha256")
+		unchanged(t)
+	})
+	t.Run("everything is there", func(t *testing.T) {
+		out := b.inside(t, "/root/appliance", "upgrade")
+		if !strings.Contains(out, "took over 3 repositories") || !strings.Contains(out, "1 linked") && !strings.Contains(out, "1 cloned") {
+			t.Errorf("it says:\n%s", out)
+		}
+		b.healthy(t)
+		for _, login := range []string{"init:" + quayPassword, "init+ci:" + robotToken} {
+			raw := b.client(t, "skopeo", "inspect", "--raw", "--creds", login, "--cert-dir", b.certs(), "docker://"+registryAddress+"/openshift/release:4.17")
+			if got := digest.FromString(raw); got != image.digest {
+				t.Errorf("%s gets %s", login, got)
+			}
+		}
+		b.client(t, "skopeo", "copy", "--src-creds", "init:"+quayPassword, "--src-cert-dir", b.certs(),
+			"docker://"+registryAddress+"/openshift/release:4.17", "oci:"+filepath.Join(b.home, "adopted"))
+		units := b.inside(t, "sh", "-c", "cd /etc/systemd/system; readlink quay-app.service; ls *"+".mirror-registry; systemctl is-active quay-app")
+		for _, want := range []string{"appliance.service", "quay-pod.service.mirror-registry", "quay-redis.service.mirror-registry", "quay-app.service.mirror-registry"} {
+			if !strings.Contains(units, want) {
+				t.Errorf("there is no %s: %s", want, units)
+			}
+		}
+		if out := b.inside(t, installed, "verify", "--content"); !strings.Contains(out, "nothing is damaged") {
+			t.Error(out)
+		}
+	})
+	t.Run("a second time nothing is", func(t *testing.T) {
+		if out := b.inside(t, "/root/appliance", "install", "--adopt"); !strings.Contains(out, "was taken over already") || !strings.Contains(out, "nothing had to be changed") {
+			t.Errorf("it says:\n%s", out)
+		}
+	})
+	t.Run("uninstall leaves what is the mirror-registry's", func(t *testing.T) {
+		b.inside(t, installed, "uninstall", "--autoApprove")
+		for _, content := range image.contents {
+			b.inside(t, "test", "-s", strings.TrimPrefix(q.file(digest.FromBytes(content)), tree))
+		}
+		if out, err := b.run("exec", "sh", "-c", "ls -d /root/appliance-install 2>&1"); err == nil {
+			t.Error(fmt.Sprint("left: ", out))
+		}
+	})
+}
