@@ -54,6 +54,17 @@ func (b *box) withQuay(images *int) Request {
 	return r
 }
 
+// quayRuns expects the mirror-registry to run.
+func (b *box) quayRuns() {
+	b.t.Helper()
+	for _, unit := range retired() {
+		if !b.sm.active[unit] {
+			b.t.Errorf("%s does not run", unit)
+		}
+	}
+	b.sm.runs = map[string]string{} // what fakeSystemd notes of a start
+}
+
 func TestTakeOver(t *testing.T) {
 	eachMode(t, func(t *testing.T, b *box) {
 		imported := 0
@@ -107,7 +118,7 @@ func TestTakeOver_failsAtEachStep(t *testing.T) {
 		if !errors.As(err, &failure) || failure.UndoErr != nil {
 			t.Fatalf("step %d (%s): %v", i, name, err)
 		}
-		b.sm.runs = map[string]string{}
+		b.quayRuns()
 		same(t, fmt.Sprintf("failed at step %d (%s)", i, name), b.snapshot(), before)
 	}
 }
@@ -137,7 +148,7 @@ func TestTakeOver_killedAtEachStep(t *testing.T) {
 			if _, err := p.Apply(t.Context(), nil); err == nil {
 				t.Fatalf("step %d: it does not fail", i)
 			}
-			b.sm.runs = map[string]string{}
+			b.quayRuns()
 			same(t, fmt.Sprintf("killed at step %d, then failed", i), b.snapshot(), before)
 			continue
 		}

@@ -132,6 +132,9 @@ func TestAdopt_mirrorRegistry(t *testing.T) {
 	if r.Repositories != 3 || r.Manifests != 3 || r.Tags != 3 || !slices.Equal(r.Users, []string{"init", "init+ci", "dev"}) {
 		t.Errorf("the report is %+v", r)
 	}
+	if len(r.Problems) != 3 {
+		t.Errorf("the problems are %v", r.Problems)
+	}
 	said := fmt.Sprint(r.Problems)
 	for _, want := range []string{"user openshift+old: its token cannot be read", "user gone: it is disabled", "user dev: it can no longer pull openshift/release"} {
 		if !strings.Contains(said, want) {

@@ -169,6 +169,8 @@ func TestAdopt_moveByRoot(t *testing.T) {
 		f.become(t, 65534)
 	}
 	f.begin(t)
+	other := filepath.Join(string(dir), "other") // a file of another user, linked here so that it is given away
+	must(t, os.Link(dir.file(digest.FromBytes(images[0].contents[1])), other))
 	if r := f.adopts(t, 0, string(dir), "--move"); r.Removed != r.Blobs || r.Blobs != 10 {
 		t.Errorf("the report is %+v", r)
 	}
@@ -193,6 +195,7 @@ func TestAdopt_moveByRoot(t *testing.T) {
 	f.verify(t)
 	if os.Geteuid() == 0 {
 		f.belongs(t, 65534, f.cfg.Storage)
+		f.belongs(t, 0, other)
 	}
 }
 
@@ -274,5 +277,24 @@ func TestAdopt_refusals(t *testing.T) {
 	}
 	if content, err := os.ReadFile(elsewhere); err != nil || !bytes.Equal(content, images[0].contents[0]) {
 		t.Errorf("the file outside is changed: %v", err)
+	}
+}
+
+// TestAdopt_copies to another file system, and where the caller wants no links.
+func TestAdopt_copies(t *testing.T) {
+	dir, images := newDistribution(t, 3)
+	for name, at := range map[string]struct{ parent, flag string }{
+		"across": {inMemory(t), "--link"}, "within": {filepath.Dir(string(dir)), "--copy"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFaulty(t, at.parent)
+			f.begin(t)
+			if r := f.adopts(t, 0, string(dir), at.flag); r.Copied+r.Cloned != 10 || r.Linked != 0 {
+				t.Errorf("the report is %+v", r)
+			}
+			pullable(t, f, images)
+			f.stop(t)
+			f.verify(t)
+		})
 	}
 }
