@@ -182,3 +182,24 @@ func TestGap_catalogThatFailed(t *testing.T) {
 		}
 	}
 }
+
+// What comes after the list of a name's catalogs is carried too.
+func TestGap_documentsAfterTheListOfCatalogs(t *testing.T) {
+	g := newGap(t)
+	const of = "operator-catalogs/redhat-operator-index/"
+	var want []string
+	for _, first := range []string{"0", "f"} { // before and after catalogs.json
+		name := of + strings.Repeat(first, 64) + "/filtered-catalogs/key/digest"
+		file := filepath.Join(g.dir, "working-dir", name)
+		must(t, os.MkdirAll(filepath.Dir(file), 0o755))
+		must(t, os.WriteFile(file, []byte("sha256:0"), 0o600))
+		want = append(want, "working-dir/"+name)
+	}
+	must(t, os.WriteFile(filepath.Join(g.dir, "working-dir", of, "catalogs.json"), []byte("{}"), 0o600))
+	if _, err := g.toDisk("  additionalImages:\n  - name: HOST/samples/docker:v1\n"); err != nil {
+		t.Fatal(err)
+	}
+	if got := names(g.all(), "operator-catalogs"); !slices.Equal(got, want) {
+		t.Errorf("the archive has %v, want %v", got, want)
+	}
+}

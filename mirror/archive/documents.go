@@ -73,7 +73,7 @@ func (c *committing) documents() error {
 				return nil
 			case err != nil:
 				return fmt.Errorf("read the workspace: %w", err)
-			case movedAside(name):
+			case d.IsDir() && movedAside(name): // of a file, SkipDir would leave out what follows it
 				return fs.SkipDir
 			case !d.Type().IsRegular() || strings.HasSuffix(name, ".tmp") || ofOriginal(name):
 				return nil
