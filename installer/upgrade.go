@@ -30,8 +30,8 @@ func PlanUpgrade(ctx context.Context, r Request, d Deps) (*Plan, error) {
 }
 
 // PlanRollback plans to have the program that the last upgrade replaced serve again. If the database was
-// migrated since, the copy of before comes back, and Plan.Loses says what that costs. Of an upgrade that
-// was killed, all is taken back.
+// migrated since, the copy of before comes back, and Plan.Loses has the loss to consent to. An upgrade that
+// was killed is taken back as a whole.
 func PlanRollback(ctx context.Context, r Request, d Deps) (*Plan, error) {
 	if p, err := planTakeBack(r, d); p != nil || err != nil {
 		return p, err

@@ -4,7 +4,7 @@
 //
 // Use Ask for the first, and Bundle for the second. What goes into an archive has passed the redactor.
 //
-// Refused: an archive of whole directories, since a file that nobody has looked at may hold a
+// Refused: an archive of whole directories, since a file of unknown content may hold a
 // secret; sosreport and its plugins, which a host without a subscription may lack.
 package support
 

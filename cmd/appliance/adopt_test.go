@@ -199,7 +199,7 @@ func TestAdopt_moveByRoot(t *testing.T) {
 	}
 }
 
-// TestAdopt_damaged leaves out what does not verify, says which, and keeps the file.
+// TestAdopt_damaged checks that what does not verify is left out and listed, and that its file stays.
 func TestAdopt_damaged(t *testing.T) {
 	f := newFaulty(t, "")
 	f.begin(t)

@@ -113,7 +113,8 @@ func open(self, arch string) (*program, error) {
 
 // prepare makes a directory that only the user can enter, on a file system that programs can be run
 // from, and removes what copies that were cut off have left there. A program that is installed there
-// already and has the hash is taken.
+// already and has the hash is taken. A place without space or rights is passed over without a word: that
+// none is left is an error of its own.
 const prepare = `umask 077
 for c in PLACES; do
 	[ -w "$c" ] || continue
