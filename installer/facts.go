@@ -53,6 +53,7 @@ type facts struct {
 	hearsay   *record       // the record, where others can change it; nil
 	journal   *host.Journal // of a run that was interrupted
 	replaced  bool          // its entries are over: the record alone has them
+	unstarted []host.Entry  // those of a run that may have been killed before the daemon read what they wrote
 	content   []byte        // of config.yaml
 	contentIs error         // the reason why it has none
 	quayUnit  string        // a unit of a mirror-registry
@@ -155,6 +156,9 @@ func (s *site) resume(over bool) {
 		s.record = s.record.with(slices.DeleteFunc(slices.Clone(s.journal.Entries), s.isPassing))
 	}
 	if over {
+		if !s.journal.Done {
+			s.unstarted = s.journal.Entries
+		}
 		s.replaced = len(s.journal.Entries) > 0
 		s.journal = &host.Journal{Host: s.Host, Dir: s.journal.Dir, Kinds: s.kinds}
 	}

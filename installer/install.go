@@ -391,7 +391,7 @@ func (b *builder) running() error {
 	steps := []host.Step{&reload{bus: b.bus},
 		&enable{bus: b.bus, host: b.Host, UnitDir: b.unitDir()},
 		&start{bus: b.bus, host: b.Host, journal: b.journal, binary: b.binary,
-			socket: b.unitFile(systemd.Socket), renamed: b.certs.renamed},
+			socket: b.unitFile(systemd.Socket), renamed: b.certs.renamed, unstarted: b.unstarted},
 		&health{bus: b.bus, host: b.Host, cfg: b.cfg, check: b.Health},
 		&confirm{bus: b.bus, host: b.Host, paths: b.passing()}}
 	if b.Request.TakeOver != nil { // before the first users: its own stay

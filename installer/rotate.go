@@ -68,7 +68,7 @@ func planCertificates(ctx context.Context, r Request, d Deps, change func(*site)
 	}
 	if restart {
 		b.add(&start{bus: b.bus, host: b.Host, journal: b.journal, binary: b.unit.Binary,
-			socket: b.unitFile(systemd.Socket), renamed: s.certs.dropNext},
+			socket: b.unitFile(systemd.Socket), renamed: s.certs.dropNext, unstarted: s.unstarted},
 			&health{bus: b.bus, host: b.Host, cfg: b.cfg, check: b.Health})
 	}
 	if s.certs.dropNext { // last, so that a part that was killed can be completed

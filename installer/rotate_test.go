@@ -180,6 +180,47 @@ func TestRotateCA_killedBeforeTheRestart(t *testing.T) {
 	}
 }
 
+// A daemon that was not restarted by a killed command serves what was there before: the same command
+// restarts it, whatever step the first one had come to.
+func TestPlanReplace_killedBeforeTheRestart(t *testing.T) {
+	eachMode(t, func(t *testing.T, b *box) {
+		b.install()
+		r := b.certify(time.Now(), "registry.example.com")
+		ways := map[string]func() (*Plan, error){
+			"cert replace": func() (*Plan, error) {
+				return PlanReplace(t.Context(), Request{User: b.user, SSLCert: r.SSLCert, SSLKey: r.SSLKey}, b.deps)
+			},
+			"upgrade": func() (*Plan, error) { return PlanUpgrade(t.Context(), r, b.deps) },
+			"install": func() (*Plan, error) { return PlanInstall(t.Context(), r, b.deps) },
+		}
+		for name, plan := range ways {
+			for i := 0; ; i++ {
+				c := b.certify(time.Now(), "registry.example.com") // a new one each time
+				r.SSLCert, r.SSLKey = c.SSLCert, c.SSLKey
+				p, err := plan()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if i == len(p.steps) {
+					break
+				}
+				b.kill(p, i)
+				p, err = plan()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := p.Apply(t.Context(), nil); err != nil {
+					t.Fatal(err)
+				}
+				if last := slices.Index(b.sm.calls, "start "+systemd.Service); last < 0 {
+					t.Errorf("%s, killed at step %d: systemd was told %q", name, i, b.sm.calls)
+				}
+				b.sm.calls = nil
+			}
+		}
+	})
+}
+
 func TestRotateCA_refuses(t *testing.T) {
 	b := newBox(t, false)
 	if _, err := b.rotation(RotationBegin); err == nil || !isNotInstalled(err) {

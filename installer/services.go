@@ -186,6 +186,9 @@ type start struct {
 	// renamed says that config.yaml has another hostname than the certificate, which the
 	// daemon makes when it starts.
 	renamed bool
+	// unstarted are the entries of a run that may have been killed before the daemon read what
+	// they wrote.
+	unstarted []host.Entry
 
 	running, socketOpen bool
 }
@@ -212,9 +215,9 @@ func (s *start) Check(ctx context.Context) (*host.Before, error) {
 	return &host.Before{}, nil
 }
 
-// wrote reports whether this run, or the one that it goes on with, has written a file, "" for any.
+// wrote reports whether this run, or one that was killed before it, has written a file, "" for any.
 func (s *start) wrote(path string) bool {
-	return slices.ContainsFunc(s.journal.Entries, func(e host.Entry) bool {
+	return slices.ContainsFunc(slices.Concat(s.unstarted, s.journal.Entries), func(e host.Entry) bool {
 		file, ok := e.Step.(*host.File)
 		return ok && !file.AnyContent && (path == "" || file.Path == path)
 	})

@@ -16,6 +16,8 @@ type anchor struct {
 	// Refresh is the program that makes the system's bundle of its anchors; "" for a directory that
 	// clients read themselves.
 	Refresh string `json:"refresh,omitempty"`
+
+	again bool // a run was killed that may have written the file only
 }
 
 func (s *anchor) String() string {
@@ -25,11 +27,21 @@ func (s *anchor) String() string {
 	return s.File.String()
 }
 
+// Check compares the file.
+func (s *anchor) Check(ctx context.Context) (*host.Before, error) {
+	before, err := s.File.Check(ctx)
+	if s.again = s.again && before == nil && err == nil; s.again {
+		before = &host.Before{}
+	}
+	return before, err
+}
+
 // Apply writes the file, then makes the bundle.
-func (s *anchor) Apply(ctx context.Context) (bool, error) {
-	changed, err := s.File.Apply(ctx)
-	if err != nil {
-		return changed, err
+func (s *anchor) Apply(ctx context.Context) (changed bool, err error) {
+	if changed = s.again; !s.again {
+		if changed, err = s.File.Apply(ctx); err != nil {
+			return changed, err
+		}
 	}
 	return changed, s.refresh(ctx)
 }
@@ -145,7 +157,11 @@ func (b *builder) trust() error {
 			return err
 		}
 		file := host.File{Host: b.Host, Path: path, Content: b.site.files.caPEM, Mode: 0o644, Owner: b.admin}
-		b.add(&anchor{File: file, host: b.Host, Refresh: files[path]})
+		again := slices.ContainsFunc(b.unstarted, func(e host.Entry) bool {
+			killed, ok := e.Step.(*anchor)
+			return ok && killed.Path == path && killed.Refresh != ""
+		})
+		b.add(&anchor{File: file, host: b.Host, Refresh: files[path], again: again})
 	}
 	return nil
 }

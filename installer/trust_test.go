@@ -71,6 +71,30 @@ func TestTrust(t *testing.T) {
 	}
 }
 
+// A trust that was killed after it had written the anchor has not made the bundle.
+func TestTrust_killedBeforeTheBundle(t *testing.T) {
+	b := newBox(t, false)
+	b.write("usr/local/share/ca-certificates/other.crt", "other")
+	b.install()
+	p, err := PlanTrust(t.Context(), Request{}, b.deps, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.ran = func(string, ...string) { panic(killed{}) }
+	func() {
+		defer func() { _ = recover() }()
+		_, _ = p.Apply(t.Context(), nil)
+	}()
+	var ran []string
+	b.ran = func(name string, _ ...string) { ran = append(ran, name) }
+	if !b.trust(false).Changed || !slices.Contains(ran, "update-ca-certificates") {
+		t.Errorf("it ran %q", ran)
+	}
+	if b.trust(false).Changed {
+		t.Error("a third changes something")
+	}
+}
+
 // What was there before is not removed: neither another registry's CA nor a directory.
 func TestTrust_leavesOthers(t *testing.T) {
 	t.Parallel()

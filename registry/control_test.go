@@ -322,6 +322,7 @@ func TestRun_pullThrough(t *testing.T) {
 
 func TestRun_badUpstream(t *testing.T) {
 	cfg, _ := configure(t)
+	cfg.Listen = "127.0.0.1:0"
 	cfg.Upstreams = []config.Upstream{{Prefix: "quay.io", URL: "https://quay.io:port"}}
 	err := registry.Run(t.Context(), cfg, registry.Options{})
 	if err == nil || !strings.Contains(err.Error(), "upstream quay.io") || !strings.Contains(err.Error(), "invalid port") {

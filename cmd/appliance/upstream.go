@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -107,7 +108,13 @@ func newUpstreamRemoveCommand(std stdio) *cobra.Command {
 		Use: "remove PREFIX", Short: "Take an upstream out of config.yaml; what it has brought stays",
 		Args: takes(1, "the prefix of an upstream, such as quay.io"),
 		RunE: func(c *cobra.Command, args []string) error {
-			return o.edit(c.Context(), std, func(file string, text []byte) ([]byte, error) { return config.RemoveUpstream(file, text, args[0]) })
+			return o.edit(c.Context(), std, func(file string, text []byte) ([]byte, error) {
+				next, err := config.RemoveUpstream(file, text, args[0])
+				if err != nil && o.inForce(c.Context(), args[0]) { // the command was killed after it had changed the file
+					return text, nil
+				}
+				return next, err
+			})
 		},
 	}
 	o.locateOptions.addFlags(c.Flags())
@@ -270,13 +277,27 @@ func (o *upstreamOptions) edit(ctx context.Context, std stdio, change func(file 
 	if err != nil {
 		return o.putBack(ctx, id.Path, text, err)
 	}
-	fmt.Fprintln(std.out, id.Path, "is changed")
+	if bytes.Equal(next, text) {
+		fmt.Fprintln(std.out, id.Path, "is so already")
+	} else {
+		fmt.Fprintln(std.out, id.Path, "is changed")
+	}
 	if !running {
 		fmt.Fprintln(std.out, "the registry does not run: it reads the file when it starts")
 		return nil
 	}
 	fmt.Fprintln(std.out, "the registry has it in force; appliance upstream test asks it")
 	return nil
+}
+
+// inForce reports whether the daemon runs, and pulls through below a prefix.
+func (o *upstreamOptions) inForce(ctx context.Context, prefix string) (is bool) {
+	err := withDaemon(ctx, &o.locateOptions, func(control *client.Client) error {
+		all, err := control.Upstreams(ctx)
+		is = slices.ContainsFunc(all, func(u api.Upstream) bool { return u.Prefix == prefix })
+		return err
+	})
+	return err == nil && is
 }
 
 // enforce has the daemon read the file, and returns its error about what was added. Without a daemon the

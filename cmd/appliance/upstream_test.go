@@ -103,6 +103,14 @@ func TestUpstream(t *testing.T) {
 		t.Errorf("with a password: %d, %s", code, stderr)
 	}
 	s.works(t, here("upstream", "remove", "down")...)
+	with, err := os.ReadFile(config.Path(s.root)) // a command that is killed has changed the file alone
+	must(t, err)
+	must(t, os.WriteFile(config.Path(s.root), before, 0o600))
+	contains(t, s.works(t, here("upstream", "remove", "up")...), "is so already", "in force")
+	contains(t, s.works(t, here("upstream", "list")...), "nothing is pulled through")
+	must(t, os.WriteFile(config.Path(s.root), with, 0o600))
+	contains(t, s.works(t, here("upstream", "add", "up", "http://"+s.source, "--deny", "samples/oci")...), "is so already", "in force")
+	contains(t, s.works(t, here("upstream", "list")...), "http://"+s.source)
 	s.works(t, here("upstream", "remove", "up")...)
 	if now, _ := os.ReadFile(config.Path(s.root)); string(now) != string(before) {
 		t.Errorf("config.yaml is\n%s", now)

@@ -11,18 +11,23 @@ import (
 	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
-// AddUpstream returns the text of a config.yaml with one more upstream. Everything else in it stays as
-// it is written.
+// AddUpstream returns the text of a config.yaml with one more upstream, or text if it has the same
+// already. Everything else in it stays as it is written.
 func AddUpstream(file string, text []byte, u Upstream) ([]byte, error) {
 	c, at, err := findUpstreams(file, text)
 	if err != nil {
 		return nil, err
 	}
-	if err := c.checkNew(file, u); err != nil {
-		return nil, err
-	}
 	added, err := list([]Upstream{u}, (*Upstream).keys)
 	if err != nil {
+		return nil, err
+	}
+	for _, have := range c.Upstreams {
+		if same, err := list([]Upstream{have}, (*Upstream).keys); err == nil && same == added {
+			return text, nil
+		}
+	}
+	if err := c.checkNew(file, u); err != nil {
 		return nil, err
 	}
 	added = strings.TrimPrefix(added, "\n")

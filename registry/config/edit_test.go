@@ -60,7 +60,7 @@ func TestAddUpstream_refused(t *testing.T) {
 		want string
 	}{
 		"taken":          {least + "upstreams:\n- {prefix: a, url: 'https://b'}\n", func(text []byte) ([]byte, error) { return config.AddUpstream("c", text, u) }, "c has an upstream a already"},
-		"taken by hosts": {least + "upstreams:\n- {hosts: [quay.io]}\n", func(text []byte) ([]byte, error) { return config.AddUpstream("c", text, quay) }, "c has an upstream quay.io already"},
+		"taken by hosts": {least + "upstreams:\n- {hosts: [quay.io], mode: 'off'}\n", func(text []byte) ([]byte, error) { return config.AddUpstream("c", text, quay) }, "c has an upstream quay.io already"},
 		"one of hosts":   {least + "upstreams:\n- {hosts: [quay.io, a.io]}\n", func(text []byte) ([]byte, error) { return config.AddUpstream("c", text, quay) }, "quay.io is one of several hosts of an upstream in c already"},
 		"invalid": {least, func(text []byte) ([]byte, error) {
 			return config.AddUpstream("c", text, config.Upstream{Prefix: "A", URL: "https://b", Freshness: config.DefaultFreshness})
