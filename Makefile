@@ -1,7 +1,7 @@
 # make help lists the targets. Everything is built without cgo, as it is shipped.
 export CGO_ENABLED = 0
 
-VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+VERSION := $(shell git describe --tags --always --abbrev=12 --dirty 2>/dev/null || echo dev)
 
 # The end-to-end tests are behind a build tag; with it, the tools below see them too.
 E2E_TAG := e2e
@@ -19,7 +19,7 @@ DIST_MODULE := cmd/dist
 OLMCHECK_MODULE := testdata/olmcheck
 
 # every shell script of ours, by its first line
-SCRIPTS = $(shell grep -rlE '^#!.*[/ ](ba)?sh$$' .ci testdata)
+SCRIPTS = $(shell grep -rlE '^#!.*[/ ](ba)?sh$$' .ci testdata cmd/dist)
 
 # All of staticcheck, also what is off by default, such as a package comment for every package (ST1000), but for:
 #   ST1003       names: the flags and paths that we inherit are called what they are called

@@ -1,21 +1,22 @@
 // Command dist makes what is handed out: for each architecture an archive with the program, an RPM and a
 // DEB, lists of what is in them (CycloneDX), and the checksums of all. A second run makes the same files.
 //
-// Packages bring the program, its manual pages, completions and its system user. They bring no unit:
-// `appliance install` writes that, with the directories that the administrator names.
+// Packages bring the program, its manual pages, completions, its system user, and a unit that follows
+// updates of the package once an administrator enables it. The service's own units are not among them:
+// `appliance install` writes these for the directories that the administrator names, and has them start
+// a copy of the program, so that an update or a removal of the package leaves what serves as it is, and
+// an upgrade can go back.
 package main
 
 import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"regexp"
@@ -23,11 +24,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
-)
 
-// fips is the version of Go's cryptographic module for the FIPS 140-3 build, that which is certified; see
-// lib/fips140 of the Go distribution.
-const fips = "certified"
+	"golang.org/x/sync/errgroup"
+)
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -44,6 +43,7 @@ type dist struct {
 	version        string
 	date           time.Time
 	arches         []string
+	fips           bool
 }
 
 func run(ctx context.Context, args []string) (err error) {
@@ -53,6 +53,7 @@ func run(ctx context.Context, args []string) (err error) {
 	f.StringVar(&d.dir, "dir", "dist", "directory to write to")
 	f.StringVar(&d.version, "version", "dev", "version of the program")
 	arches := f.String("arch", "amd64,arm64,ppc64le,s390x", "architectures, as Go names them")
+	f.BoolVar(&d.fips, "fips", true, "make the FIPS 140-3 builds as well")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
@@ -76,118 +77,43 @@ func run(ctx context.Context, args []string) (err error) {
 	return d.make(ctx)
 }
 
+// make has two architectures under way at a time: linking and compressing use one processor.
 func (d *dist) make(ctx context.Context) error {
-	fmt.Fprintln(os.Stderr, "manual pages and completions")
-	if err := d.pages(ctx); err != nil {
+	if err := d.licenses(ctx); err != nil {
 		return err
 	}
-	var made []string
-	for _, arch := range d.arches {
-		for _, b := range []build{{arch: arch}, {arch: arch, fips: true}} {
-			fmt.Fprintln(os.Stderr, b.name(d.version))
-			files, err := d.release(ctx, b)
-			if err != nil {
-				return fmt.Errorf("%s: %w", b.name(d.version), err)
-			}
-			made = append(made, files...)
-		}
-	}
-	return d.checksums(made)
-}
-
-// build is a program for an architecture.
-type build struct {
-	arch string
-	fips bool
-}
-
-func (b build) name(version string) string {
-	if b.fips {
-		return "appliance-fips-" + version + "-linux-" + b.arch
-	}
-	return "appliance-" + version + "-linux-" + b.arch
-}
-
-// compile builds the program, with the one that renders Helm charts inside, as make build does.
-func (d *dist) compile(ctx context.Context, b build, to string) error {
-	env := []string{"CGO_ENABLED=0", "GOOS=linux", "GOARCH=" + b.arch}
-	if b.fips {
-		env = append(env, "GOFIPS140="+fips)
-	}
-	flags := []string{"build", "-trimpath", "-buildvcs=false"}
-	helm := filepath.Join(d.tmp, "appliance-helm")
-	if err := d.command(ctx, env, "go", append(flags, "-ldflags", "-s -w", "-o", helm, "./cmd/appliance-helm")...); err != nil {
-		return err
-	}
-	if err := compress(helm, helm+".gz"); err != nil {
-		return err
-	}
-	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{
-		filepath.Join(d.root, "cmd", "appliance", "appliance-helm.gz"): helm + ".gz"}})
+	native, err := d.pages(ctx)
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(helm+".json", overlay, 0o600); err != nil {
+	made := make([][]string, len(d.arches))
+	work, ctx := errgroup.WithContext(ctx)
+	work.SetLimit(2)
+	for i, arch := range d.arches {
+		work.Go(func() error {
+			// The second takes over what the first has compiled, but for what uses cryptography.
+			builds := []*build{{arch: arch}, {arch: arch, fips: true}}
+			if arch == native.arch {
+				builds[0] = native
+			}
+			if !d.fips {
+				builds = builds[:1]
+			}
+			for _, b := range builds {
+				files, err := d.release(ctx, b)
+				if err != nil {
+					return fmt.Errorf("%s: %w", b.name(d.version), err)
+				}
+				made[i] = append(made[i], files...)
+			}
+			return nil
+		})
+	}
+	if err := work.Wait(); err != nil {
 		return err
 	}
-	return d.command(ctx, env, "go", append(flags, "-tags", "helm", "-overlay", helm+".json",
-		"-ldflags", "-s -w -X main.version="+d.version, "-o", to, "./cmd/appliance")...)
+	return d.checksums(slices.Concat(made...))
 }
-
-// release makes the files of a build, and returns their names.
-func (d *dist) release(ctx context.Context, b build) (made []string, err error) {
-	name := b.name(d.version)
-	program := filepath.Join(d.tmp, "appliance")
-	if err := d.compile(ctx, b, program); err != nil {
-		return nil, err
-	}
-	add := func(file string, err error) error {
-		if err == nil {
-			made = append(made, file)
-		}
-		return err
-	}
-	err = add(name+".tar.gz", d.archive(name+".tar.gz", program))
-	for from, file := range map[string]string{program: name + ".cdx.json", filepath.Join(d.tmp, "appliance-helm"): name + ".helm.cdx.json"} {
-		err = errors.Join(err, add(file, d.contents(ctx, from, file)))
-	}
-	if !b.fips {
-		for _, format := range []string{"rpm", "deb"} {
-			file, perr := d.pack(format, b.arch, program)
-			err = errors.Join(err, add(file, perr))
-		}
-	}
-	return made, err
-}
-
-// contents writes the list of the modules in a program.
-func (d *dist) contents(ctx context.Context, program, file string) error {
-	return d.command(ctx, nil, "go", "-C", "cmd/dist", "tool", "cyclonedx-gomod", "bin", "-json", "-noserial", "-notimestamp",
-		"-version", d.version, "-output", filepath.Join(d.dir, file), program)
-}
-
-// pages writes manual pages and completions, which the program makes itself.
-func (d *dist) pages(ctx context.Context) error {
-	program := filepath.Join(d.tmp, "native")
-	if err := d.command(ctx, []string{"CGO_ENABLED=0"}, "go", "build", "-buildvcs=false", "-ldflags", "-X main.version="+d.version, "-o", program, "./cmd/appliance"); err != nil {
-		return err
-	}
-	man := filepath.Join(d.tmp, "man")
-	if err := d.command(ctx, []string{"HOME=/nonexistent"}, program, "man", man); err != nil {
-		return err
-	}
-	pages, err := filepath.Glob(filepath.Join(man, "*.1"))
-	for _, page := range pages {
-		err = errors.Join(err, compress(page, page+".gz"))
-	}
-	for _, shell := range shells {
-		out, cerr := exec.CommandContext(ctx, program, "completion", shell).Output()
-		err = errors.Join(err, cerr, os.WriteFile(filepath.Join(d.tmp, shell), out, 0o600))
-	}
-	return err
-}
-
-var shells = []string{"bash", "zsh", "fish"}
 
 // checksums writes SHA256SUMS, for sha256sum --check.
 func (d *dist) checksums(files []string) error {
@@ -206,16 +132,6 @@ func (d *dist) checksums(files []string) error {
 		fmt.Fprintf(&text, "%s  %s\n", hex.EncodeToString(h.Sum(nil)), file)
 	}
 	return os.WriteFile(filepath.Join(d.dir, "SHA256SUMS"), []byte(text.String()), 0o644)
-}
-
-// command runs a program in the repository.
-func (d *dist) command(ctx context.Context, env []string, name string, args ...string) error {
-	c := exec.CommandContext(ctx, name, args...)
-	c.Dir, c.Env = d.root, append(os.Environ(), env...)
-	if out, err := c.CombinedOutput(); err != nil {
-		return fmt.Errorf("%s %s: %w\n%s", filepath.Base(name), strings.Join(args, " "), err, out)
-	}
-	return nil
 }
 
 var release = regexp.MustCompile(`^v?(\d+\.\d+\.\d+)$`)
