@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"github.com/mirror-appliance/appliance/ansible-free/host"
+	"github.com/mirror-appliance/appliance/installer/adopt"
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/systemd"
 )
@@ -232,6 +233,10 @@ func (s *site) lookAtPrograms() {
 			s.quayUnit = path
 			return
 		}
+	}
+	quadlet := adopt.QuadletFile(s.unitDir())
+	if text, err := s.Host.ReadFile(quadlet); err == nil && adopt.IsQuadlet(string(text)) {
+		s.quayUnit = quadlet
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/mirror-appliance/appliance/ansible-free/host"
+	"github.com/mirror-appliance/appliance/installer/adopt"
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/systemd"
 )
@@ -266,6 +267,14 @@ func (f *fakeSystemd) did(verb string, units ...string) error {
 
 func (f *fakeSystemd) unitDir() string { return f.box.deps.unitDir(f.box.user) }
 
+// unitFile is the file of a unit, or the one that it is made from.
+func (f *fakeSystemd) unitFile(unit string) string {
+	if unit == quadletService {
+		return adopt.QuadletFile(f.unitDir())
+	}
+	return filepath.Join(f.unitDir(), unit)
+}
+
 func (f *fakeSystemd) links() []string {
 	return []string{
 		filepath.Join(f.unitDir(), "quay-app.service"),
@@ -316,7 +325,7 @@ func (f *fakeSystemd) Start(_ context.Context, units ...string) error {
 		return err
 	}
 	for _, u := range units {
-		if !exists(f.box.path(filepath.Join(f.unitDir(), u))) {
+		if !exists(f.box.path(f.unitFile(u))) {
 			return fmt.Errorf("unit %s not found", u)
 		}
 		f.active[u] = true
@@ -324,7 +333,7 @@ func (f *fakeSystemd) Start(_ context.Context, units ...string) error {
 			f.runs = make(map[string]string)
 		}
 		content, err := os.ReadFile(f.box.path(f.box.deps.binary(f.box.user)))
-		if strings.HasPrefix(u, "quay-") {
+		if strings.HasPrefix(u, "quay") {
 			content, err = nil, nil
 		}
 		if err != nil {
@@ -350,7 +359,7 @@ func (f *fakeSystemd) ResetFailed(context.Context, ...string) error { return nil
 
 func (f *fakeSystemd) Status(_ context.Context, unit string) (systemd.Status, error) {
 	s := systemd.Status{LoadState: "not-found", ActiveState: "inactive", NRestarts: f.restarts, MainPID: f.pid}
-	if exists(f.box.path(filepath.Join(f.unitDir(), unit))) {
+	if exists(f.box.path(f.unitFile(unit))) {
 		s.LoadState = "loaded"
 	}
 	if f.active[unit] {

@@ -75,7 +75,7 @@ func (b *builder) begin() error {
 		return err
 	}
 	if b.Request.TakeOver != nil {
-		b.add(&retire{bus: b.bus, host: b.Host, UnitDir: b.unitDir()})
+		b.add(b.retire())
 	}
 	if b.User {
 		// Before the units: undoing it may end the user's manager, if the user is not logged in.

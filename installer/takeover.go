@@ -3,6 +3,7 @@ package installer
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
@@ -22,10 +23,13 @@ import (
 // ours has the alias quay-app.service.
 const RetiredSuffix = ".mirror-registry"
 
-// retired are the units of a mirror-registry, in the order in which they stop.
+// retired are the units of a mirror-registry 2.x, in the order in which they stop.
 func retired() []string {
 	return []string{"quay-app.service", "quay-redis.service", "quay-pod.service"}
 }
+
+// quadletService is the unit that systemd makes from the file of a mirror-registry 3.
+const quadletService = "quay.service"
 
 // UnitDirs returns the directories with an administrator's units and with those of the caller.
 func UnitDirs(d Deps) []string {
@@ -57,16 +61,25 @@ type theirs struct {
 
 func (s *site) theirCertificates() (t theirs, err error) {
 	q := s.TakeOver.Quay
-	t.leafFile, t.leafKeyFile = filepath.Join(q.Root, "quay-config", "ssl.cert"), filepath.Join(q.Root, "quay-config", "ssl.key")
-	for file, to := range map[string]*[]byte{
-		filepath.Join(q.Root, "quay-rootCA", "rootCA.pem"): &t.ca, filepath.Join(q.Root, "quay-rootCA", "rootCA.key"): &t.caKey,
-		t.leafFile: &t.leaf, t.leafKeyFile: &t.key,
-	} {
+	certificates := filepath.Join(q.Root, "quay-config")
+	if q.Version3 {
+		certificates = q.Root
+	}
+	t.leafFile, t.leafKeyFile = filepath.Join(certificates, "ssl.cert"), filepath.Join(certificates, "ssl.key")
+	files := map[string]*[]byte{t.leafFile: &t.leaf, t.leafKeyFile: &t.key}
+	if !q.Version3 {
+		files[filepath.Join(q.Root, "quay-rootCA", "rootCA.pem")] = &t.ca
+		files[filepath.Join(q.Root, "quay-rootCA", "rootCA.key")] = &t.caKey
+	}
+	for file, to := range files {
 		if *to, err = s.Host.ReadFile(file); err != nil && !notThere(err) {
 			return t, fmt.Errorf("read the certificates of the mirror-registry: %w", err)
 		}
 	}
 	t.pair, t.pairErr = tls.X509KeyPair(t.leaf, t.key)
+	if q.Version3 && t.pairErr == nil && signsItself(t.pair.Leaf) {
+		t.ca, t.caKey = t.leaf, t.key
+	}
 	if t.ca == nil || t.caKey == nil {
 		return t, nil
 	}
@@ -74,6 +87,12 @@ func (s *site) theirCertificates() (t theirs, err error) {
 		err = fmt.Errorf("the CA of the mirror-registry: %w", err)
 	}
 	return t, err
+}
+
+// signsItself reports whether a certificate is one that a mirror-registry 3 makes for itself, which
+// clients trust and which may sign others: they go on trusting what is signed by it.
+func signsItself(c *x509.Certificate) bool {
+	return c.IsCA && c.KeyUsage&x509.KeyUsageCertSign != 0 && c.CheckSignatureFrom(c) == nil
 }
 
 // signed reports whether the CA has signed the certificate.
@@ -137,35 +156,68 @@ type retire struct {
 	bus     *bus
 	host    *host.Host
 	UnitDir string `json:"unitDir"`
+	Quadlet string `json:"quadlet,omitempty"` // the file that a version 3 has instead of units; empty: a 2.x
+}
+
+func (s *site) retire() *retire {
+	r := &retire{bus: s.bus, host: s.Host, UnitDir: s.unitDir()}
+	if s.TakeOver.Quay.Version3 {
+		r.Quadlet = adopt.QuadletFile(s.unitDir())
+	}
+	return r
 }
 
 func (s *retire) String() string {
-	return "stop and disable the mirror-registry; its units stay as " + filepath.Join(s.UnitDir, "quay-*.service"+RetiredSuffix)
+	what := "stop and disable the mirror-registry; its units stay as "
+	if s.Quadlet != "" {
+		return what + s.Quadlet + RetiredSuffix
+	}
+	return what + filepath.Join(s.UnitDir, "quay-*.service"+RetiredSuffix)
 }
 
 func (s *retire) waits() bool { return true }
 
-// units returns those whose file has a name with a suffix.
-func (s *retire) units(suffix string) (units []string, err error) {
-	for _, unit := range retired() {
-		info, err := s.host.Stat(filepath.Join(s.UnitDir, unit+suffix))
+// dir returns the directory of the files.
+func (s *retire) dir() string {
+	if s.Quadlet != "" {
+		return filepath.Dir(s.Quadlet)
+	}
+	return s.UnitDir
+}
+
+// files returns the files of units whose name has a suffix.
+func (s *retire) files(suffix string) (files []string, err error) {
+	names := retired()
+	if s.Quadlet != "" {
+		names = []string{filepath.Base(s.Quadlet)}
+	}
+	for _, name := range names {
+		info, err := s.host.Stat(filepath.Join(s.dir(), name+suffix))
 		switch {
 		case notThere(err):
 		case err != nil:
 			return nil, err
 		case info.Mode.IsRegular():
-			units = append(units, unit)
+			files = append(files, name)
 		}
 	}
-	return units, nil
+	return files, nil
+}
+
+// units returns the units of files, in the order in which they stop.
+func (s *retire) units(files []string) []string {
+	if s.Quadlet != "" {
+		return []string{quadletService}
+	}
+	return files
 }
 
 func (s *retire) Check(ctx context.Context) (*host.Before, error) {
-	units, err := s.units("")
-	if err != nil || len(units) == 0 {
+	files, err := s.files("")
+	if err != nil || len(files) == 0 {
 		return nil, err
 	}
-	status, err := s.bus.Status(ctx, retired()[0])
+	status, err := s.bus.Status(ctx, s.units(files)[0])
 	if err != nil {
 		return nil, err
 	}
@@ -177,30 +229,32 @@ func (s *retire) Check(ctx context.Context) (*host.Before, error) {
 }
 
 func (s *retire) Apply(ctx context.Context) (bool, error) {
-	units, err := s.units("")
+	files, err := s.files("")
 	if err != nil {
 		return false, err
 	}
-	if err := s.bus.Stop(ctx, units...); err != nil {
+	if err := s.bus.Stop(ctx, s.units(files)...); err != nil {
 		return true, err
 	}
-	if _, err := s.bus.Disable(ctx, units...); err != nil {
-		return true, err
+	if s.Quadlet == "" { // what is made from a file has no state of its own
+		if _, err := s.bus.Disable(ctx, files...); err != nil {
+			return true, err
+		}
 	}
-	if err := s.rename(units, "", RetiredSuffix); err != nil {
+	if err := s.rename(files, "", RetiredSuffix); err != nil {
 		return true, err
 	}
 	return true, s.bus.Reload(ctx)
 }
 
-func (s *retire) rename(units []string, from, to string) error {
-	dir, err := s.host.OpenRoot(s.UnitDir)
+func (s *retire) rename(files []string, from, to string) error {
+	dir, err := s.host.OpenRoot(s.dir())
 	if err != nil {
 		return err
 	}
 	defer dir.Close()
-	for _, unit := range units {
-		if err := dir.Rename(unit+from, unit+to); err != nil {
+	for _, name := range files {
+		if err := dir.Rename(name+from, name+to); err != nil {
 			return err
 		}
 	}
@@ -208,23 +262,29 @@ func (s *retire) rename(units []string, from, to string) error {
 }
 
 func (s *retire) Undo(ctx context.Context, before *host.Before) (bool, error) {
-	away, err := s.units(RetiredSuffix)
+	away, err := s.files(RetiredSuffix)
 	if err == nil {
 		err = s.rename(away, RetiredSuffix, "")
 	}
 	if err != nil {
 		return true, err
 	}
-	units, err := s.units("")
+	files, err := s.files("")
 	if err != nil {
 		return true, err
 	}
 	if err := s.bus.Reload(ctx); err != nil {
 		return true, err
 	}
-	if _, err := s.bus.Enable(ctx, units...); err != nil || before.Is != "running" || s.bus.booting {
-		return true, err
+	if s.Quadlet == "" {
+		if _, err := s.bus.Enable(ctx, files...); err != nil {
+			return true, err
+		}
 	}
+	if before.Is != "running" || s.bus.booting {
+		return true, nil
+	}
+	units := slices.Clone(s.units(files))
 	slices.Reverse(units)
 	return true, s.bus.Start(ctx, units...)
 }

@@ -30,7 +30,7 @@ func newAdoptCommand(std stdio) *cobra.Command {
 		Use:   "adopt DIRECTORY",
 		Short: "Take over the images of another registry on this host",
 		Long: `Take over the images of another registry on this host, by its directory: that of a distribution registry
-(registry:2, registry:3), with docker/registry/v2, or the install directory of a mirror-registry 2.x, with its users and
+(registry:2, registry:3), with docker/registry/v2, or the directory of a mirror-registry 2.x or 3, with its users and
 robots. Every repository, manifest and tag becomes visible at once at the end; every layer is
 verified, and what does not verify is listed and left out. The same command again completes what was interrupted,
 and leaves a tag alone that the appliance has. Stop the other registry before, so that nothing is pushed meanwhile.

@@ -91,7 +91,7 @@ func (o *installOptions) addFlags(f *pflag.FlagSet) {
 			"visible to other users of this host while the command runs, see --initPasswordFile")
 	pathVar(f, &o.passwordFile, "initPasswordFile", "", "file whose first line is the password, - for standard input")
 	o.certificate.addFlags(f)
-	f.BoolVar(&o.adopt, "adopt", false, "take the place of the mirror-registry 2.x on this host: its name, port, CA, users and images")
+	f.BoolVar(&o.adopt, "adopt", false, "take the place of the mirror-registry 2.x or 3 on this host: its name, port, CA, users and images")
 	o.foreign.declare(f, foreignCommonFlags)
 	o.foreign.declare(f, foreignInstallFlags)
 }

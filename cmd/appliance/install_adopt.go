@@ -11,6 +11,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/installer"
 	"github.com/mirror-appliance/appliance/installer/adopt"
+	"github.com/mirror-appliance/appliance/internal/regular"
 )
 
 // unitDir is the directory with the units of what this process installs.
@@ -24,8 +25,15 @@ func unitDir() string {
 
 // replacesQuay reports whether there is a mirror-registry, and no appliance.
 func replacesQuay() bool {
+	if fileExists(filepath.Join(unitDir(), "appliance.service")) {
+		return false
+	}
 	info, err := os.Lstat(filepath.Join(unitDir(), "quay-app.service"))
-	return err == nil && info.Mode().IsRegular() && !fileExists(filepath.Join(unitDir(), "appliance.service"))
+	if err == nil && info.Mode().IsRegular() {
+		return true
+	}
+	text, err := regular.ReadFile(adopt.QuadletFile(unitDir()))
+	return err == nil && adopt.IsQuadlet(string(text))
 }
 
 // takeOver completes a request by the mirror-registry whose place the appliance is to take: the same
@@ -38,7 +46,7 @@ func (o *installOptions) takeOver(ctx context.Context, std stdio, request *insta
 	}
 	if request.Hostname == "" && request.Port == 0 {
 		if request.Hostname, request.Port, err = splitHostPort(quay.Hostname); err != nil {
-			return nil, fmt.Errorf("SERVER_HOSTNAME of the mirror-registry: %w", err)
+			return nil, fmt.Errorf("the hostname of the mirror-registry: %w", err)
 		}
 	}
 	if request.QuayRoot == "" {
@@ -48,14 +56,14 @@ func (o *installOptions) takeOver(ctx context.Context, std stdio, request *insta
 		!strings.Contains(quay.Storage, "/containers/storage/") { // where the service has no way in
 		request.QuayStorage = quay.Storage + "-appliance"
 	}
-	if request.InitUser == "" {
-		request.InitUser = quay.InitUser()
-	}
 	source, err := quay.Open(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, source.Close()) }()
+	if request.InitUser == "" {
+		request.InitUser = source.InitUser()
+	}
 	public, err := source.Public(ctx)
 	if err != nil {
 		return nil, err

@@ -3,6 +3,8 @@ package adopt
 import (
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -47,8 +49,8 @@ func TestFindQuay(t *testing.T) {
 		t.Fatal(err)
 	}
 	q, err := FindQuay(t.Context(), units, ".old")
-	if err != nil || q.Root != root || q.Storage != filepath.Join(root, "blobs") || q.Database != "/volumes/sqlite-storage/_data" ||
-		q.Hostname != "a.example.com" || q.InitUser() != "boss" {
+	if err != nil || q.Root != root || q.Storage != filepath.Join(root, "blobs") || q.Database != "/volumes/sqlite-storage/_data/quay_sqlite.db" ||
+		q.Hostname != "a.example.com" || !slices.Equal(q.supers, []string{"boss"}) {
 		t.Errorf("it is %+v, %v", q, err)
 	}
 	write(t, filepath.Join(root, "quay-config/config.yaml"), "DB_URI: postgresql://quay\n", 0o600)
@@ -57,18 +59,66 @@ func TestFindQuay(t *testing.T) {
 	}
 }
 
-// TestFindQuay_version3 refuses what is not built by name.
+// quadlet3 is as the real program writes it.
+const quadlet3 = `[Unit]
+Description=Quay OCI Registry
+After=network-online.target
+
+[Container]
+Image=quay.io/quay/quay-mirror:latest
+Volume=ROOT:/data:Z
+PublishPort=9443:8443
+Exec=serve --data-dir /data --hostname registry.example.com:9443
+
+[Install]
+WantedBy=default.target
+`
+
+// TestFindQuay_version3 has its file beside the directories of units, of the system and of a user.
 func TestFindQuay_version3(t *testing.T) {
+	if got := QuadletFile("/etc/systemd/system"); got != "/etc/containers/systemd/quay.container" {
+		t.Errorf("that of the system is %s", got)
+	}
 	dir := t.TempDir()
-	write(t, filepath.Join(dir, "containers/systemd/quay.container"), "[Container]\n", 0o644)
-	if _, err := FindQuay(t.Context(), filepath.Join(dir, "systemd/user"), ""); err == nil || !strings.Contains(err.Error(), "not built yet") {
-		t.Errorf("by its unit: %v", err)
+	root, units := filepath.Join(dir, "quay"), filepath.Join(dir, ".config/systemd/user")
+	file := QuadletFile(units)
+	if want := filepath.Join(dir, ".config/containers/systemd/quay.container"); file != want {
+		t.Errorf("that of a user is %s, want %s", file, want)
 	}
-	write(t, filepath.Join(dir, "quay.db"), "", 0o644)
-	if !IsQuay(dir) {
-		t.Error("its directory is not recognized")
+	write(t, filepath.Join(root, "config.yaml"), "SERVER_HOSTNAME: other.example.com:443\nDB_URI: sqlite:////data/db/quay.db\nSUPER_USERS: [boss]\n"+
+		"DISTRIBUTED_STORAGE_CONFIG:\n  default:\n    - LocalStorage\n    - storage_path: /data/blobs\n", 0o600)
+	text := strings.ReplaceAll(quadlet3, "ROOT", root)
+	configured := strings.Replace(text, "--data-dir /data", "--config /data/config.yaml", 1)
+	for name, c := range map[string]struct {
+		file, text string
+		want       QuayInstall
+	}{
+		"by flags": {file, text, QuayInstall{Version3: true, Root: root, Storage: root + "/storage", Database: root + "/quay.db",
+			Hostname: "registry.example.com:9443", first: true}},
+		"by a configuration": {file, configured, QuayInstall{Version3: true, Root: root, Storage: root + "/blobs", Database: root + "/db/quay.db",
+			Hostname: "other.example.com:9443", supers: []string{"boss"}}},
+		"retired": {file + ".old", text, QuayInstall{Version3: true, Root: root, Storage: root + "/storage", Database: root + "/quay.db",
+			Hostname: "registry.example.com:9443", first: true}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			write(t, c.file, c.text, 0o600)
+			defer os.Remove(c.file)
+			if q, err := FindQuay(t.Context(), units, ".old"); err != nil || !reflect.DeepEqual(q, c.want) {
+				t.Errorf("it is %+v, %v", q, err)
+			}
+		})
 	}
-	if _, err := OpenQuay(dir); err == nil || !strings.Contains(err.Error(), "not built yet") {
-		t.Errorf("by its directory: %v", err)
+	for name, text := range map[string]string{
+		"of another Quay":      "[Container]\nImage=quay.io/projectquay/quay\nVolume=/srv:/datastorage\n",
+		"that leads elsewhere": strings.Replace(configured, "/data/config.yaml", "/etc/quay/config.yaml", 1),
+	} {
+		write(t, file, text, 0o600)
+		if q, err := FindQuay(t.Context(), units, ".old"); err == nil {
+			t.Errorf("one %s is %+v", name, q)
+		}
+	}
+	write(t, filepath.Join(root, "quay.db"), "", 0o644)
+	if q, err := OpenQuay(root); err != nil || !IsQuay(root) || q.Storage != root+"/blobs" {
+		t.Errorf("by its directory it is %+v, %v", q, err)
 	}
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
-// Quay is the content of a mirror-registry 2.x. Its database is read from a private copy: opening the
+// Quay is the content of a mirror-registry 2.x or 3. Its database is read from a private copy: opening the
 // original would write to it, also for reading, since it is in WAL mode.
 type Quay struct {
 	install QuayInstall
@@ -30,7 +30,11 @@ type Quay struct {
 	now     time.Time
 }
 
-const quayDatabase = "quay_sqlite.db"
+// The copy of the database, and its WAL.
+const (
+	databaseCopy = "quay.db"
+	walSuffix    = "-wal"
+)
 
 // Open opens what a mirror-registry has, which need not be stopped.
 func (q QuayInstall) Open(ctx context.Context) (_ *Quay, err error) {
@@ -49,33 +53,38 @@ func (q QuayInstall) Open(ctx context.Context) (_ *Quay, err error) {
 	if err := copyDatabase(ctx, q.Database, s.temp); err != nil {
 		return nil, fmt.Errorf("copy Quay's database: %w", err)
 	}
-	if s.db, err = sql.Open("sqlite", "file:"+filepath.Join(s.temp, quayDatabase)); err != nil {
+	if s.db, err = sql.Open("sqlite", "file:"+filepath.Join(s.temp, databaseCopy)); err != nil {
 		return nil, err
 	}
 	var revision string
 	if err := s.db.QueryRowContext(ctx, `SELECT version_num FROM alembic_version`).Scan(&revision); err != nil {
-		return nil, hint.New(fmt.Errorf("%s is not a database of Quay: %w", filepath.Join(q.Database, quayDatabase), err),
+		return nil, hint.New(fmt.Errorf("%s is not a database of Quay: %w", q.Database, err),
 			"start the mirror-registry once more, so that it migrates its database, and try again")
 	}
-	return s, nil
+	if q.first {
+		s.install.supers, err = s.firstUser(ctx)
+	}
+	return s, err
 }
 
 // copyDatabase copies the database with its WAL, as they are at one time.
 func copyDatabase(ctx context.Context, from, to string) error {
-	dir, err := os.OpenRoot(from)
+	dir, err := os.OpenRoot(filepath.Dir(from))
 	if err != nil {
 		return err
 	}
 	defer dir.Close()
+	name := filepath.Base(from)
 	const attempts = 10
 	for range attempts {
-		before := stateOf(dir)
-		for _, name := range []string{quayDatabase, quayDatabase + "-wal"} {
-			if err := copyInto(dir, name, filepath.Join(to, name)); err != nil && (name == quayDatabase || !errors.Is(err, fs.ErrNotExist)) {
+		before := stateOf(dir, name)
+		for _, suffix := range []string{"", walSuffix} {
+			err := copyInto(dir, name+suffix, filepath.Join(to, databaseCopy+suffix))
+			if err != nil && (suffix == "" || !errors.Is(err, fs.ErrNotExist)) {
 				return err
 			}
 		}
-		if stateOf(dir) == before {
+		if stateOf(dir, name) == before {
 			return nil
 		}
 		select {
@@ -88,9 +97,9 @@ func copyDatabase(ctx context.Context, from, to string) error {
 }
 
 // stateOf tells whether database or WAL were written to.
-func stateOf(dir *os.Root) (state string) {
-	for _, name := range []string{quayDatabase, quayDatabase + "-wal"} {
-		if info, err := dir.Lstat(name); err == nil {
+func stateOf(dir *os.Root, database string) (state string) {
+	for _, suffix := range []string{"", walSuffix} {
+		if info, err := dir.Lstat(database + suffix); err == nil {
 			state += fmt.Sprint(info.Size(), info.ModTime().UnixNano(), " ")
 		}
 	}

@@ -16,26 +16,32 @@ import (
 	"github.com/mirror-appliance/appliance/internal/regular"
 )
 
-// QuayInstall is where a mirror-registry 2.x has what.
+// QuayInstall is where a mirror-registry 2.x or 3 has what.
 type QuayInstall struct {
+	Version3 bool   // the one in Go
 	Root     string // its install directory
 	Storage  string // of blobs
-	Database string // the directory
+	Database string // the file
 	Hostname string // HOST[:PORT]
 
-	secret string
-	closed bool // nothing is pulled without a login
-	supers []string
+	secret    string
+	closed    bool // nothing is pulled without a login
+	supers    []string
+	first     bool     // the superuser is the first user
+	robotsOff bool     // robots may not log in, but for
+	robots    []string // these
 }
+
+// sqliteName is the database of a mirror-registry 2.x.
+const sqliteName = "quay_sqlite.db"
 
 // errNoQuay is the error without a mirror-registry.
 var errNoQuay = errors.New("there is no mirror-registry")
 
 // IsQuay reports whether a directory is the install directory of a mirror-registry.
 func IsQuay(dir string) bool {
-	_, err := readQuayConfig(dir)
-	_, err3 := os.Stat(filepath.Join(dir, "quay.db"))
-	return err == nil || err3 == nil
+	_, err := readQuayConfig(filepath.Join(dir, "quay-config"))
+	return err == nil || isVersion3(dir)
 }
 
 // FindQuay finds the mirror-registry whose units are in a directory. errNoQuay when there is none. A
@@ -47,8 +53,8 @@ func FindQuay(ctx context.Context, unitDir, suffix string) (QuayInstall, error) 
 	}
 	text, err := regular.ReadFile(unit)
 	if errors.Is(err, fs.ErrNotExist) {
-		if unit := findVersion3(unitDir); unit != "" {
-			return QuayInstall{}, version3(unit)
+		if q, err := findVersion3(ctx, QuadletFile(unitDir), suffix); !errors.Is(err, fs.ErrNotExist) {
+			return q, err
 		}
 		return QuayInstall{}, hint.New(fmt.Errorf("%w: %s does not exist", errNoQuay, unit),
 			"run the command as the user who installed it (root: with sudo), or name its directory: appliance adopt DIRECTORY")
@@ -65,6 +71,7 @@ func FindQuay(ctx context.Context, unitDir, suffix string) (QuayInstall, error) 
 	q := QuayInstall{Root: filepath.Dir(conf)}
 	if q.Storage, err = volumeDir(ctx, volumes["/datastorage"]); err == nil {
 		q.Database, err = volumeDir(ctx, volumes["/sqlite"])
+		q.Database = filepath.Join(q.Database, sqliteName)
 	}
 	if err := q.configure(); err != nil { // which recognizes 1.x, without a volume for SQLite
 		return q, err
@@ -74,29 +81,15 @@ func FindQuay(ctx context.Context, unitDir, suffix string) (QuayInstall, error) 
 
 // OpenQuay is the mirror-registry in an install directory, without its units.
 func OpenQuay(dir string) (QuayInstall, error) {
-	if _, err := os.Stat(filepath.Join(dir, "quay.db")); err == nil {
-		return QuayInstall{}, version3(dir)
+	if isVersion3(dir) {
+		q := version3(dir)
+		if err := q.configure3(dir); !errors.Is(err, fs.ErrNotExist) {
+			return q, err
+		}
+		return q, nil
 	}
-	q := QuayInstall{Root: dir, Storage: filepath.Join(dir, "quay-storage"), Database: filepath.Join(dir, "sqlite-storage")}
+	q := QuayInstall{Root: dir, Storage: filepath.Join(dir, "quay-storage"), Database: filepath.Join(dir, "sqlite-storage", sqliteName)}
 	return q, q.configure()
-}
-
-// findVersion3 returns the Quadlet unit of a mirror-registry 3, which is beside the directory of units.
-func findVersion3(unitDir string) string {
-	config := filepath.Dir(filepath.Dir(unitDir))
-	if unitDir == "/etc/systemd/system" {
-		config = "/etc"
-	}
-	found, _ := filepath.Glob(filepath.Join(config, "containers", "systemd", "quay*.container")) // a bad pattern
-	if len(found) == 0 {
-		return ""
-	}
-	return found[0]
-}
-
-func version3(where string) error {
-	return hint.New(fmt.Errorf("%s is of a mirror-registry 3: taking that over is not built yet", where),
-		"mirror its images into an appliance on another port or host: appliance mirror")
 }
 
 // volumesOf returns the sources of the volumes of a unit, by where they are mounted.
@@ -121,7 +114,7 @@ func volumeDir(ctx context.Context, source string) (string, error) {
 		return source, nil
 	}
 	if source == "" {
-		return "", errors.New("the unit quay-app.service does not mount what a mirror-registry 2.x does")
+		return "", errors.New("the unit does not mount what a mirror-registry does")
 	}
 	out, err := exec.CommandContext(ctx, "podman", "volume", "inspect", "--format", "{{.Mountpoint}}", "--", source).Output()
 	dir := strings.TrimSpace(string(out))
@@ -134,15 +127,18 @@ func volumeDir(ctx context.Context, source string) (string, error) {
 
 // quayConfig is what matters of Quay's config.yaml.
 type quayConfig struct {
-	Hostname string   `yaml:"SERVER_HOSTNAME"`
-	Database string   `yaml:"DB_URI"`
-	Secret   string   `yaml:"DATABASE_SECRET_KEY"`
-	Supers   []string `yaml:"SUPER_USERS"`
-	Public   *bool    `yaml:"FEATURE_ANONYMOUS_ACCESS"`
+	Hostname  string           `yaml:"SERVER_HOSTNAME"`
+	Database  string           `yaml:"DB_URI"`
+	Storage   map[string][]any `yaml:"DISTRIBUTED_STORAGE_CONFIG"`
+	Secret    string           `yaml:"DATABASE_SECRET_KEY"`
+	Supers    []string         `yaml:"SUPER_USERS"`
+	Public    *bool            `yaml:"FEATURE_ANONYMOUS_ACCESS"`
+	RobotsOff bool             `yaml:"ROBOTS_DISALLOW"`
+	Robots    []string         `yaml:"ROBOTS_WHITELIST"`
 }
 
-func readQuayConfig(root string) (c quayConfig, err error) {
-	file := filepath.Join(root, "quay-config", "config.yaml")
+func readQuayConfig(dir string) (c quayConfig, err error) {
+	file := filepath.Join(dir, "config.yaml")
 	text, err := regular.ReadFile(file)
 	if err != nil {
 		return c, err
@@ -157,7 +153,7 @@ func readQuayConfig(root string) (c quayConfig, err error) {
 }
 
 func (q *QuayInstall) configure() error {
-	c, err := readQuayConfig(q.Root)
+	c, err := readQuayConfig(filepath.Join(q.Root, "quay-config"))
 	if err != nil {
 		return err
 	}
@@ -165,15 +161,14 @@ func (q *QuayInstall) configure() error {
 		return hint.New(fmt.Errorf("the mirror-registry in %s is a 1.x, which has a PostgreSQL database", q.Root),
 			"upgrade it to 2.x first, with the mirror-registry program of that version: ./mirror-registry upgrade")
 	}
-	q.Hostname, q.secret, q.supers = c.Hostname, c.Secret, c.Supers
-	q.closed = c.Public != nil && !*c.Public
+	q.Hostname = c.Hostname
+	q.take(c)
 	return nil
 }
 
-// InitUser returns the name of a superuser, "" if there is none.
-func (q QuayInstall) InitUser() string {
-	if len(q.supers) == 0 {
-		return ""
-	}
-	return q.supers[0]
+// take takes what configurations of both versions have.
+func (q *QuayInstall) take(c quayConfig) {
+	q.secret, q.supers = c.Secret, c.Supers
+	q.closed = c.Public != nil && !*c.Public
+	q.robotsOff, q.robots = c.RobotsOff, c.Robots
 }

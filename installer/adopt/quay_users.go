@@ -86,6 +86,7 @@ type quayUser struct {
 	hash, token         sql.NullString
 	robot, organization bool
 	enabled             bool
+	namespace           bool // that of pushed repositories, and not an account
 	reads, writes       []string
 }
 
@@ -103,7 +104,7 @@ func (s *Quay) users(ctx context.Context) (users []user, problems []Problem, err
 	}
 	for _, id := range slices.Sorted(maps.Keys(all)) {
 		u := all[id]
-		if u.organization {
+		if u.organization || u.namespace {
 			continue
 		}
 		taken, what := s.account(u, public)
@@ -121,10 +122,11 @@ func (s *Quay) quayUsers(ctx context.Context) (map[int64]*quayUser, error) {
 	all := map[int64]*quayUser{}
 	err := s.query(ctx, func(rows *sql.Rows) error {
 		u := &quayUser{}
-		err := rows.Scan(&u.id, &u.name, &u.hash, &u.robot, &u.organization, &u.enabled, &u.token)
+		err := rows.Scan(&u.id, &u.name, &u.hash, &u.robot, &u.organization, &u.enabled, &u.token, &u.namespace)
 		all[u.id] = u
 		return err
-	}, `SELECT u.id, u.username, u.password_hash, u.robot, u.organization, u.enabled, t.token
+	}, `SELECT u.id, u.username, u.password_hash, u.robot, u.organization, u.enabled, t.token,
+			u.password_hash IS NULL AND u.email = u.username || '@namespace.local'
 		FROM user u LEFT JOIN robotaccounttoken t ON t.robot_account_id = u.id`)
 	if err != nil {
 		return nil, err
@@ -150,12 +152,34 @@ func (s *Quay) quayUsers(ctx context.Context) (map[int64]*quayUser, error) {
 	return all, err
 }
 
+// firstUser returns the superuser of a mirror-registry 3 without a configuration.
+func (s *Quay) firstUser(ctx context.Context) (names []string, err error) {
+	err = s.query(ctx, func(rows *sql.Rows) error {
+		var name string
+		err := rows.Scan(&name)
+		names = append(names, name)
+		return err
+	}, `SELECT username FROM user WHERE organization = 0 AND robot = 0 ORDER BY id LIMIT 1`)
+	return names, err
+}
+
+// InitUser returns the name of a superuser, "" if there is none.
+func (s *Quay) InitUser() string {
+	if len(s.install.supers) == 0 {
+		return ""
+	}
+	return s.install.supers[0]
+}
+
 // account returns the account for one of Quay's, or what is lost.
 func (s *Quay) account(u *quayUser, public []string) (taken *user, lost string) {
 	if !u.enabled {
 		return nil, "it is disabled in Quay, and left out"
 	}
 	taken = &user{Name: u.name}
+	if u.robot && s.install.robotsOff && !slices.Contains(s.install.robots, u.name) {
+		return nil, "robots may not log in to Quay (ROBOTS_DISALLOW), and it is left out"
+	}
 	if u.robot {
 		token, err := decryptToken(s.install.secret, u.token.String)
 		if err != nil {
