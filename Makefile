@@ -2,6 +2,7 @@
 export CGO_ENABLED = 0
 
 VERSION := $(shell git describe --tags --always --abbrev=12 --dirty 2>/dev/null || echo dev)
+BUILT := $(shell git log -1 --format=%ct 2>/dev/null)
 
 # The end-to-end tests are behind a build tag; with it, the tools below see them too.
 E2E_TAG := e2e
@@ -38,7 +39,7 @@ help: ## print this
 build: ## build bin/appliance
 	go build -trimpath -buildvcs=false -ldflags "-s -w" -o bin/appliance-helm ./cmd/appliance-helm
 	gzip -9nc bin/appliance-helm > cmd/appliance/appliance-helm.gz
-	go build -tags helm -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)" -o bin/appliance ./cmd/appliance
+	go build -tags helm -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION) -X main.built=$(BUILT)" -o bin/appliance ./cmd/appliance
 
 test: ## vet, and all tests that need neither root nor other programs
 	go vet $(PACKAGES)
@@ -82,7 +83,7 @@ bench: ## measure the figures that the registry is held to, into bench.json (BEN
 	bin/bench $(BENCH)
 
 dist: ## make archives, RPM, DEB, SBOM and checksums for all architectures, into dist/ (DIST="-arch amd64": for one)
-	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) go -C $(DIST_MODULE) run . -root $(CURDIR) -dir $(CURDIR)/dist -version $(VERSION) $(DIST)
+	SOURCE_DATE_EPOCH=$(BUILT) go -C $(DIST_MODULE) run . -root $(CURDIR) -dir $(CURDIR)/dist -version $(VERSION) $(DIST)
 
 lint: ## gofmt, vet, staticcheck, shellcheck
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then \

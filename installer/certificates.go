@@ -155,7 +155,8 @@ func (s *site) wantCertificates() {
 			return
 		}
 	}
-	if time.Now().After(authority.NotAfter()) {
+	s.checkBegun("the CA", c.CA, authority.NotBefore(), tlsgen.NewCA(c.CA, f.keyFile, c.Certificate, c.Key))
+	if s.now.After(authority.NotAfter()) {
 		s.warn(fmt.Sprintf("the CA in %s expired at %s, and clients refuse all that it has signed",
 			c.CA, authority.NotAfter().Format(time.RFC3339)),
 			"check this host's clock, or "+tlsgen.NewCA(c.CA, f.keyFile, c.Certificate, c.Key))
@@ -164,7 +165,7 @@ func (s *site) wantCertificates() {
 }
 
 func (s *site) createCA() (*tlsgen.CA, error) {
-	return tlsgen.CreateCA(caName(s.cfg.Hostname), time.Now(), servedNames(s.cfg.Hostname)...)
+	return tlsgen.CreateCA(caName(s.cfg.Hostname), s.now, servedNames(s.cfg.Hostname)...)
 }
 
 func (s *site) newCA() (*tlsgen.CA, error) {
@@ -216,7 +217,7 @@ func (s *site) wantLeaf(authority *tlsgen.CA) {
 		return
 	}
 	// An interrupted install has left one without the other.
-	pem, key, err := authority.IssueLeaf(servedNames(s.cfg.Hostname), time.Now())
+	pem, key, err := authority.IssueLeaf(servedNames(s.cfg.Hostname), s.now)
 	if err != nil {
 		if invalidHostname(s.cfg.Hostname) == "" { // otherwise the hostname is a problem of its own
 			s.fault(fmt.Errorf("make a certificate: %w", err), "check the hostname")
@@ -226,12 +227,23 @@ func (s *site) wantLeaf(authority *tlsgen.CA) {
 	s.certs.leafPEM, s.certs.leafKey = pem, key
 }
 
+// checkBegun checks that a certificate that exists is valid by now. One that is not was made while the
+// clock was ahead, or the clock has gone back.
+func (s *site) checkBegun(what, file string, since time.Time, otherwise string) {
+	if s.now.Before(since) {
+		s.problem(fmt.Sprintf("%s in %s is valid from %s only, and clients refuse it", what, file,
+			since.UTC().Format(time.RFC3339)), "check this host's clock: timedatectl; if it is right now and was "+
+			"ahead then: "+otherwise)
+	}
+}
+
 // keepLeaf keeps the content of a pair, also of one that is to become a pair of links.
 func (s *site) keepLeaf() {
 	if s.linked() {
 		s.certs.leafPEM, s.certs.leafKey = s.files.pairPEM[0], s.files.pairPEM[1]
 	}
 	leaf := s.files.pair.Leaf
+	s.checkBegun("the certificate", s.cfg.TLS.Certificate, leaf.NotBefore, "appliance cert renew")
 	s.certs.renamed = s.certs.renamed || leaf.VerifyHostname(s.cfg.Hostname) != nil
 	if s.certs.foreign {
 		s.warn(fmt.Sprintf("the CA in %s has not signed %s, which is left alone and not served",

@@ -33,6 +33,8 @@ func (s *site) fault(err error, remedy string) {
 // preflight checks all preconditions of an install, in the order in which their problems are shown.
 func (s *site) preflight() {
 	s.checkRights()
+	s.checkSystemd()
+	s.checkClock()
 	if !s.program && !s.rollback {
 		s.problem(fmt.Sprintf("the executable to install, %q, is not an executable file", s.Binary),
 			"run the command with the file's whole path, from a directory that is still there")

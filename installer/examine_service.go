@@ -3,9 +3,7 @@ package installer
 import (
 	"context"
 	"fmt"
-	"os"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -122,26 +120,10 @@ func (x *examiner) others() {
 
 // system looks at what of the host is in the way of a registry.
 func (x *examiner) system(ctx context.Context) {
+	x.lookAtClock()
 	x.judge("clock", "", "it is kept in time", x.checkClock)
 	x.judge("selinux", "", "", x.checkLabel)
 	x.firewall(ctx)
-}
-
-// clockSlack is how far files may seem to come from the future.
-const clockSlack = 5 * time.Minute
-
-// checkClock checks that the kernel's clock is synchronised, and has not gone back.
-func (x *examiner) checkClock() {
-	if fi, err := os.Stat(x.Host.Path(x.cfg.Database)); err == nil && time.Until(fi.ModTime()) > clockSlack {
-		x.problem(fmt.Sprintf("it is behind: the database was written at %s", fi.ModTime().Format(time.RFC3339)),
-			"put it right: timedatectl")
-		return
-	}
-	var t unix.Timex
-	if state, err := unix.Adjtimex(&t); err == nil && (state == unix.TIME_ERROR || t.Status&unix.STA_UNSYNC != 0) {
-		x.warn("no time service keeps it in time", "certificates and logins of clusters depend on it: "+
-			"sudo timedatectl set-ntp true, or chronyd with a server of your network")
-	}
 }
 
 // checkLabel checks, where SELinux is enforcing, that systemd may start the program.

@@ -69,7 +69,7 @@ func TestExamine(t *testing.T) {
 			if err := os.Chtimes(b.path("root/quay-install/sqlite-storage/appliance.db"), later, later); err != nil {
 				b.t.Fatal(err)
 			}
-		}, "failed clock : it is behind: the database was written at"},
+		}, "and the database was written at"},
 		{"a lost storage", false, func(b *box) { os.RemoveAll(b.path("root/quay-install/quay-storage")) }, "the directory of the blobs /root/quay-install/quay-storage does not exist"},
 		{"files of others", false, func(b *box) { b.write("root/quay-install/sqlite-storage/notes.txt", "") }, "holds other things already (notes.txt)"},
 		{"an interrupted install", false, func(b *box) {

@@ -31,6 +31,7 @@ type site struct {
 	Deps
 	Request
 	facts
+	machine
 	network
 	dirs  places
 	files certFiles
@@ -74,6 +75,9 @@ func newSite(r Request, d Deps) (*site, error) {
 	}
 	bus := &bus{connect: d.Connect, user: r.User}
 	s := &site{Deps: d, Request: r, binary: d.binary(r.User), bus: bus}
+	var kept bool
+	s.now, kept = d.Clock()
+	s.drifts = !kept
 	if !r.User {
 		s.owner, s.admin = serviceUser, "root"
 	}
@@ -184,6 +188,9 @@ func (s *site) askServices(ctx context.Context) error {
 		return err
 	}
 	defer manager.Close()
+	if s.systemd, err = manager.Version(); err != nil {
+		return err
+	}
 	for _, unit := range []string{systemd.Service, systemd.Socket} {
 		status, err := manager.Status(ctx, unit)
 		if err != nil {

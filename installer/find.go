@@ -151,6 +151,9 @@ func (d Deps) complete() (Deps, error) {
 	if d.Adopt == nil {
 		d.Adopt = takeOverQuay
 	}
+	if d.Clock == nil {
+		d.Clock = readClock
+	}
 	if d.Geteuid == nil {
 		d.Geteuid = os.Geteuid
 	}

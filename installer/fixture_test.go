@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mirror-appliance/appliance/ansible-free/host"
 	"github.com/mirror-appliance/appliance/installer/adopt"
@@ -36,7 +37,7 @@ type box struct {
 func newBox(t *testing.T, user bool) *box {
 	t.Helper()
 	b := &box{t: t, root: t.TempDir(), user: user}
-	b.sm = &fakeSystemd{box: b, active: make(map[string]bool)}
+	b.sm = &fakeSystemd{box: b, active: make(map[string]bool), version: 252}
 	b.write("etc/passwd", b.passwd(""))
 	b.write("run/systemd/system/x", "")
 	b.write("root/.bashrc", "")
@@ -55,6 +56,7 @@ func newBox(t *testing.T, user bool) *box {
 		Seed:     b.seed,
 		Home:     "/root",
 		Geteuid:  func() int { return 0 },
+		Clock:    func() (time.Time, bool) { return time.Now(), true },
 	}
 	if user {
 		b.deps.Home, b.deps.Geteuid = "/home/alice", func() int { return 1000 }
@@ -257,6 +259,7 @@ type fakeSystemd struct {
 	lingering bool
 	restarts  uint32
 	pid       uint32
+	version   int
 	calls     []string
 }
 
@@ -370,6 +373,8 @@ func (f *fakeSystemd) Status(_ context.Context, unit string) (systemd.Status, er
 	}
 	return s, nil
 }
+
+func (f *fakeSystemd) Version() (int, error) { return f.version, nil }
 
 func (f *fakeSystemd) Linger(context.Context, int) (bool, error) { return f.lingering, nil }
 

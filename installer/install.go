@@ -33,6 +33,7 @@ func PlanInstall(ctx context.Context, r Request, d Deps) (*Plan, error) {
 	if s.cfg != nil {
 		s.lookAtNetwork(ctx)
 	}
+	s.lookAtClock()
 	if s.preflight(); ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
@@ -417,6 +418,8 @@ func PlanPrepare(ctx context.Context, r Request, d Deps) (*Plan, error) {
 		s.resume(true)
 	}
 	s.want()
+	s.lookAtClock()
+	s.checkClock()
 	switch {
 	case s.cfg != nil:
 		s.checkHostname(s.cfg.Hostname)

@@ -23,6 +23,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/mirror-appliance/appliance/ansible-free/host"
 	"github.com/mirror-appliance/appliance/registry/config"
@@ -64,6 +65,8 @@ type Deps struct {
 	Schema   int        // of the databases that this program knows
 	Home     string     // home.Dir(); empty if there is none
 	Geteuid  func() int // os.Geteuid
+	Built    time.Time  // of this program, which no clock is before; zero: not known
+	Clock    clock      // readClock
 
 	// Connect connects to systemd, of the calling user or the system; connectSystemd.
 	Connect func(ctx context.Context, user bool) (serviceManager, error)

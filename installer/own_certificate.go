@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"io/fs"
-	"time"
 
 	"github.com/mirror-appliance/appliance/ansible-free/host"
 	"github.com/mirror-appliance/appliance/internal/hint"
@@ -57,7 +56,7 @@ func (s *site) judgeGiven() *tlsgen.Own {
 		return nil
 	}
 	found := len(s.problems)
-	if err := given.CheckTime(time.Now()); err != nil {
+	if err := given.CheckTime(s.now); err != nil {
 		s.fault(err, "")
 	}
 	if s.cfg != nil && !s.SSLCheckSkip && invalidHostname(s.cfg.Hostname) == "" {

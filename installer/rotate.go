@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
-	"time"
 
 	"github.com/mirror-appliance/appliance/ansible-free/host"
 	"github.com/mirror-appliance/appliance/internal/hint"
@@ -137,7 +136,7 @@ func (s *site) beginRotation(next *tlsgen.CA) {
 }
 
 func (s *site) finishRotation(next *tlsgen.CA) {
-	leaf, key, err := next.IssueLeaf(servedNames(s.cfg.Hostname), time.Now())
+	leaf, key, err := next.IssueLeaf(servedNames(s.cfg.Hostname), s.now)
 	if err != nil {
 		s.fault(fmt.Errorf("make a certificate: %w", err), hint.Of(err))
 		return

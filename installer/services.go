@@ -24,6 +24,7 @@ type serviceManager interface {
 	Restart(ctx context.Context, units ...string) error
 	ResetFailed(ctx context.Context, units ...string) error
 	Status(ctx context.Context, unit string) (systemd.Status, error)
+	Version() (int, error)
 	Linger(ctx context.Context, uid int) (bool, error)
 	SetLinger(ctx context.Context, uid int, on bool) error
 	Close()

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/mirror-appliance/appliance/ansible-free/host"
 	"github.com/mirror-appliance/appliance/installer/adopt"
@@ -111,7 +110,7 @@ func (s *site) wantTheirCA() (*tlsgen.CA, error) {
 		return nil, err
 	}
 	s.certs.caPEM, s.certs.caKey = t.ca, t.caKey
-	if t.signed() && t.pair.Leaf.VerifyHostname(s.cfg.Hostname) == nil && time.Now().Before(t.pair.Leaf.NotAfter) {
+	if t.signed() && t.pair.Leaf.VerifyHostname(s.cfg.Hostname) == nil && s.now.Before(t.pair.Leaf.NotAfter) {
 		s.certs.leafPEM, s.certs.leafKey = t.leaf, t.key
 	}
 	return t.authority, nil

@@ -157,6 +157,9 @@ func (c *CA) permitted() []string {
 // Signed reports whether the authority has signed a certificate.
 func (c *CA) Signed(leaf *x509.Certificate) bool { return leaf.CheckSignatureFrom(c.cert) == nil }
 
+// NotBefore returns the begin of the authority's validity.
+func (c *CA) NotBefore() time.Time { return c.cert.NotBefore }
+
 // NotAfter returns the end of the authority's validity.
 func (c *CA) NotAfter() time.Time { return c.cert.NotAfter }
 

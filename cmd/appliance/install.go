@@ -254,6 +254,7 @@ func installerDeps() installer.Deps {
 	return installer.Deps{
 		Version: version,
 		Schema:  store.SchemaVersion(),
+		Built:   builtAt(),
 	}
 }
 

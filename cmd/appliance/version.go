@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"strconv"
+	"time"
 
 	"github.com/blang/semver/v4"
 	"github.com/spf13/cobra"
@@ -52,6 +54,9 @@ func versionFields() map[string]string {
 	if v, err := semver.ParseTolerant(version); err == nil {
 		fields["major"], fields["minor"] = fmt.Sprint(v.Major), fmt.Sprint(v.Minor)
 	}
+	if t := builtAt(); !t.IsZero() {
+		fields["buildDate"] = t.UTC().Format(time.RFC3339)
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return fields
@@ -65,6 +70,19 @@ func versionFields() map[string]string {
 		}
 	}
 	return fields
+}
+
+// built is the time of the commit that this program was made of, in seconds since 1970. The linker
+// sets it (see Makefile).
+var built string
+
+// builtAt returns the zero time for a build without it.
+func builtAt() time.Time {
+	seconds, err := strconv.ParseInt(built, 10, 64)
+	if err != nil {
+		return time.Time{}
+	}
+	return time.Unix(seconds, 0)
 }
 
 func platform() string { return runtime.GOOS + "/" + runtime.GOARCH }

@@ -71,7 +71,7 @@ func (d *dist) compile(ctx context.Context, b *build) error {
 	}
 	b.program = filepath.Join(dir, "appliance")
 	return d.command(ctx, b.environment(), "go", append(flags, "-tags", "helm", "-overlay", b.helm+".json",
-		"-ldflags", "-s -w -X main.version="+d.version, "-o", b.program, "./cmd/appliance")...)
+		"-ldflags", fmt.Sprintf("-s -w -X main.version=%s -X main.built=%d", d.version, d.date.Unix()), "-o", b.program, "./cmd/appliance")...)
 }
 
 // release makes the files of a build, and returns their names.
