@@ -166,6 +166,7 @@ Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see
 	}
 	hide(root.Flags(), "no-color,c", true) // before the command, where mirror-registry takes it too
 	root.SetGlobalNormalizationFunc(oneSpelling)
+	completes(root)
 	return root
 }
 
