@@ -27,7 +27,7 @@ SCRIPTS = $(shell grep -rlE '^#!.*[/ ](ba)?sh$$' .ci testdata cmd/dist)
 #   ST1020-1022  a comment's first word: comments here say why, and not always in that form
 CHECKS := all,-ST1003,-ST1020,-ST1021,-ST1022
 
-.PHONY: help build test race olmcheck oc openshiftinstall ocmirror ocmirrorv1 e2e bench dist lint run
+.PHONY: help build test race olmcheck oc openshiftinstall ocmirror ocmirrorv1 cincinnati e2e bench dist lint run
 .DEFAULT_GOAL := help
 
 help: ## print this
@@ -73,6 +73,9 @@ ocmirror: ## carry archives to and from oc-mirror, which must be on PATH
 ocmirrorv1: ## compare with oc-mirror v1, which must be on PATH: release-4.17 or before
 	go -C $(OLMCHECK_MODULE) vet -tags ocmirror ./...
 	go -C $(OLMCHECK_MODULE) test -count=1 -tags ocmirror -run TestOCMirrorV1 ./...
+
+cincinnati: ## compare update graphs with those of openshift/cincinnati, a checkout of which is at CINCINNATI
+	go test -count=1 -tags cincinnati -run TestReference ./mirror/graphdata
 
 e2e: ## the tests that need root, podman, skopeo and a real systemd
 	testdata/e2e-needs.sh

@@ -1,0 +1,314 @@
+// Package graphdata computes the answers of an update service from release images and graph data, as
+// the reference implementation of OpenShift does (openshift/cincinnati): the same nodes, edges,
+// conditional edges and metadata for the same content.
+//
+// Use Read for the files of graph data, ParseMetadata for the file release-metadata of a release
+// image, Build for the graph of all of them, and Graph.Answer for one channel and architecture. All
+// are functions of their arguments: fetching, caching and serving are the caller's.
+//
+// Two things differ from the reference on purpose. Answers have an order (nodes by version, edges by
+// index, conditional edges by their ends), so that equal content is equal bytes. And a single bad
+// file or edge never costs the whole graph: it is left out and is one of the Problems.
+package graphdata
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/blang/semver/v4"
+	"go.yaml.in/yaml/v3"
+)
+
+// Bounds of graph data, which may be of any client. The real one has some 1,800 files, the largest
+// of 60 KB.
+const (
+	maxFiles = 20_000
+	maxFile  = 1 << 20
+)
+
+// major is that of the versions of graph data that are understood; minors only add.
+const major = 1
+
+// Problem is a part of the content that has no effect, or not the one that was meant.
+type Problem struct {
+	Where string `json:"where"` // a file of graph data, or a release
+	What  string `json:"what"`
+}
+
+// Data is what the files of graph data say.
+type Data struct {
+	Version       string // of its schema
+	Problems      []Problem
+	channels      []channel
+	unconditional []block
+	conditional   []block
+	raw           []rawMetadata
+}
+
+type channel struct {
+	name     string
+	versions []semver.Version
+}
+
+// block says which updates to a release are not offered, or have a risk.
+type block struct {
+	to   semver.Version
+	from *regexp.Regexp // matches a version with +architecture anywhere
+	risk Risk           // of a conditional one
+}
+
+// rawMetadata is metadata for the release images of one version.
+type rawMetadata struct {
+	version semver.Version
+	values  map[string]string
+}
+
+// Read reads graph data. It returns an error if a part of it is missing that the reference
+// implementation demands; single files that have no effect are Problems.
+func Read(files fs.FS) (*Data, error) {
+	d := &Data{}
+	if err := d.readVersion(files); err != nil {
+		return nil, err
+	}
+	if err := d.readRaw(files); err != nil {
+		return nil, err
+	}
+	if err := d.each(files, "channels", d.readChannel); err != nil {
+		return nil, err
+	}
+	if err := d.each(files, "blocked-edges", d.readBlock); err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+func (d *Data) readVersion(files fs.FS) error {
+	text, err := read(files, "version")
+	if err != nil {
+		return err
+	}
+	d.Version = strings.TrimSpace(string(text))
+	v, err := semver.Parse(d.Version)
+	switch {
+	case err != nil:
+		return fmt.Errorf("file version: %q is not a version", d.Version)
+	case v.Major != major:
+		return fmt.Errorf("file version: this is graph data %s, and what is understood is %d.x", d.Version, major)
+	}
+	return nil
+}
+
+func (d *Data) readRaw(files fs.FS) error {
+	const name = "raw/metadata.json"
+	text, err := read(files, name)
+	if err != nil {
+		return err
+	}
+	var all map[string]map[string]string
+	if err := json.Unmarshal(text, &all); err != nil {
+		return fmt.Errorf("file %s: %w", name, err)
+	}
+	for version, values := range all {
+		v, err := semver.Parse(version)
+		if err != nil {
+			d.Problems = append(d.Problems, Problem{name, fmt.Sprintf("%q is not a version", version)})
+			continue
+		}
+		d.raw = append(d.raw, rawMetadata{v, values})
+	}
+	slices.SortFunc(d.raw, func(a, b rawMetadata) int { // with one order, equal content is equal bytes
+		return compareVersions(a.version, b.version)
+	})
+	slices.SortFunc(d.Problems, func(a, b Problem) int { return strings.Compare(a.What, b.What) })
+	return nil
+}
+
+// channelName is the grammar of the names of channels. The reference has it for requests alone, and
+// fails later over a name without a hyphen; a cluster rejects an answer with an empty one.
+var channelName = regexp.MustCompile(`^[0-9a-z.-]+$`)
+
+// ValidChannel reports whether text can be the name of a channel.
+func ValidChannel(text string) bool { return channelName.MatchString(text) }
+
+// extension matches those of the files that are read, as the reference implementation does.
+func extension(name string) bool {
+	ok, _ := regexp.MatchString("ya+ml", path.Ext(name))
+	return ok
+}
+
+// each reads the files of a directory, in the order of their names. What cannot be read is a Problem.
+func (d *Data) each(files fs.FS, dir string, parse func(text []byte) error) error {
+	entries, err := fs.ReadDir(files, dir)
+	if err != nil {
+		return fmt.Errorf("directory %s: %w", dir, err)
+	}
+	if len(entries) > maxFiles {
+		return fmt.Errorf("directory %s has more than %d files", dir, maxFiles)
+	}
+	for _, entry := range entries {
+		if entry.IsDir() || !extension(entry.Name()) {
+			continue
+		}
+		name := dir + "/" + entry.Name()
+		text, err := read(files, name)
+		if err == nil {
+			err = parse(text)
+		}
+		if err != nil {
+			d.Problems = append(d.Problems, Problem{name, "it has no effect: " + err.Error()})
+		}
+	}
+	return nil
+}
+
+func (d *Data) readChannel(text []byte) error {
+	fields, err := readFields(text)
+	if err != nil {
+		return err
+	}
+	c := channel{}
+	if c.name, err = fields.text("name"); err != nil {
+		return err
+	}
+	if !channelName.MatchString(c.name) {
+		return fmt.Errorf("name %q is not that of a channel, which a cluster could ask for", c.name)
+	}
+	list, ok := fields["versions"].([]any)
+	if !ok {
+		return errors.New("versions is not a list")
+	}
+	for _, one := range list {
+		text, _ := one.(string)
+		v, err := semver.Parse(text)
+		if err != nil {
+			return fmt.Errorf("versions has %v, which is not a version; the whole channel %s is left out for it", one, c.name)
+		}
+		c.versions = append(c.versions, v)
+	}
+	d.channels = append(d.channels, c)
+	return nil
+}
+
+// readBlock reads a file of blocked-edges: with nothing but to and from it takes updates out, with
+// a risk it makes them conditional.
+func (d *Data) readBlock(text []byte) error {
+	fields, err := readFields(text)
+	if err != nil {
+		return err
+	}
+	var b block
+	to, err := fields.text("to")
+	if err != nil {
+		return err
+	}
+	if b.to, err = semver.Parse(to); err != nil {
+		return fmt.Errorf("to is %q, which is not a version", to)
+	}
+	from, err := fields.text("from")
+	if err != nil {
+		return err
+	}
+	if b.from, err = regexp.Compile(from); err != nil {
+		return fmt.Errorf("from: %w", err)
+	}
+	if len(fields) == 2 {
+		d.unconditional = append(d.unconditional, b)
+		return nil
+	}
+	if b.risk, err = fields.risk(); err != nil {
+		return err
+	}
+	d.conditional = append(d.conditional, b)
+	return nil
+}
+
+// read reads a file of graph data.
+func read(files fs.FS, name string) ([]byte, error) {
+	info, err := fs.Stat(files, name)
+	if err == nil && info.Size() > maxFile {
+		err = fmt.Errorf("it has more than %d bytes", maxFile)
+	}
+	var text []byte
+	if err == nil {
+		text, err = fs.ReadFile(files, name)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("file %s: %w", name, err)
+	}
+	return text, nil
+}
+
+// fields are the keys of a YAML mapping. Their types are checked by hand: the reference takes no
+// number for a text, and such a file must have no effect here either.
+type fields map[string]any
+
+func readFields(text []byte) (fields, error) {
+	var f fields
+	if err := yaml.Unmarshal(text, &f); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+func (f fields) text(key string) (string, error) {
+	value, ok := f[key].(string)
+	if !ok {
+		return "", fmt.Errorf("%s is not there, or is not a text", key)
+	}
+	return value, nil
+}
+
+func (f fields) risk() (Risk, error) {
+	var r Risk
+	for key, to := range map[string]*string{"url": &r.URL, "name": &r.Name, "message": &r.Message} {
+		value, err := f.text(key)
+		if err != nil {
+			return r, err
+		}
+		*to = value
+	}
+	rules, ok := f["matchingRules"].([]any)
+	if !ok {
+		return r, errors.New("matchingRules is not there, or is not a list")
+	}
+	r.Rules = []Rule{}
+	for _, one := range rules {
+		rule, err := readRule(one)
+		if err != nil {
+			return r, fmt.Errorf("matchingRules: %w", err)
+		}
+		r.Rules = append(r.Rules, rule)
+	}
+	return r, nil
+}
+
+func readRule(of any) (Rule, error) {
+	f, ok := of.(fields)
+	if !ok {
+		return Rule{}, errors.New("an entry is not a mapping")
+	}
+	var r Rule
+	var err error
+	if _, ok := f["type"]; ok {
+		if r.Type, err = f.text("type"); err != nil {
+			return r, err
+		}
+	}
+	if f["promql"] == nil {
+		return r, nil
+	}
+	query, ok := f["promql"].(fields)
+	if !ok {
+		return r, errors.New("promql is not a mapping")
+	}
+	if _, ok := query["promql"]; ok {
+		r.PromQL.PromQL, err = query.text("promql")
+	}
+	return r, err
+}
