@@ -84,22 +84,29 @@ func HeldCatalogs(origins []Origin) ([]HeldCatalog, error) {
 	return all, nil
 }
 
-// HeldRelease is a release that a registry has.
+// HeldRelease is a release, or an image with graph data, that a registry has.
 type HeldRelease struct {
 	Repository, Tag string
 	Digest          digest.Digest
 	Channel         string // which led to it; "" if it was named
+	Origin          string // as its source names it
+	Signature       []byte // of a release: OpenPGP, verified by the run; nil: it has none
 }
 
 // HeldReleases returns the releases of a registry, from what the runs recorded.
-func HeldReleases(origins []Origin) (all []HeldRelease, err error) {
+func HeldReleases(origins []Origin) ([]HeldRelease, error) { return heldOf(origins, plan.Release) }
+
+// HeldGraphs returns the images with graph data of a registry, from what the runs recorded.
+func HeldGraphs(origins []Origin) ([]HeldRelease, error) { return heldOf(origins, plan.Graph) }
+
+func heldOf(origins []Origin, t plan.Type) (all []HeldRelease, err error) {
 	for _, o := range origins {
 		i, err := o.image()
 		if err != nil {
 			return nil, err
 		}
-		if i.Type == plan.Release {
-			all = append(all, HeldRelease{o.Repository, o.Tag, i.Digest, i.Channel})
+		if i.Type == t {
+			all = append(all, HeldRelease{o.Repository, o.Tag, i.Digest, i.Channel, i.Origin, i.Signature})
 		}
 	}
 	return all, nil

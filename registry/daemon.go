@@ -25,6 +25,7 @@ import (
 	"github.com/mirror-appliance/appliance/registry/misses"
 	"github.com/mirror-appliance/appliance/registry/oci"
 	"github.com/mirror-appliance/appliance/registry/store"
+	"github.com/mirror-appliance/appliance/registry/updates"
 	"github.com/mirror-appliance/appliance/registry/views"
 	"github.com/mirror-appliance/appliance/tlsgen"
 )
@@ -59,6 +60,7 @@ type daemon struct {
 	evictor   *evictor
 	mirrors   []*scheduled
 	views     *views.Views
+	updates   *updates.Service
 	jobs      admin.Jobs
 	metrics   *metrics
 	health    *health
@@ -230,6 +232,8 @@ func (d *daemon) openJobs(ctx context.Context) {
 	d.views = views.New(ctx, views.Options{Catalogs: d.cfg.Catalogs, Store: d.store, Registry: d.cfg.Address(),
 		Dir: d.cfg.Database + ".catalogs", Drain: d.draining, Log: d.log})
 	d.jobs.Catalogs = d.views.Runner()
+	d.updates = updates.New(updates.Options{Store: d.store, Registry: d.cfg.Address(),
+		MirrorNames: d.cfg.Updates.Payloads == config.PayloadsMirror, Log: d.log})
 	d.onClose(func() error {
 		d.jobs.GC.Wait()
 		return nil
@@ -251,7 +255,8 @@ func (d *daemon) public() http.Handler {
 	administer := func(*http.Request) auth.Action { return auth.Administer }
 	mux := http.NewServeMux()
 	mux.Handle("/api/v1/", d.auth.Require(administer, admitted(d.admin, admin.Denied), admin.Denied))
-	mux.HandleFunc(updatesPath, refuseUpdates)
+	mux.Handle(updates.Path, d.updates)
+	mux.Handle(updates.SignaturesPath, d.updates)
 	login := func(*http.Request) auth.Action { return auth.Login }
 	mux.Handle(documents.ResourcesPath, d.auth.Require(login, admitted(d.resources(), documents.Denied), documents.Denied))
 	read := func(*http.Request) auth.Action { return auth.Read }

@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"net/http"
@@ -9,23 +8,8 @@ import (
 	"github.com/mirror-appliance/appliance/internal/regular"
 )
 
-// The update service (registry/updates) and the web console (registry/console) are not built. Until
-// then each path refuses in the form that its clients read, and names the alternative.
-
-// updatesPath is where a cluster version operator asks for the update graph.
-const updatesPath = "/api/upgrades_info/"
-
-// refuseUpdates answers in the form in which the update service reports an error.
-func refuseUpdates(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(http.StatusNotImplemented)
-	// A client that went away needs no answer.
-	_ = json.NewEncoder(w).Encode(map[string]string{
-		"kind":  "not_built",
-		"value": "this appliance does not answer update graphs yet; upgrade with `oc adm upgrade --to-image` and a release digest, and leave spec.upstream of the ClusterVersion alone",
-	})
-}
+// The web console (registry/console) is not built. Until then its paths refuse in the form that their
+// clients read.
 
 // refuseConsole answers all other paths. address is host:port as clients reach the registry.
 func refuseConsole(address string) http.HandlerFunc {

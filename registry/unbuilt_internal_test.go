@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -31,19 +30,4 @@ func TestRefuseConsole(t *testing.T) {
 			t.Errorf("answered %d", w.Code)
 		}
 	})
-}
-
-func TestRefuseUpdates(t *testing.T) {
-	w := httptest.NewRecorder()
-	refuseUpdates(w, httptest.NewRequest("GET", updatesPath+"graph?channel=stable-4.18", nil))
-	if w.Code != http.StatusNotImplemented || w.Header().Get("Content-Type") != "application/json" {
-		t.Errorf("answered %d, %s", w.Code, w.Header().Get("Content-Type"))
-	}
-	var got map[string]string
-	if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil {
-		t.Fatal(err)
-	}
-	if len(got) != 2 || got["kind"] != "not_built" || got["value"] == "" {
-		t.Errorf("answered %v", got)
-	}
 }

@@ -313,7 +313,7 @@ func served(ctx context.Context, control *client.Client, f *cluster.Facts) (rele
 	}
 	held, err := mirror.HeldReleases(origins(recorded))
 	for _, r := range held {
-		releases = append(releases, cluster.Release(r))
+		releases = append(releases, cluster.Release{Repository: r.Repository, Tag: r.Tag, Digest: r.Digest, Channel: r.Channel})
 	}
 	return releases, err
 }

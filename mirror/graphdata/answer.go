@@ -85,6 +85,11 @@ func (g *Graph) Answer(channel, arch string) Answer {
 	return a
 }
 
+// Has reports whether the answer for a channel and an architecture has a release.
+func (g *Graph) Has(channel, arch string) bool {
+	return slices.ContainsFunc(g.nodes, func(n *node) bool { return n.Arch == arch && n.in(channel) })
+}
+
 // in reports whether a release is in a channel.
 func (n *node) in(channel string) bool {
 	for name := range strings.SplitSeq(n.metadata[channelsKey], ",") {

@@ -15,7 +15,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
+	"maps"
 	"path"
 	"regexp"
 	"slices"
@@ -69,9 +69,13 @@ type rawMetadata struct {
 	values  map[string]string
 }
 
+// Files are the files of graph data by their names, such as channels/stable-4.18.yaml. A name that ends
+// in a slash is a directory, which may be empty.
+type Files map[string][]byte
+
 // Read reads graph data. It returns an error if a part of it is missing that the reference
 // implementation demands; single files that have no effect are Problems.
-func Read(files fs.FS) (*Data, error) {
+func Read(files Files) (*Data, error) {
 	d := &Data{}
 	if err := d.readVersion(files); err != nil {
 		return nil, err
@@ -79,16 +83,16 @@ func Read(files fs.FS) (*Data, error) {
 	if err := d.readRaw(files); err != nil {
 		return nil, err
 	}
-	if err := d.each(files, "channels", d.readChannel); err != nil {
+	if err := d.each(files, "channels/", d.readChannel); err != nil {
 		return nil, err
 	}
-	if err := d.each(files, "blocked-edges", d.readBlock); err != nil {
+	if err := d.each(files, "blocked-edges/", d.readBlock); err != nil {
 		return nil, err
 	}
 	return d, nil
 }
 
-func (d *Data) readVersion(files fs.FS) error {
+func (d *Data) readVersion(files Files) error {
 	text, err := read(files, "version")
 	if err != nil {
 		return err
@@ -104,7 +108,7 @@ func (d *Data) readVersion(files fs.FS) error {
 	return nil
 }
 
-func (d *Data) readRaw(files fs.FS) error {
+func (d *Data) readRaw(files Files) error {
 	const name = "raw/metadata.json"
 	text, err := read(files, name)
 	if err != nil {
@@ -133,9 +137,6 @@ func (d *Data) readRaw(files fs.FS) error {
 // fails later over a name without a hyphen; a cluster rejects an answer with an empty one.
 var channelName = regexp.MustCompile(`^[0-9a-z.-]+$`)
 
-// ValidChannel reports whether text can be the name of a channel.
-func ValidChannel(text string) bool { return channelName.MatchString(text) }
-
 // extension matches those of the files that are read, as the reference implementation does.
 func extension(name string) bool {
 	ok, _ := regexp.MatchString("ya+ml", path.Ext(name))
@@ -143,19 +144,18 @@ func extension(name string) bool {
 }
 
 // each reads the files of a directory, in the order of their names. What cannot be read is a Problem.
-func (d *Data) each(files fs.FS, dir string, parse func(text []byte) error) error {
-	entries, err := fs.ReadDir(files, dir)
-	if err != nil {
-		return fmt.Errorf("directory %s: %w", dir, err)
-	}
-	if len(entries) > maxFiles {
-		return fmt.Errorf("directory %s has more than %d files", dir, maxFiles)
-	}
-	for _, entry := range entries {
-		if entry.IsDir() || !extension(entry.Name()) {
+func (d *Data) each(files Files, dir string, parse func(text []byte) error) error {
+	_, found := files[dir]
+	n := 0
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		base, ok := strings.CutPrefix(name, dir)
+		found = found || ok
+		if !ok || base == "" || strings.Contains(base, "/") || !extension(base) {
 			continue
 		}
-		name := dir + "/" + entry.Name()
+		if n++; n > maxFiles {
+			return fmt.Errorf("directory %s has more than %d files", dir, maxFiles)
+		}
 		text, err := read(files, name)
 		if err == nil {
 			err = parse(text)
@@ -163,6 +163,9 @@ func (d *Data) each(files fs.FS, dir string, parse func(text []byte) error) erro
 		if err != nil {
 			d.Problems = append(d.Problems, Problem{name, "it has no effect: " + err.Error()})
 		}
+	}
+	if !found {
+		return fmt.Errorf("directory %s is missing", dir)
 	}
 	return nil
 }
@@ -228,18 +231,14 @@ func (d *Data) readBlock(text []byte) error {
 	return nil
 }
 
-// read reads a file of graph data.
-func read(files fs.FS, name string) ([]byte, error) {
-	info, err := fs.Stat(files, name)
-	if err == nil && info.Size() > maxFile {
-		err = fmt.Errorf("it has more than %d bytes", maxFile)
-	}
-	var text []byte
-	if err == nil {
-		text, err = fs.ReadFile(files, name)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("file %s: %w", name, err)
+// read returns a file of graph data.
+func read(files Files, name string) ([]byte, error) {
+	text, ok := files[name]
+	switch {
+	case !ok:
+		return nil, fmt.Errorf("file %s is missing", name)
+	case len(text) > maxFile:
+		return nil, fmt.Errorf("file %s has %d bytes, more than the %d that are read", name, len(text), maxFile)
 	}
 	return text, nil
 }

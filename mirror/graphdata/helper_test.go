@@ -3,11 +3,9 @@ package graphdata_test
 import (
 	"encoding/json"
 	"fmt"
-	"io/fs"
 	"slices"
 	"strings"
 	"testing"
-	"testing/fstest"
 
 	"github.com/blang/semver/v4"
 	"github.com/opencontainers/go-digest"
@@ -20,26 +18,22 @@ const p = "io.openshift.upgrades.graph."
 
 // files returns graph data that is complete, with a channel s of all versions 4.1.0 to 4.1.9 and
 // 4.2.0 to 4.2.9, and then what is given: names and texts in turn.
-func files(more ...string) fs.FS {
-	all := fstest.MapFS{
-		"version":            {Data: []byte("1.1.0\n")},
-		"raw/metadata.json":  {Data: []byte("{}")},
-		"blocked-edges/none": {Data: []byte("not read")},
-	}
+func files(more ...string) graphdata.Files {
+	all := graphdata.Files{"version": []byte("1.1.0\n"), "raw/metadata.json": []byte("{}"), "blocked-edges/": nil}
 	var list strings.Builder
 	for minor := 1; minor <= 2; minor++ {
 		for patch := range 10 {
 			fmt.Fprintf(&list, "- 4.%d.%d\n", minor, patch)
 		}
 	}
-	all["channels/s.yaml"] = &fstest.MapFile{Data: []byte("name: s\nversions:\n" + list.String())}
+	all["channels/s.yaml"] = []byte("name: s\nversions:\n" + list.String())
 	for i := 0; i < len(more); i += 2 {
-		all[more[i]] = &fstest.MapFile{Data: []byte(more[i+1])}
+		all[more[i]] = []byte(more[i+1])
 	}
 	return all
 }
 
-func read(t *testing.T, data fs.FS) *graphdata.Data {
+func read(t *testing.T, data graphdata.Files) *graphdata.Data {
 	t.Helper()
 	d, err := graphdata.Read(data)
 	if err != nil {
@@ -123,17 +117,4 @@ func encode(t *testing.T, of any) string {
 		t.Fatal(err)
 	}
 	return string(text)
-}
-
-// without is a file system that lacks a file or directory.
-type without struct {
-	fs.FS
-	name string
-}
-
-func (w without) Open(name string) (fs.File, error) {
-	if name == w.name {
-		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
-	}
-	return w.FS.Open(name)
 }

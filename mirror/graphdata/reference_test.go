@@ -4,6 +4,7 @@ package graphdata_test
 
 import (
 	"encoding/json"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -50,6 +51,22 @@ func readWhole(t *testing.T, file string) (all []graphdata.Release, channels map
 	return all, channels
 }
 
+func load(t *testing.T, dir string) graphdata.Files {
+	t.Helper()
+	all := graphdata.Files{}
+	err := fs.WalkDir(os.DirFS(dir), ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		all[name], err = os.ReadFile(filepath.Join(dir, name))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
 // TestReference compares with the fixtures of openshift/cincinnati, a checkout of which is at
 // $CINCINNATI: graphs with the metadata that graph data of the same day was made from.
 func TestReference(t *testing.T) {
@@ -61,7 +78,7 @@ func TestReference(t *testing.T) {
 		t.Run(filepath.Base(dir), func(t *testing.T) {
 			raw, _ := readWhole(t, filepath.Join(dir, "graph-gb-raw.json"))
 			labelled, channels := readWhole(t, filepath.Join(dir, "graph-gb-with-quay-metadata.json"))
-			data := read(t, os.DirFS(filepath.Join(dir, "cincinnati-graph-data")))
+			data := read(t, load(t, filepath.Join(dir, "cincinnati-graph-data")))
 			got := graphdata.Build(raw, data)
 			want := graphdata.Build(labelled, read(t, files("channels/s.yaml", "")))
 			nodes, edges := 0, 0

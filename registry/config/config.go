@@ -51,6 +51,8 @@ type Config struct {
 	Sync     []Sync    // image sets to mirror from time to time
 	Catalogs []Catalog // views of operator catalogs
 
+	Updates Updates // the update service
+
 	ServeHeldDigests bool // what one repository has is served by its digest under another, to users who may read both
 
 	DeleteReferrers bool // signatures and other referrers of what is deleted go with it
@@ -118,6 +120,17 @@ const (
 	ModeOff          Mode = "off"           // the entry is not in force
 )
 
+// Updates says how the update service answers clusters.
+type Updates struct {
+	Payloads string // which names releases have: PayloadsUpstream or PayloadsMirror
+}
+
+// The names that releases have in the answers of the update service.
+const (
+	PayloadsUpstream = "upstream" // as at their sources: nodes find them by the mirror sets of the cluster
+	PayloadsMirror   = "mirror"   // as at this registry
+)
+
 // Sync is an image set that the daemon mirrors by itself.
 type Sync struct {
 	ImageSet  string        // file of the ImageSetConfiguration
@@ -168,6 +181,7 @@ func minimal() *Config {
 
 		MinFree: defaultMinFree,
 		Scrub:   Scrub{Interval: defaultScrubInterval, Rate: defaultScrubRate},
+		Updates: Updates{Payloads: PayloadsUpstream},
 	}
 }
 

@@ -182,7 +182,8 @@ func TestParse(t *testing.T) {
 			Database: "/q/db", ControlSocket: "/q/sock", TLS: config.TLS{Certificate: "/q/cert", Key: "/q/key"},
 			Upstreams: []config.Upstream{{Prefix: "a", URL: "http://h", Freshness: 5 * time.Minute}},
 			GC:        config.GC{Interval: 24 * time.Hour, GracePeriod: time.Hour},
-			MinFree:   1 << 30, Scrub: config.Scrub{Interval: 720 * time.Hour, Rate: 20 << 20}}
+			MinFree:   1 << 30, Scrub: config.Scrub{Interval: 720 * time.Hour, Rate: 20 << 20},
+			Updates: config.Updates{Payloads: "upstream"}}
 		if !reflect.DeepEqual(c, want) {
 			t.Errorf("got\n%+v, want\n%+v", c, want)
 		}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/mirror-appliance/appliance/internal/yamlkeys"
@@ -28,6 +29,7 @@ func (c *Config) keys() []yamlkeys.Key {
 		{Name: "scrub", Value: c.Scrub.keys()},
 		{Name: "sync", Value: (*syncs)(&c.Sync)},
 		{Name: "catalogs", Value: (*catalogs)(&c.Catalogs)},
+		{Name: "updates", Value: c.Updates.keys()},
 		{Name: "serveHeldDigests", Value: &c.ServeHeldDigests},
 		{Name: "deleteReferrers", Value: &c.DeleteReferrers},
 		{Name: serverHostname, Value: &server}, // written for scripts, and ignored
@@ -85,6 +87,17 @@ func (s *Sync) keys() []yamlkeys.Key {
 		{Name: "authFile", Value: &s.AuthFile, Check: optional(&s.AuthFile)},
 		{Name: "prefix", Value: &s.Prefix, Check: func() error { return optionalPrefix(s.Prefix) }},
 	}
+}
+
+func (u *Updates) keys() []yamlkeys.Key {
+	return []yamlkeys.Key{{Name: "payloads", Value: &u.Payloads, Check: u.check}}
+}
+
+func (u *Updates) check() error {
+	if u.Payloads != PayloadsUpstream && u.Payloads != PayloadsMirror {
+		return complaint(fmt.Sprintf("%q is not one of the names that releases have", u.Payloads), "write "+PayloadsUpstream+" or "+PayloadsMirror)
+	}
+	return nil
 }
 
 func (s *Scrub) keys() []yamlkeys.Key {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"sync"
 	"sync/atomic"
 
 	modernc "modernc.org/sqlite"
@@ -10,12 +11,21 @@ import (
 // changeSignal tells what depends on the images of the store that they have changed.
 type changeSignal struct {
 	pending atomic.Bool // in the transaction under way
-	changed chan struct{}
+
+	mu        sync.Mutex
+	receivers []chan struct{}
 }
 
 // Changed returns a channel that has a value after tags, origins or manifests came, moved or went, or
-// a blob went or came back. Several changes are one. It is for one receiver.
-func (s *Store) Changed() <-chan struct{} { return s.signal.changed }
+// a blob went or came back. Several changes are one. Each call makes a channel for one receiver,
+// which is kept as long as the store.
+func (s *Store) Changed() <-chan struct{} {
+	c := make(chan struct{}, 1)
+	s.signal.mu.Lock()
+	defer s.signal.mu.Unlock()
+	s.signal.receivers = append(s.signal.receivers, c)
+	return c
+}
 
 // note is called by SQLite for each row that changes, before the commit.
 func (s *changeSignal) note(row modernc.SQLitePreUpdateData) {
@@ -44,8 +54,12 @@ func (s *changeSignal) committed() {
 	if !s.pending.Swap(false) {
 		return
 	}
-	select {
-	case s.changed <- struct{}{}:
-	default: // it has one
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.receivers {
+		select {
+		case c <- struct{}{}:
+		default: // it has one
+		}
 	}
 }

@@ -74,13 +74,20 @@ func TestManifests_Whole(t *testing.T) {
 
 func TestStore_Changed(t *testing.T) {
 	f := newFixture(t)
+	first, second := f.Changed(), f.Changed()
 	changed := func() bool {
-		select {
-		case <-f.Changed():
-			return true
-		default:
-			return false
+		got := [2]bool{}
+		for i, c := range []<-chan struct{}{first, second} {
+			select {
+			case <-c:
+				got[i] = true
+			default:
+			}
 		}
+		if got[0] != got[1] {
+			t.Errorf("of two receivers it tells one: %t", got)
+		}
+		return got[0]
 	}
 	signals := func(what string, want bool) {
 		t.Helper()

@@ -57,8 +57,10 @@ func scans() map[string]string {
 		`SELECT id FROM runs`:                                                                                      "there are few runs",
 		`SELECT DISTINCT id, repository, whole`:                                                                    "there are few removals",
 		`SELECT id, digest, length(body)`:                                                                          "reads the journal when the store is opened",
-		`SELECT name, role, repositories`:                                                                          "lists the accounts",
-		`INSERT INTO repositories`:                                                                                 "SQLite looks for removals of the new row; there are few",
+		`SELECT r.name, t.name, t.digest FROM repositories r CROSS JOIN tags t ON t.repository = r.id WHERE r.name GLOB`: "looks for releases after a change, in the background",
+		`SELECT r.name, l.digest FROM repositories r CROSS JOIN repository_manifests l ON`:                               "looks for releases after a change, in the background",
+		`SELECT name, role, repositories`: "lists the accounts",
+		`INSERT INTO repositories`:        "SQLite looks for removals of the new row; there are few",
 	}
 }
 

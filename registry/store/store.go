@@ -167,7 +167,6 @@ func newStore(o Options) (*Store, error) {
 	s.guard = guard.New(s.now)
 	s.sessions = newSessions()
 	s.arrivals = &arrivals{over: make(chan struct{}, 1)}
-	s.signal.changed = make(chan struct{}, 1)
 	return s, nil
 }
 

@@ -52,6 +52,32 @@ func (s *Tags) All(ctx context.Context, after Tag, n int) ([]Tag, error) {
 	return tags, nil
 }
 
+// Matching lists the tags with a name like one pattern in repositories with one like another: of
+// SQLite's GLOB, whose * matches slashes.
+func (s *Tags) Matching(ctx context.Context, repository, name string) ([]Tag, error) {
+	columns := func(t *Tag) []any { return []any{&t.Repository, &t.Name, &t.Digest} }
+	tags, err := sqlite.List(ctx, s.db.Reader(), columns, `SELECT r.name, t.name, t.digest
+		FROM repositories r CROSS JOIN tags t ON t.repository = r.id
+		WHERE r.name GLOB ? AND t.name GLOB ? ORDER BY r.name, t.name`, repository, name)
+	if err != nil {
+		return nil, fmt.Errorf("list tags: %w", err)
+	}
+	return tags, nil
+}
+
+// PulledIn lists the manifests that only pull-through has brought to repositories with a name like a
+// pattern, as Matching has it. They need not have tags.
+func (s *Manifests) PulledIn(ctx context.Context, repository string) ([]Tag, error) {
+	columns := func(t *Tag) []any { return []any{&t.Repository, &t.Digest} }
+	all, err := sqlite.List(ctx, s.db.Reader(), columns, `SELECT r.name, l.digest
+		FROM repositories r CROSS JOIN repository_manifests l ON l.repository = r.id
+		WHERE r.name GLOB ? AND l.pulled <> 0 ORDER BY r.name, l.digest`, repository)
+	if err != nil {
+		return nil, fmt.Errorf("list manifests that were pulled through: %w", err)
+	}
+	return all, nil
+}
+
 // Repositories lists the repositories that have a manifest, as Tags.List does.
 func (s *Store) Repositories(ctx context.Context, last string, n int) (names []string, more bool, err error) {
 	return s.page(ctx, n, `SELECT name FROM repositories r WHERE name > ?

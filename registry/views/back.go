@@ -11,6 +11,7 @@ import (
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/registry/store"
+	"github.com/mirror-appliance/appliance/registry/stored"
 )
 
 // back is the rollback that took back what the view had shown.
@@ -93,7 +94,7 @@ func (v *view) stays(ctx context.Context, next *note, viewed *catalog.Viewed, no
 	case !found: // a client has deleted it
 		of.Original = ""
 	}
-	err = v.show(ctx, shown{stored{v.store, repo}, b.Shows, original{source: from, digest: of.Original}},
+	err = v.show(ctx, shown{stored.Repository{Store: v.store, Name: repo}, b.Shows, original{source: from, digest: of.Original}},
 		api.ViewRun(v.Name, fmt.Sprintf("%s or %s was moved by a push or another run; it stays rolled back", tag, tag+config.OriginalSuffix)))
 	return true, err
 }

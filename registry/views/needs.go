@@ -21,6 +21,7 @@ import (
 	"github.com/mirror-appliance/appliance/mirror/operator"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/documents"
+	"github.com/mirror-appliance/appliance/registry/stored"
 )
 
 // needs finds out what needs some images besides the workspace that would delete them.
@@ -69,7 +70,7 @@ func (v *Views) Needs(ctx context.Context, q api.NeedsRequest) ([]api.Need, erro
 
 // ask notes the content of an image. What does not exist is not asked for.
 func (n *needs) ask(ctx context.Context, i mirror.Place) error {
-	d, err := stored{n.store, i.Repository}.resolve(ctx, i.Reference)
+	d, err := stored.Repository{Store: n.store, Name: i.Repository}.Resolve(ctx, i.Reference)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -82,7 +83,7 @@ func (n *needs) ask(ctx context.Context, i mirror.Place) error {
 
 // need notes that a tag or a digest is needed, under that name or, for a digest, under each.
 func (n *needs) need(ctx context.Context, i mirror.Place, by string) error {
-	d, err := stored{n.store, i.Repository}.resolve(ctx, i.Reference)
+	d, err := stored.Repository{Store: n.store, Name: i.Repository}.Resolve(ctx, i.Reference)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -187,7 +188,7 @@ func (n *needs) byCatalogs(ctx context.Context) error {
 		if !mirror.IsCatalog(o.About) || n.own[at] && n.wanted[at] == "" {
 			continue
 		}
-		d, err := stored{n.store, o.Repository}.resolve(ctx, o.Tag)
+		d, err := stored.Repository{Store: n.store, Name: o.Repository}.Resolve(ctx, o.Tag)
 		if err != nil || len(n.asked[mirror.Place{Repository: o.Repository, Reference: d.String()}]) > 0 {
 			continue
 		}
@@ -227,7 +228,7 @@ func (n *needs) byCatalog(ctx context.Context, present *mirror.Present, at mirro
 // uses returns the images that the bundles of a catalog need.
 func (v *Views) uses(ctx context.Context, at mirror.Place) (uses map[string][]operator.Bundle, err error) {
 	err = v.unpacked(func(dir string) (err error) {
-		uses, err = catalog.Uses(ctx, stored{v.store, at.Repository}, at.Reference, dir)
+		uses, err = catalog.Uses(ctx, stored.Repository{Store: v.store, Name: at.Repository}, at.Reference, dir)
 		return err
 	})
 	return uses, err
@@ -238,7 +239,7 @@ func (v *Views) uses(ctx context.Context, at mirror.Place) (uses map[string][]op
 func (v *Views) Content(ctx context.Context, q api.Place) (api.CatalogContent, error) {
 	var content *catalog.Content
 	err := v.unpacked(func(dir string) (err error) {
-		content, err = catalog.Read(ctx, stored{v.store, q.Repository}, q.Reference, dir)
+		content, err = catalog.Read(ctx, stored.Repository{Store: v.store, Name: q.Repository}, q.Reference, dir)
 		return err
 	})
 	switch {

@@ -11,11 +11,12 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/registry/store"
+	"github.com/mirror-appliance/appliance/registry/stored"
 )
 
 // original is the catalog that a view is of.
 type original struct {
-	source  stored
+	source  stored.Repository
 	digest  digest.Digest
 	gone    bool // from its name: source has the copy that was kept
 	settled bool // it is that of a moment which has passed
@@ -24,11 +25,11 @@ type original struct {
 // findOriginal finds the original under its name, or else the copy that the last view kept beside it.
 func (v *view) findOriginal(ctx context.Context, last note) (original, error) {
 	repo, ref := v.OriginalRepository()
-	o := original{source: stored{v.store, repo}}
+	o := original{source: stored.Repository{Store: v.store, Name: repo}}
 	var err error
 	switch {
 	case v.Frozen == "":
-		o.digest, err = o.source.resolve(ctx, ref)
+		o.digest, err = o.source.Resolve(ctx, ref)
 	case last.Settled && last.same(v):
 		o.digest, o.settled = last.View.OriginalDigest, true
 	default:
@@ -36,7 +37,7 @@ func (v *view) findOriginal(ctx context.Context, last note) (original, error) {
 		o.digest, err = v.frozen(ctx, o.source, ref)
 	}
 	if err == nil {
-		_, err = o.source.resolve(ctx, o.digest.String())
+		_, err = o.source.Resolve(ctx, o.digest.String())
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return o, err
@@ -61,7 +62,7 @@ func (v *view) findOriginal(ctx context.Context, last note) (original, error) {
 
 // copied finds a copy of the original that this view, or another of the same original, has kept: of a
 // digest, under whatever tags.
-func (v *view) copied(ctx context.Context, d digest.Digest) (stored, bool, error) {
+func (v *view) copied(ctx context.Context, d digest.Digest) (stored.Repository, bool, error) {
 	from, _ := v.OriginalRepository()
 	places := []string{from, v.repo()}
 	for _, o := range v.every() {
@@ -70,41 +71,26 @@ func (v *view) copied(ctx context.Context, d digest.Digest) (stored, bool, error
 		}
 	}
 	for _, repo := range places {
-		at := stored{v.store, repo}
+		at := stored.Repository{Store: v.store, Name: repo}
 		whole, err := v.store.Manifests.Whole(ctx, repo, d)
 		if whole || err != nil {
 			return at, whole, err
 		}
 	}
-	return stored{}, false, nil
+	return stored.Repository{}, false, nil
 }
 
 // same reports whether the configuration names the same original as it did then.
 func (n note) same(v *view) bool { return n.Of == v.Original && n.Frozen == v.Frozen }
 
-// resolve returns the digest of a tag or digest that exists.
-func (s stored) resolve(ctx context.Context, ref string) (digest.Digest, error) {
-	desc, _, err := s.Manifest(ctx, ref)
-	return desc.Digest, err
-}
-
-// tagged returns the digest of a tag, "" if it does not exist.
-func (s stored) tagged(ctx context.Context, tag string) (digest.Digest, error) {
-	d, err := s.resolve(ctx, tag)
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil
-	}
-	return d, err
-}
-
 // frozen returns the digest that the tag of the original had at the moment that the configuration
 // names.
-func (v *view) frozen(ctx context.Context, source stored, tag string) (digest.Digest, error) {
-	moves, err := v.store.Tags.Moves(ctx, source.repo, tag)
+func (v *view) frozen(ctx context.Context, source stored.Repository, tag string) (digest.Digest, error) {
+	moves, err := v.store.Tags.Moves(ctx, source.Name, tag)
 	if err != nil {
 		return "", err
 	}
-	now, err := source.tagged(ctx, tag)
+	now, err := source.Tagged(ctx, tag)
 	if err != nil {
 		return "", err
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/registry/jobs"
 	"github.com/mirror-appliance/appliance/registry/store"
+	"github.com/mirror-appliance/appliance/registry/stored"
 )
 
 // listed bounds the bundles that a state lists as left out, and the warnings.
@@ -144,12 +145,12 @@ func (v *view) update(ctx context.Context, present *mirror.Present, n *note) err
 // bring shows what the view is to be, unless it is shown, or is what a rollback took back.
 func (v *view) bring(ctx context.Context, last note, next *note, viewed *catalog.Viewed, from original) error {
 	repo, tag := v.Repository()
-	at := stored{v.store, repo}
-	now, err := at.tagged(ctx, tag)
+	at := stored.Repository{Store: v.store, Name: repo}
+	now, err := at.Tagged(ctx, tag)
 	if err != nil {
 		return err
 	}
-	kept, err := at.tagged(ctx, tag+config.OriginalSuffix)
+	kept, err := at.Tagged(ctx, tag+config.OriginalSuffix)
 	if err != nil {
 		return err
 	}
@@ -182,7 +183,7 @@ func (v *view) bring(ctx context.Context, last note, next *note, viewed *catalog
 // content too.
 func (v *view) make(ctx context.Context, n *note, viewed *catalog.Viewed, from original, dir string) (shown, digest.Digest, error) {
 	before, known := n.Made[n.Key]
-	s, content, err := shown{source: stored{v.store, v.repo()}, digest: before.Digest, original: from}, before.Content, error(nil)
+	s, content, err := shown{source: stored.Repository{Store: v.store, Name: v.repo()}, digest: before.Digest, original: from}, before.Content, error(nil)
 	if known {
 		known, err = v.store.Manifests.Whole(ctx, v.repo(), before.Digest)
 	}

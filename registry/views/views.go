@@ -33,17 +33,12 @@ import (
 	"github.com/mirror-appliance/appliance/registry/documents"
 	"github.com/mirror-appliance/appliance/registry/jobs"
 	"github.com/mirror-appliance/appliance/registry/store"
+	"github.com/mirror-appliance/appliance/registry/stored"
 )
 
-const (
-	// settle is how long a change of the store is left alone, since another follows it often.
-	settle = time.Second
-	// pause is the pause after a pass, as a multiple of its duration: it reads whole catalogs.
-	pause = 10
-	// again is the longest time between two passes: it reads image sets anew, tries again what has
-	// failed, and removes what was kept long enough.
-	again = time.Hour
-)
+// again is the longest time between two passes: it reads image sets anew, tries again what has
+// failed, and removes what was kept long enough.
+const again = time.Hour
 
 // Options are the options of New.
 type Options struct {
@@ -126,31 +121,11 @@ func (v *Views) Follow(ctx context.Context) error {
 	if len(v.every()) == 0 {
 		return nil
 	}
-	for {
-		began := time.Now()
+	stored.Follow(ctx, v.store, func(ctx context.Context) time.Duration {
 		_, _ = v.runner.Run(ctx, api.CatalogsRequest{}, nil) // which logs
-		if !sleep(ctx, pause*time.Since(began)) {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-		case <-v.store.Changed():
-		case <-time.After(again):
-		}
-		if !sleep(ctx, settle) {
-			return nil
-		}
-	}
-}
-
-// sleep reports whether ctx lasts so long.
-func sleep(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-time.After(d):
-		return true
-	}
+		return again
+	})
+	return nil
 }
 
 // State returns the state of each view, as of the last pass.
@@ -222,7 +197,7 @@ func (v *Views) present(ctx context.Context) (*mirror.Present, error) {
 
 // read reads a manifest that has its configuration and its layers.
 func (v *Views) read(ctx context.Context, repository, ref string) (ocispec.Descriptor, []byte, error) {
-	desc, body, err := stored{v.store, repository}.Manifest(ctx, ref)
+	desc, body, err := stored.Repository{Store: v.store, Name: repository}.Manifest(ctx, ref)
 	if err != nil {
 		return desc, body, err
 	}

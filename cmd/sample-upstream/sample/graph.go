@@ -149,6 +149,11 @@ func channelsOf(version string) []string {
 			names = append(names, ch.name)
 		}
 	}
+	slices.SortStableFunc(names, func(a, b string) int { // by version, as the update service does
+		_, ofA, _ := strings.Cut(a, "-")
+		_, ofB, _ := strings.Cut(b, "-")
+		return cmp.Compare(ofA, ofB)
+	})
 	return names
 }
 
