@@ -242,7 +242,7 @@ func (d *daemon) openJobs(ctx context.Context) {
 
 // newAdmin returns the control API; status is nil if no daemon runs.
 func (d *daemon) newAdmin(status func(context.Context) (api.Status, error)) *admin.Handler {
-	o := admin.Options{Store: d.store, Auth: d.auth, Jobs: d.jobs, Catalogs: d.views, Link: d.link, Misses: d.misses, Pins: pinner{d},
+	o := admin.Options{Store: d.store, Auth: d.auth, Jobs: d.jobs, Catalogs: d.views, Link: d.link, Misses: d.misses, Pins: pinner{d}, Updates: d.updates,
 		Status: status, Drain: d.draining, Log: d.log}
 	if status != nil {
 		o.Upstreams, o.Certificate = upstreamAdmin{d}, certificateAdmin{d}

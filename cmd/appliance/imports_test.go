@@ -31,7 +31,7 @@ func rooms() map[string][]string {
 		"registry/oci":          front,
 		"registry/pull":         front,
 		"registry/misses":       {"registry/jobs", "registry/admin/api"},
-		"registry/updates":      slices.Concat(front, []string{"cluster", "mirror", "mirror/graphdata", "mirror/imageset", "mirror/layers", "mirror/signature", "registry/documents", "registry/stored"}),
+		"registry/updates":      slices.Concat(front, []string{"registry/admin/api", "cluster", "mirror", "mirror/graphdata", "mirror/imageset", "mirror/layers", "mirror/signature", "registry/documents", "registry/stored"}),
 		"registry/stored":       front,
 		"registry/documents":    slices.Concat(front, []string{"mirror", "mirror/medium", "mirror/resources", "registry/admin/api"}),
 		"registry/admin":        slices.Concat(front, []string{"registry/admin/api", "registry/jobs", "registry/store/integrity/findings", "gc"}),

@@ -135,6 +135,7 @@ Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see
 		newUpstreamCommand(plain),
 		newOfflineCommand(plain),
 		newMissesCommand(plain),
+		newUpdatesCommand(plain),
 		newPinCommand(plain),
 		newClusterConfigCommand(plain),
 		newDoctorCommand(plain),

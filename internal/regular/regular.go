@@ -17,7 +17,7 @@ import (
 const maxSize = 1 << 20
 
 // ErrRefused is in the error of a file that is not read whatever it holds.
-var ErrRefused = errors.New("only regular files of at most 1 MiB are read")
+var ErrRefused = errors.New("only regular files of a bounded size are read")
 
 // refusedError says why a file is not read.
 type refusedError struct{ File, Reason string }
@@ -26,7 +26,10 @@ func (e *refusedError) Error() string { return e.File + ": " + e.Reason }
 func (e *refusedError) Unwrap() error { return ErrRefused }
 
 // ReadFile reads a regular file of at most maxSize bytes.
-func ReadFile(file string) ([]byte, error) {
+func ReadFile(file string) ([]byte, error) { return ReadFileUpTo(file, maxSize) }
+
+// ReadFileUpTo reads a regular file of at most so many bytes.
+func ReadFileUpTo(file string, most int64) ([]byte, error) {
 	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO would have it wait for a writer
 	if err != nil {
 		return nil, err
@@ -39,9 +42,9 @@ func ReadFile(file string) ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return nil, &refusedError{file, "it is not a regular file"}
 	}
-	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
-	if err == nil && len(data) > maxSize {
-		return nil, &refusedError{file, fmt.Sprintf("it is larger than %d KiB", maxSize>>10)}
+	data, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err == nil && int64(len(data)) > most {
+		return nil, &refusedError{file, fmt.Sprintf("it is larger than %d KiB", most>>10)}
 	}
 	return data, err
 }

@@ -85,6 +85,22 @@ func (g *Graph) Answer(channel, arch string) Answer {
 	return a
 }
 
+// ChannelsOf returns the channels of a release that Build was given, none if the graph has another
+// image of its version.
+func (g *Graph) ChannelsOf(r Release) []string {
+	all := []string{}
+	i, ok := g.byID[id(r.Version, r.Arch)]
+	if !ok || g.nodes[i].Digest != r.Digest {
+		return all
+	}
+	for name := range strings.SplitSeq(g.nodes[i].metadata[channelsKey], ",") {
+		if name = strings.TrimSpace(name); name != "" {
+			all = append(all, name)
+		}
+	}
+	return all
+}
+
 // Has reports whether the answer for a channel and an architecture has a release.
 func (g *Graph) Has(channel, arch string) bool {
 	return slices.ContainsFunc(g.nodes, func(n *node) bool { return n.Arch == arch && n.in(channel) })

@@ -69,10 +69,6 @@ type rawMetadata struct {
 	values  map[string]string
 }
 
-// Files are the files of graph data by their names, such as channels/stable-4.18.yaml. A name that ends
-// in a slash is a directory, which may be empty.
-type Files map[string][]byte
-
 // Read reads graph data. It returns an error if a part of it is missing that the reference
 // implementation demands; single files that have no effect are Problems.
 func Read(files Files) (*Data, error) {
@@ -91,6 +87,9 @@ func Read(files Files) (*Data, error) {
 	}
 	return d, nil
 }
+
+// Channels returns how many channels there are.
+func (d *Data) Channels() int { return len(d.channels) }
 
 func (d *Data) readVersion(files Files) error {
 	text, err := read(files, "version")

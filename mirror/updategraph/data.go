@@ -51,14 +51,23 @@ func (c *Client) FetchData(ctx context.Context) ([]byte, error) {
 // DataLayer returns a layer of an image, as a tar, with the files of an archive of graph data where
 // an update service looks for them. The same files give the same layer.
 func DataLayer(data []byte) ([]byte, error) {
+	files, err := ReadData(data)
+	if err != nil {
+		return nil, err
+	}
+	return writeLayer(files)
+}
+
+// ReadData returns the files of an archive of graph data, by their names in it.
+func ReadData(data []byte) (map[string][]byte, error) {
 	files, err := readData(data)
+	if err == nil && len(files) == 0 {
+		err = errors.New("the archive is empty")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("graph data: %w", err)
 	}
-	if len(files) == 0 {
-		return nil, errors.New("graph data: the archive is empty")
-	}
-	return writeLayer(files)
+	return files, nil
 }
 
 // readData returns the files of a gzipped tar.

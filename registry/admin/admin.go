@@ -40,6 +40,7 @@ type Options struct {
 	Certificate Certificate
 	Misses      Misses
 	Pins        Pins
+	Updates     Updates
 	Drain       context.Context // ends when the daemon drains
 	Log         *slog.Logger
 }
@@ -81,6 +82,7 @@ type Handler struct {
 	upstreams Upstreams
 	misses    Misses
 	pins      Pins
+	updates   Updates
 
 	certificate Certificate
 
@@ -96,7 +98,7 @@ type Handler struct {
 // NewHandler returns the handler of all calls.
 func NewHandler(o Options) *Handler {
 	h := &Handler{store: o.Store, auth: o.Auth, status: o.Status, drain: o.Drain, log: o.Log,
-		mux: http.NewServeMux(), mirrors: o.Jobs.Mirrors, catalogs: o.Catalogs, link: o.Link, upstreams: o.Upstreams, misses: o.Misses, pins: o.Pins, certificate: o.Certificate}
+		mux: http.NewServeMux(), mirrors: o.Jobs.Mirrors, catalogs: o.Catalogs, link: o.Link, upstreams: o.Upstreams, misses: o.Misses, pins: o.Pins, updates: o.Updates, certificate: o.Certificate}
 	handle(h, api.Ping, h.ping)
 	handle(h, api.GetStatus, h.getStatus)
 
@@ -111,6 +113,8 @@ func NewHandler(o Options) *Handler {
 	handle(h, api.ListUpstreams, h.listUpstreams)
 	handle(h, api.TestUpstreams, h.testUpstreams)
 	handle(h, api.Reload, h.reloadUpstreams)
+
+	handle(h, api.GetUpdates, h.getUpdates)
 
 	handle(h, api.ListUsers, h.listUsers)
 	handle(h, api.CreateUser, h.createUser)

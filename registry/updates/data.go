@@ -9,7 +9,6 @@ import (
 	"io"
 	"maps"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -33,13 +32,6 @@ const (
 // graphRepositories are what the names of repositories with graph data end in: oc-mirror's and this
 // program's, and that of OpenShift's documentation.
 func graphRepositories() []string { return []string{"graph-image", "graph-data"} }
-
-// dataDirectory is where an image has graph data first of all.
-const dataDirectory = "var/lib/cincinnati-graph-data"
-
-// dataFile matches the files of graph data, below whatever directory. The reference takes the same,
-// and by its operator's configuration signatures.
-var dataFile = regexp.MustCompile(`^(?:(.+)/)?(LICENSE|version|raw/metadata\.json|(?:channels|blocked-edges)/[^/]+|signatures/sha(?:256)?/[0-9a-f]+/signature-[0-9]+)$`)
 
 // graphImage is an image with graph data.
 type graphImage struct {
@@ -143,7 +135,7 @@ func (g *graphImage) read(ctx context.Context, repo stored.Repository) (err erro
 			return fmt.Errorf("layer %s: %w", d, err)
 		}
 	}
-	g.files = c.below()
+	g.files = c.files.Select()
 	if g.data, err = graphdata.Read(g.files); err != nil {
 		return fmt.Errorf("it has no graph data that can be used: %w", err)
 	}
@@ -202,7 +194,7 @@ func (c *collection) layer(ctx context.Context, repo stored.Repository, d digest
 				fresh[e.Name+"/"] = nil
 			}
 		case layers.File:
-			if !dataFile.MatchString(e.Name) {
+			if !graphdata.IsFile(e.Name) {
 				return nil
 			}
 			c.bytes += e.Header.Size
@@ -217,34 +209,6 @@ func (c *collection) layer(ctx context.Context, repo stored.Repository, d digest
 	})
 	maps.Copy(c.files, fresh)
 	return errors.Join(err, body.Close())
-}
-
-// below returns the files of graph data in the directory that has them: the one of the vendor's
-// images, or else the first by name with a file of raw metadata.
-func (c *collection) below() graphdata.Files {
-	dir := dataDirectory
-	if _, ok := c.files[path.Join(dir, "version")]; !ok {
-		for _, name := range slices.Sorted(maps.Keys(c.files)) {
-			if m := dataFile.FindStringSubmatch(name); m != nil && m[2] == "raw/metadata.json" {
-				dir = m[1]
-				break
-			}
-		}
-	}
-	found := graphdata.Files{}
-	for name, text := range c.files {
-		if rest, ok := strings.CutPrefix(name, dir+"/"); ok || dir == "" {
-			if dir == "" {
-				rest = name
-			}
-			if rest == "channels/" || rest == "blocked-edges/" {
-				found[rest] = nil
-			} else if m := dataFile.FindStringSubmatch(rest); m != nil && m[1] == "" {
-				found[rest] = text
-			}
-		}
-	}
-	return found
 }
 
 // archive writes files as a gzipped tar. The same files give the same bytes.

@@ -18,6 +18,7 @@ package updates
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -46,6 +47,7 @@ type Options struct {
 // Service is the update service.
 type Service struct {
 	o       Options
+	reading sync.Mutex // held while the scanner is in use
 	scanner scanner
 	current atomic.Pointer[state]
 }
@@ -83,6 +85,8 @@ func (s *Service) Follow(ctx context.Context) error {
 
 // Refresh reads the store and computes the graph. After an error what was known is served.
 func (s *Service) Refresh(ctx context.Context) error {
+	s.reading.Lock()
+	defer s.reading.Unlock()
 	next, err := s.scanner.scan(ctx)
 	if err == nil {
 		s.current.Store(next)

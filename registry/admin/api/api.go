@@ -85,6 +85,9 @@ var (
 	Unpin    = Call[PinRequest, PinResult]{http.MethodPost, "/api/v1/unpin", http.StatusOK, MaxList}
 	ListPins = Call[None, []PinnedImage]{http.MethodGet, "/api/v1/pins", http.StatusOK, 0}
 
+	// GetUpdates returns what the update service offers, and the graph of a channel if one is named.
+	GetUpdates = Call[UpdatesRequest, Updates]{http.MethodPost, "/api/v1/updates", http.StatusOK, MaxJSON}
+
 	ListUsers  = Call[None, []User]{http.MethodGet, "/api/v1/users", http.StatusOK, 0}
 	CreateUser = Call[NewUser, User]{http.MethodPost, "/api/v1/users", http.StatusCreated, MaxJSON}
 	ChangeUser = Call[UserChange, User]{http.MethodPut, "/api/v1/users/{name}", http.StatusOK, MaxJSON}

@@ -1,0 +1,49 @@
+package updates
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"slices"
+	"strings"
+
+	"github.com/mirror-appliance/appliance/mirror/graphdata"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
+)
+
+// Describe returns what the service offers, and the graph of a channel if q names one. Without a
+// daemon, whose Follow reads the store, it is read now.
+func (s *Service) Describe(ctx context.Context, q api.UpdatesRequest) (api.Updates, error) {
+	if s.current.Load().made.IsZero() {
+		if err := s.Refresh(ctx); err != nil {
+			return api.Updates{}, err
+		}
+	}
+	now := s.current.Load()
+	u := api.Updates{Why: now.why, Computed: now.made, Releases: []api.UpdateRelease{}, Problems: []api.UpdateProblem{}}
+	for _, p := range now.problems {
+		u.Problems = append(u.Problems, api.UpdateProblem(p))
+	}
+	all := slices.SortedFunc(slices.Values(now.releases), func(a, b graphdata.Release) int {
+		return cmp.Or(a.Version.Compare(b.Version), strings.Compare(a.Arch, b.Arch), strings.Compare(a.Payload, b.Payload))
+	})
+	for _, r := range all {
+		one := api.UpdateRelease{Version: r.Version.String(), Arch: r.Arch, Payload: r.Payload, Channels: []string{}, Signatures: len(now.signatures[r.Digest.Encoded()])}
+		if now.graph != nil {
+			one.Channels = now.graph.ChannelsOf(r)
+		}
+		u.Releases = append(u.Releases, one)
+	}
+	if now.graph == nil {
+		return u, nil
+	}
+	u.GraphData = &api.GraphData{Image: now.data.Repository + ":" + now.data.Name, Digest: now.data.Digest, Since: now.data.moved, Version: now.data.data.Version}
+	if q.Channel == "" {
+		return u, nil
+	}
+	answer, err := now.answers.of(now.graph, q.Channel, cmp.Or(q.Arch, defaultArch))
+	if err == nil {
+		u.Graph = json.RawMessage(answer.plain)
+	}
+	return u, err
+}
