@@ -26,12 +26,12 @@ func (r *renderer) dayTwo() error {
 		return err
 	}
 	if len(r.registryCAs()) > 0 {
+		trust := r.trust()
 		for _, err := range []error{
 			put(10, "registry-config.yaml", r.registryConfig()),
 			put(20, "image-config.yaml", configOf("Image", map[string]any{"additionalTrustedCA": map[string]string{"name": registryConfig}})),
-			put(25, "user-ca-bundle.yaml", object{APIVersion: "v1", Kind: "ConfigMap",
-				Metadata: meta{Name: userBundle, Namespace: configNS}, Data: map[string]string{bundleKey: string(r.bundle)}}),
-			put(30, "proxy.yaml", configOf("Proxy", map[string]any{"trustedCA": map[string]string{"name": userBundle}})),
+			put(25, "user-ca-bundle.yaml", trust[0]),
+			put(30, "proxy.yaml", trust[1]),
 		} {
 			if err != nil {
 				return err

@@ -29,7 +29,7 @@ func newUpdatesCommand(std stdio) *cobra.Command {
 		Short: "See and load what the appliance answers to clusters that ask for updates",
 		Args:  noArguments,
 	}
-	c.AddCommand(newUpdatesShowCommand(std), newUpdatesLoadCommand(std))
+	c.AddCommand(newUpdatesShowCommand(std), newUpdatesLoadCommand(std), newUpdatesClusterConfigCommand(std))
 	return c
 }
 

@@ -61,6 +61,19 @@ func TestUpdates(t *testing.T) {
 			t.Errorf("%q: %d, %s", args, code, said)
 		}
 	}
+	contains(t, s.works(t, "updates", "cluster-config", "--quayRoot", s.root), "kind: ClusterVersion\nmetadata:\n  name: version\nspec:\n  upstream: https://"+s.address+"/api/upgrades_info/v1/graph\n",
+		"kind: Proxy", "name: user-ca-bundle", "BEGIN CERTIFICATE")
+	if code, _, said := s.run(t, append([]string{"updates", "cluster-config", "--operator"}, at...)...); code != 1 || !strings.Contains(said, "no run has mirrored the graph image") {
+		t.Errorf("without a graph image: %d, %s", code, said)
+	}
+	conf := s.file(t, "registries.conf", "[[registry]]\nprefix = \"registry.access.redhat.com\"\nlocation = \""+s.source+"\"\ninsecure = true\n")
+	c := s.client("mirror", "-c", s.set(t, "graph.yaml", "  platform:\n    graph: true\n    release: HOST/openshift-release-dev/ocp-release:4.18.2-x86_64\n"),
+		"docker://"+s.address, "--workspace", "file://"+s.dir+"/ws", "--src-tls-verify=false", "--dest-creds", "admin:"+faultPassword)
+	c.Env = append(c.Env, "CONTAINERS_REGISTRIES_CONF="+conf)
+	if code, _, said := outcome(t, c); code != 0 {
+		t.Fatalf("the graph image is not mirrored: %s", said)
+	}
+	contains(t, s.works(t, append([]string{"updates", "cluster-config", "--operator"}, at...)...), "kind: UpdateService", "name: cincinnati-operator", "updateservice-registry: |", "graphDataImage: "+s.address)
 	must(t, os.WriteFile(file, []byte("not an archive"), 0o600))
 	if code, _, said := s.run(t, append([]string{"updates", "load", file}, at...)...); code != 1 || !strings.Contains(said, "graph data: ") || !strings.Contains(said, "api.openshift.com/api/upgrades_info/graph-data") {
 		t.Errorf("a file that is none: %d, %s", code, said)
