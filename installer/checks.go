@@ -63,9 +63,11 @@ func (s *site) preflight() {
 	if s.Request.TakeOver == nil && (!s.listening || !listensOn(s.Host, s.unitDir(), s.cfg.Port)) {
 		s.checkPortFree()
 	}
-	if s.closed && !s.OpenFirewall {
-		what, remedy := portClosed(s.cfg.Port)
-		s.warn(what, remedy+"; --autoApprove does it")
+	switch {
+	case s.User:
+		s.checkFirewall("")
+	case !s.OpenFirewall:
+		s.checkFirewall("; --autoApprove does it")
 	}
 	s.checkPlaces()
 	s.checkShown()
@@ -123,7 +125,7 @@ func (s *site) checkResolution() {
 	var texts []string
 	for _, a := range s.addresses {
 		a = a.Unmap().WithZone("")
-		if a.IsLoopback() || s.own[a] {
+		if a.IsLoopback() || s.own[a] != "" {
 			return
 		}
 		texts = append(texts, a.String())
@@ -150,11 +152,12 @@ func lookupReason(err error) string {
 	return err.Error()
 }
 
-// exampleAddress returns an address for a remedy: one that other hosts reach, if there is one.
-func exampleAddress(own map[netip.Addr]bool) string {
+// exampleAddress returns an address for a remedy: one that other hosts reach, if there is one, and of
+// IPv4 rather than of IPv6.
+func exampleAddress(own map[netip.Addr]string) string {
 	best := netip.MustParseAddr("127.0.0.1")
 	for a := range own {
-		if a.Is4() && a.IsGlobalUnicast() && (best.IsLoopback() || a.Less(best)) {
+		if a.IsGlobalUnicast() && (best.IsLoopback() || a.Less(best)) { // those of IPv4 are less
 			best = a
 		}
 	}

@@ -123,7 +123,9 @@ func (x *examiner) system(ctx context.Context) {
 	x.lookAtClock()
 	x.judge("clock", "", "it is kept in time", x.checkClock)
 	x.judge("selinux", "", "", x.checkLabel)
-	x.firewall(ctx)
+	if x.lookAtFirewall(ctx); x.firewalled {
+		x.judge("firewall", "firewalld", fmt.Sprintf("port %d is open", x.cfg.Port), func() { x.checkFirewall("") })
+	}
 }
 
 // checkLabel checks, where SELinux is enforcing, that systemd may start the program.
@@ -145,17 +147,4 @@ func (x *examiner) checkLabel() {
 			return
 		}
 	}
-}
-
-// firewall looks at firewalld where it runs and this user may ask it.
-func (x *examiner) firewall(ctx context.Context) {
-	runs, open := portOpen(ctx, x.Host, x.cfg.Port)
-	if !runs {
-		return
-	}
-	x.judge("firewall", "firewalld", fmt.Sprintf("port %d is open", x.cfg.Port), func() {
-		if !open {
-			x.warn(portClosed(x.cfg.Port))
-		}
-	})
 }

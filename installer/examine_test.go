@@ -89,9 +89,8 @@ func TestExamine(t *testing.T) {
 			b.edit("directory: \"\"\n    ca: \"\"", "directory: https://acme.example.com/directory\n    ca: /opt/none.pem")
 		}, "failed files : tls.acme.ca of config.yaml is /opt/none.pem, which does not exist"},
 		{"a firewall", false, func(b *box) {
-			b.write("usr/bin/firewall-cmd", "")
-			b.closed = true
-		}, "warning firewall firewalld: port 8443 is not open in the default zone of firewalld | sudo firewall-cmd --permanent --add-port=8443/tcp"},
+			b.firewalled()
+		}, "warning firewall firewalld: port 8443 is not open in firewalld's zone public | sudo firewall-cmd --permanent --zone=public --add-port=8443/tcp"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()

@@ -18,10 +18,12 @@ import (
 type network struct {
 	addresses []netip.Addr // of the hostname
 	lookupErr error
-	own       map[netip.Addr]bool // the addresses of this host; empty if they are not known
-	portFloor int                 // below it, only root may listen
-	listener  *listener           // on the port; nil: none
-	closed    bool                // firewalld keeps clients away from the port
+	own       map[netip.Addr]string // the addresses of this host, with their interfaces; empty if they are not known
+	portFloor int                   // below it, only root may listen
+	listener  *listener             // on the port; nil: none
+
+	firewalled bool        // firewalld decides on the port
+	closed     []*openPort // in the zones that keep clients away from it
 }
 
 // listener is a process that listens.
@@ -39,22 +41,28 @@ func (s *site) lookAtNetwork(ctx context.Context) {
 		defer cancel()
 		s.addresses, s.lookupErr = s.Resolver.LookupNetIP(ctx, "ip", s.cfg.Hostname)
 	}
-	s.own = make(map[netip.Addr]bool)
-	addrs, err := net.InterfaceAddrs()
-	for _, a := range addrs {
-		if prefix, perr := netip.ParsePrefix(a.String()); err == nil && perr == nil {
-			s.own[prefix.Addr().Unmap().WithZone("")] = true
-		}
-	}
+	s.own = addresses()
 	s.portFloor = 1024
 	content, err := s.Host.ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 	if n, nerr := strconv.Atoi(strings.TrimSpace(string(content))); err == nil && nerr == nil {
 		s.portFloor = n
 	}
 	s.listener = findListener(s.Host, s.cfg.Port)
-	if runs, open := portOpen(ctx, s.Host, s.cfg.Port); !s.User {
-		s.closed = runs && !open
+}
+
+// addresses returns those of this host.
+func addresses() map[netip.Addr]string {
+	own := make(map[netip.Addr]string)
+	interfaces, _ := net.Interfaces() // none: not known
+	for _, i := range interfaces {
+		addrs, _ := i.Addrs()
+		for _, a := range addrs {
+			if prefix, err := netip.ParsePrefix(a.String()); err == nil {
+				own[prefix.Addr().Unmap().WithZone("")] = i.Name
+			}
+		}
 	}
+	return own
 }
 
 // findListener looks for the port in the kernel's tables (proc_net_tcp(5)): to listen for a moment

@@ -1,56 +1,147 @@
 package installer
 
 import (
+	"errors"
+	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
 )
 
-// A port that firewalld keeps closed is opened with consent, and closed again by an uninstall.
+// fakeFirewalld stands in for firewall-cmd and firewall-offline-cmd; the end-to-end tests have
+// the real ones. Its only zone is public.
+type fakeFirewalld struct {
+	stopped        bool
+	now, permanent []string // open ports
+	services       string
+}
+
+// firewalled gives the box a firewalld that runs and keeps the port closed.
+func (b *box) firewalled() *fakeFirewalld {
+	b.write("usr/bin/firewall-cmd", "")
+	b.firewall = &fakeFirewalld{services: "ssh"}
+	return b.firewall
+}
+
+func (f *fakeFirewalld) run(name string, args []string) ([]byte, error) {
+	ports := &f.now
+	if args[0] == "--permanent" {
+		ports, args = &f.permanent, args[1:]
+	}
+	switch {
+	case name == "firewall-offline-cmd":
+		ports = &f.permanent
+	case f.stopped:
+		return nil, errors.New("not running")
+	}
+	args = slices.DeleteFunc(slices.Clone(args), func(a string) bool { return a == "--zone=public" })
+	option, value, _ := strings.Cut(args[0], "=")
+	switch has := slices.Contains(*ports, value); {
+	case option == "--get-default-zone":
+		return []byte("public\n"), nil
+	case option == "--get-zone-of-interface", option == "--query-port" && !has:
+		return nil, errors.New("no")
+	case option == "--info-zone":
+		return fmt.Appendf(nil, "public\n  target: default\n  services: %s\n  ports: %s\n", f.services, strings.Join(*ports, " ")), nil
+	case option == "--add-port":
+		*ports = append(*ports, value)
+	case option == "--remove-port":
+		*ports = slices.DeleteFunc(*ports, func(p string) bool { return p == value })
+	}
+	return nil, nil
+}
+
+// An install with consent opens what is closed, and an uninstall closes no more than that.
 func TestInstall_firewall(t *testing.T) {
 	t.Parallel()
-	b := newBox(t, false)
-	b.write("usr/bin/firewall-cmd", "")
-	b.closed = true
-	p := b.plan(b.request())
-	if !slices.ContainsFunc(p.Warnings, func(w Problem) bool {
-		return strings.Contains(w.What, "port 8443 is not open") && strings.Contains(w.Remedy, "--autoApprove")
-	}) {
-		t.Errorf("warnings: %v", p.Warnings)
-	}
-	b.install()
-	if !b.closed {
-		t.Fatal("it was opened without consent")
-	}
-	r := b.request()
-	r.OpenFirewall = true
-	var ran []string
-	b.ran = func(name string, args ...string) {
-		if name == "firewall-cmd" && !strings.HasPrefix(args[0], "--query") && args[0] != "--state" {
-			ran = append(ran, strings.Join(args, " "))
-		}
-	}
-	if _, err := b.plan(r).Apply(t.Context(), nil); err != nil || b.closed {
-		t.Fatalf("closed %v, %v", b.closed, err)
-	}
-	b.uninstall(true)
-	if want := []string{"--permanent --add-port=8443/tcp", "--add-port=8443/tcp", "--permanent --remove-port=8443/tcp", "--remove-port=8443/tcp"}; !b.closed || !slices.Equal(ran, want) {
-		t.Errorf("closed %v after %v", b.closed, ran)
+	const port = "8443/tcp"
+	for name, c := range map[string]struct {
+		spoil          func(b *box, f *fakeFirewalld)
+		warning        string // without consent; empty: none
+		now, permanent bool   // after an install with it
+		stays          [2]bool
+	}{
+		"closed": {func(*box, *fakeFirewalld) {}, "port 8443 is not open in firewalld's zone public", true, true, [2]bool{}},
+		"open":   {func(_ *box, f *fakeFirewalld) { f.now, f.permanent = []string{port}, []string{port} }, "", true, true, [2]bool{true, true}},
+		"open as one of a range": {func(_ *box, f *fakeFirewalld) {
+			f.now, f.permanent = []string{"8440-8450/tcp"}, []string{"8440-8450/tcp"}
+		}, "", false, false, [2]bool{}},
+		"open by a service": {func(b *box, f *fakeFirewalld) {
+			f.services = "ssh registry"
+			b.write("etc/firewalld/services/registry.xml", `<service><port protocol="tcp" port="8443"/></service>`)
+		}, "", false, false, [2]bool{}},
+		"open until it starts anew":   {func(_ *box, f *fakeFirewalld) { f.now = []string{port} }, "after the next start of firewalld", true, true, [2]bool{true, false}},
+		"closed until it starts anew": {func(_ *box, f *fakeFirewalld) { f.permanent = []string{port} }, "but will be after its next start", true, true, [2]bool{false, true}},
+		"to be started at boot":       {func(b *box, f *fakeFirewalld) { f.stopped, b.sm.firewalld = true, true }, "after the next start of firewalld", false, true, [2]bool{}},
+		"not to be started":           {func(_ *box, f *fakeFirewalld) { f.stopped = true }, "", false, false, [2]bool{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBox(t, false)
+			f := b.firewalled()
+			c.spoil(b, f)
+			r := b.request()
+			warnings := b.plan(r).Warnings
+			if c.warning == "" && len(warnings) > 0 || c.warning != "" && (len(warnings) != 1 ||
+				!strings.Contains(warnings[0].What, c.warning) || !strings.Contains(warnings[0].Remedy, "--autoApprove")) {
+				t.Errorf("warnings: %v", warnings)
+			}
+			was := [2]bool{slices.Contains(f.now, port), slices.Contains(f.permanent, port)}
+			b.install()
+			if is := [2]bool{slices.Contains(f.now, port), slices.Contains(f.permanent, port)}; is != was {
+				t.Fatalf("it was opened without consent: %v became %v", was, is)
+			}
+			r.OpenFirewall = true
+			if _, err := b.plan(r).Apply(t.Context(), nil); err != nil {
+				t.Fatal(err)
+			}
+			if is := [2]bool{slices.Contains(f.now, port), slices.Contains(f.permanent, port)}; is != [2]bool{c.now, c.permanent} {
+				t.Errorf("open now and for good: %v", is)
+			}
+			b.uninstall(true)
+			if is := [2]bool{slices.Contains(f.now, port), slices.Contains(f.permanent, port)}; is != c.stays {
+				t.Errorf("open now and for good after an uninstall: %v", is)
+			}
+		})
 	}
 }
 
-// A port that was open before stays open.
-func TestInstall_firewallThatIsOpen(t *testing.T) {
-	t.Parallel()
-	b := newBox(t, false)
-	b.write("usr/bin/firewall-cmd", "")
-	r := b.request()
-	r.OpenFirewall = true
-	if _, err := b.plan(r).Apply(t.Context(), nil); err != nil {
-		t.Fatal(err)
+func TestHasPort(t *testing.T) {
+	for spec, want := range map[string]bool{"8443/tcp": true, "8440-8450/tcp": true, "8443/udp": false, "443/tcp": false,
+		"8444-8450/tcp": false, "8000-8442/tcp": false, "": false, "x/tcp": false} {
+		if hasPort(spec, 8443) != want {
+			t.Errorf("%q: %v", spec, !want)
+		}
 	}
-	b.uninstall(true)
-	if b.closed {
-		t.Error("an uninstall has closed it")
+}
+
+func TestExampleAddress(t *testing.T) {
+	for want, have := range map[string]string{
+		"127.0.0.1": "127.0.0.1 ::1 fe80::1", "2001:db8::2": "127.0.0.1 ::1 fe80::1 2001:db8::2", "192.0.2.7": "2001:db8::2 192.0.2.7 192.0.2.9",
+	} {
+		own := make(map[netip.Addr]string)
+		for _, a := range strings.Fields(have) {
+			own[netip.MustParseAddr(a)] = "eth0"
+		}
+		if got := exampleAddress(own); got != want {
+			t.Errorf("of %s: %s", have, got)
+		}
+	}
+}
+
+// The interface of the hostname's address counts; where that is another host's, those of the default routes do.
+func TestSite_interfaces(t *testing.T) {
+	b := newBox(t, false)
+	b.write("proc/net/route", "Iface\tDestination\tGateway\neth1\t0010A8C0\t00000000\neth2\t00000000\t0110A8C0\n")
+	b.write("proc/net/ipv6_route", strings.Repeat("0", 32)+" 00 "+strings.Repeat("0", 32)+" 00 fe80 00 0 0 0 eth3\n"+
+		strings.Repeat("0", 32)+" 00 "+strings.Repeat("0", 32)+" 00 :: 00 0 0 0 lo\n")
+	for address, want := range map[string]string{"192.0.2.7": "eth0", "::ffff:192.0.2.7": "eth0", "127.0.0.1": "eth2 eth3", "203.0.113.1": "eth2 eth3"} {
+		s := &site{Deps: b.deps}
+		s.addresses = []netip.Addr{netip.MustParseAddr(address)}
+		s.own = map[netip.Addr]string{netip.MustParseAddr("192.0.2.7"): "eth0", netip.MustParseAddr("127.0.0.1"): "lo"}
+		if got := strings.Join(s.interfaces(), " "); got != want {
+			t.Errorf("%s: %s, want %s", address, got, want)
+		}
 	}
 }

@@ -30,8 +30,8 @@ type box struct {
 	deps Deps
 	user bool
 
-	closed bool // a firewall has no port open
-	ran    func(name string, args ...string)
+	firewall *fakeFirewalld // nil: none
+	ran      func(name string, args ...string)
 }
 
 func newBox(t *testing.T, user bool) *box {
@@ -114,15 +114,8 @@ func (b *box) run(_ context.Context, name string, args ...string) ([]byte, error
 		b.ran(name, args...)
 	}
 	switch name {
-	case "firewall-cmd":
-		switch {
-		case args[0] == "--add-port=8443/tcp":
-			b.closed = false
-		case args[0] == "--remove-port=8443/tcp":
-			b.closed = true
-		case b.closed && args[0] == "--query-port=8443/tcp":
-			return nil, errors.New("no")
-		}
+	case "firewall-cmd", "firewall-offline-cmd":
+		return b.firewall.run(name, args)
 	case "systemd-sysusers":
 		b.write("etc/passwd", b.passwd(fmt.Sprintf("appliance:x:%d:%d::/:/sbin/nologin\n", os.Getuid(), os.Getgid())))
 	case "userdel":
@@ -260,6 +253,7 @@ type fakeSystemd struct {
 	restarts  uint32
 	pid       uint32
 	version   int
+	firewalld bool // it is enabled
 	calls     []string
 }
 
@@ -368,7 +362,7 @@ func (f *fakeSystemd) Status(_ context.Context, unit string) (systemd.Status, er
 	if f.active[unit] {
 		s.ActiveState = "active"
 	}
-	if exists(f.box.path(f.links()[1])) {
+	if exists(f.box.path(f.links()[1])) && unit != firewalldUnit || unit == firewalldUnit && f.firewalld {
 		s.UnitFileState = "enabled"
 	}
 	return s, nil

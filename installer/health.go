@@ -84,10 +84,13 @@ func (s *health) dead(ctx context.Context) error {
 	return nil
 }
 
-// checkHealth asks the daemon once, as a client that trusts the CA. It dials the loopback address,
-// so that neither DNS nor a firewall matters.
+// loopback is where the daemon is asked so that neither DNS nor a firewall matters: a host may have
+// one of the two protocols alone.
+var loopback = []string{"127.0.0.1", "::1"}
+
+// checkHealth asks the daemon once, as a client that trusts the CA, at the loopback address.
 func checkHealth(ctx context.Context, cfg *config.Config) error {
-	return askHealth(ctx, cfg, "127.0.0.1")
+	return askHealth(ctx, cfg, loopback...)
 }
 
 // reach asks the daemon by its name.
@@ -98,8 +101,8 @@ type unwellError struct{ status, body string }
 
 func (e *unwellError) Error() string { return "/health/instance answers " + e.status + ": " + e.body }
 
-// askHealth asks the daemon at a host.
-func askHealth(ctx context.Context, cfg *config.Config, at string) error {
+// askHealth asks the daemon at the first of some hosts that has it.
+func askHealth(ctx context.Context, cfg *config.Config, at ...string) error {
 	status, body, err := get(ctx, cfg, at, "/health/instance", 4096)
 	if status == "" || strings.HasPrefix(status, "200") {
 		return err
@@ -109,16 +112,16 @@ func askHealth(ctx context.Context, cfg *config.Config, at string) error {
 
 // Get returns what the daemon of this host answers to a client without a login, at most limit bytes.
 func Get(ctx context.Context, cfg *config.Config, path string, limit int64) ([]byte, error) {
-	status, body, err := get(ctx, cfg, "127.0.0.1", path, limit)
+	status, body, err := get(ctx, cfg, loopback, path, limit)
 	if err == nil && !strings.HasPrefix(status, "200") {
 		err = fmt.Errorf("%s answers %s", path, status)
 	}
 	return body, err
 }
 
-// get asks the daemon at a host, as a client that trusts the CA. The status is empty without an
-// answer.
-func get(ctx context.Context, cfg *config.Config, at, path string, limit int64) (status string, body []byte, err error) {
+// get asks the daemon at the first of some hosts that has it, as a client that trusts the CA. The
+// status is empty without an answer.
+func get(ctx context.Context, cfg *config.Config, at []string, path string, limit int64) (status string, body []byte, err error) {
 	trust, err := trusted(cfg)
 	if err != nil {
 		return "", nil, err
@@ -128,7 +131,15 @@ func get(ctx context.Context, cfg *config.Config, at, path string, limit int64) 
 		TLSClientConfig:   trust,
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return dialer.DialContext(ctx, network, net.JoinHostPort(at, strconv.Itoa(cfg.Port)))
+			var errs []error
+			for _, name := range at {
+				conn, err := dialer.DialContext(ctx, network, net.JoinHostPort(name, strconv.Itoa(cfg.Port)))
+				if err == nil {
+					return conn, nil
+				}
+				errs = append(errs, err)
+			}
+			return nil, errors.Join(errs...)
 		},
 	}
 	client := &http.Client{Transport: transport, Timeout: 10 * time.Second}

@@ -32,6 +32,7 @@ func PlanInstall(ctx context.Context, r Request, d Deps) (*Plan, error) {
 	s.want()
 	if s.cfg != nil {
 		s.lookAtNetwork(ctx)
+		s.lookAtFirewall(ctx)
 	}
 	s.lookAtClock()
 	if s.preflight(); ctx.Err() != nil {
@@ -386,8 +387,10 @@ func (b *builder) running() error {
 			InitUser: b.InitUser, InitPassword: b.InitPassword, Generated: b.generated,
 		}}
 	}
-	if b.OpenFirewall && b.closed {
-		b.add(&openPort{host: b.Host, Port: b.cfg.Port})
+	if b.OpenFirewall && !b.User {
+		for _, gap := range b.closed {
+			b.add(gap)
+		}
 	}
 	steps := []host.Step{&reload{bus: b.bus},
 		&enable{bus: b.bus, host: b.Host, UnitDir: b.unitDir()},

@@ -30,6 +30,8 @@ type box struct {
 	env    []string
 	bin    string // directory of the programs under test
 	home   string // where the client keeps its logins, certificates and images
+
+	address string // of the registry, for clients
 }
 
 // newBox boots one. It goes away with the test.
@@ -40,7 +42,7 @@ func newBox(t *testing.T, name string) *box {
 		t.Fatal(err)
 	}
 	dir := cmp.Or(os.Getenv("SDBOX_DIR"), "/var/tmp/appliance-sdbox")
-	b := &box{script: script, bin: programs(t), home: t.TempDir()}
+	b := &box{script: script, bin: programs(t), home: t.TempDir(), address: registryAddress}
 	b.env = append(os.Environ(),
 		"SDBOX_DIR="+dir,
 		"SDBOX_NAME="+ownName(t, dir, name),

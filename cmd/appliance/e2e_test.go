@@ -208,10 +208,10 @@ func (b *box) secretsStaySecret(t *testing.T, password string) {
 // all that was pushed before, by tag and by digest.
 func (b *box) clientsWork(t *testing.T, password string, images map[string]string, name string) {
 	t.Helper()
-	b.must(t, b.podman("login", "--cert-dir", b.certs(), "-u", "init", "-p", password, registryAddress)...)
+	b.must(t, b.podman("login", "--cert-dir", b.certs(), "-u", "init", "-p", password, b.address)...)
 	images[name] = b.pushIndex(t, name+":v1")
 	b.pullsAll(t, images)
-	source, target := registryAddress+"/"+name+":v1", registryAddress+"/podman/"+name+":v1"
+	source, target := b.address+"/"+name+":v1", b.address+"/podman/"+name+":v1"
 	b.must(t, b.podman("pull", "-q", "--cert-dir", b.certs(), "docker://"+source)...)
 	b.must(t, b.podman("tag", source, target)...)
 	b.must(t, b.podman("push", "-q", "--cert-dir", b.certs(), target)...)
@@ -237,8 +237,8 @@ func (b *box) pushIndex(t *testing.T, ref string) string {
 	if err := path.AppendIndex(index); err != nil {
 		t.Fatal(err)
 	}
-	b.client(t, "skopeo", "copy", "-q", "--all", "--dest-cert-dir", b.certs(), "oci:"+dir, "docker://"+registryAddress+"/"+ref)
-	raw := b.client(t, "skopeo", "inspect", "--raw", "--cert-dir", b.certs(), "docker://"+registryAddress+"/"+ref)
+	b.client(t, "skopeo", "copy", "-q", "--all", "--dest-cert-dir", b.certs(), "oci:"+dir, "docker://"+b.address+"/"+ref)
+	raw := b.client(t, "skopeo", "inspect", "--raw", "--cert-dir", b.certs(), "docker://"+b.address+"/"+ref)
 	var pushed v1.IndexManifest
 	if err := json.Unmarshal([]byte(raw), &pushed); err != nil || len(pushed.Manifests) != 2 {
 		t.Fatalf("an index of two architectures became, %v:\n%s", err, raw)
@@ -277,7 +277,7 @@ func (b *box) pullsAll(t *testing.T, images map[string]string) {
 	for name, want := range images {
 		for _, ref := range []string{name + ":v1", name + "@" + want} {
 			dir := t.TempDir()
-			b.client(t, "skopeo", "copy", "-q", "--all", "--src-cert-dir", b.certs(), "docker://"+registryAddress+"/"+ref, "dir:"+dir)
+			b.client(t, "skopeo", "copy", "-q", "--all", "--src-cert-dir", b.certs(), "docker://"+b.address+"/"+ref, "dir:"+dir)
 			manifest, err := os.ReadFile(filepath.Join(dir, "manifest.json"))
 			if got := digest.FromBytes(manifest).String(); err != nil || got != want {
 				t.Errorf("%s arrived as %s, %v; it was pushed as %s", ref, got, err, want)
