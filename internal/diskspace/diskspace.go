@@ -85,7 +85,8 @@ type Checker struct {
 // Bytes returns how much of the file system of path is free.
 func Bytes(path string) (free, total int64, err error) {
 	fs, err := statfs(path)
-	return int64(fs.Bavail) * fs.Bsize, int64(fs.Blocks) * fs.Bsize, err
+	size := int64(fs.Bsize) // of 32 bits on s390x
+	return int64(fs.Bavail) * size, int64(fs.Blocks) * size, err
 }
 
 // Inodes returns the free inodes of the file system of path. A total of 0 means no limit (btrfs).
