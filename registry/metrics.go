@@ -19,6 +19,7 @@ import (
 	"github.com/mirror-appliance/appliance/registry/auth"
 	"github.com/mirror-appliance/appliance/registry/jobs"
 	"github.com/mirror-appliance/appliance/registry/limits"
+	"github.com/mirror-appliance/appliance/registry/updates"
 )
 
 // metrics has a registry of its own, without the metrics of other packages.
@@ -88,6 +89,8 @@ func kindOf(path string) string {
 	switch {
 	case strings.HasPrefix(path, "/api/v1/"):
 		return "control"
+	case strings.HasPrefix(path, updates.Path), strings.HasPrefix(path, updates.SignaturesPath):
+		return "updates"
 	case !isV2(path):
 		return "other"
 	case strings.Contains(path, "/blobs/uploads"):
@@ -154,6 +157,7 @@ func (d snapshot) Collect(out chan<- prometheus.Metric) {
 	s.gauge("database_wal_size_bytes", "Size of the write-ahead log of the database.", float64(wal))
 	d.collectJobs(s)
 	d.collectUpstreams(s)
+	d.collectUpdates(s)
 	d.collectSpace(s)
 	d.collectStore(s)
 }
@@ -171,6 +175,18 @@ func (d snapshot) collectUpstreams(s samples) {
 		of(prometheus.CounterValue, "received_bytes_total", "Bytes of blobs that came from the upstream since the start.", float64(u.Bytes))
 		of(prometheus.CounterValue, "stale_answers_total", "Answers with what is held, since the upstream could not be asked, since the start.", float64(u.Stale))
 		of(prometheus.GaugeValue, "downloads", "Blobs that are coming from the upstream.", float64(u.Downloads))
+	}
+}
+
+func (d snapshot) collectUpdates(s samples) {
+	u := d.updates.State()
+	if u == nil {
+		return
+	}
+	s.gauge("updates_releases", "Releases that are here; absent without any.", float64(u.Releases))
+	s.gauge("updates_problems", "Parts of graph data and releases without effect: see appliance updates show.", float64(u.Problems))
+	if u.Since != nil {
+		s.gauge("updates_graph_data_timestamp_seconds", "When the graph data came; absent if there is none, and clusters are offered nothing.", timestamp(*u.Since))
 	}
 }
 

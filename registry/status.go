@@ -37,6 +37,7 @@ func (d *daemon) status(ctx context.Context) (api.Status, error) {
 		unread = append(unread, m.check())
 	}
 	s.Catalogs, s.CatalogsPass = d.views.State(), d.jobs.Catalogs.Progress()
+	s.Updates = d.updates.State()
 	for _, v := range s.Catalogs {
 		if v.Error != "" {
 			s.Trouble = append(s.Trouble, api.Trouble{Problem: "view " + v.Name + ": " + v.Error, Hint: v.Hint})

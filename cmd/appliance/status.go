@@ -176,6 +176,9 @@ func printJobs(row func(name, format string, args ...any), s api.Status) {
 	} else {
 		row("last mirror", "never")
 	}
+	if u := s.Updates; u != nil {
+		printUpdatesState(row, *u)
+	}
 	if p := s.CatalogsPass; p != nil {
 		row("catalogs", "since %s: %d of %s", when(p.Began), p.Done, count(p.Views, "view"))
 	}
@@ -213,4 +216,15 @@ func printSync(row func(name, format string, args ...any), s api.MirrorState) {
 	if r.Report != "" {
 		row("", "report %s", r.Report)
 	}
+}
+
+func printUpdatesState(row func(name, format string, args ...any), u api.UpdatesState) {
+	state := "no graph data, so that clusters are offered nothing: appliance updates show"
+	if u.Since != nil {
+		state = "graph data since " + when(*u.Since)
+	}
+	if u.Problems > 0 {
+		state += ", " + count(u.Problems, "problem") + ", see appliance updates show"
+	}
+	row("updates", "%s, %s", count(u.Releases, "release"), state)
 }

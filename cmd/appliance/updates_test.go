@@ -44,6 +44,7 @@ func TestUpdates(t *testing.T) {
 	if len(all.Releases) != 4 || all.Releases[1].Version != "4.18.2" || strings.Join(all.Releases[1].Channels, " ") != "candidate-4.18 eus-4.18 fast-4.18 stable-4.18" {
 		t.Errorf("it offers %+v", all)
 	}
+	contains(t, s.works(t, "status", "--quayRoot", s.root), "updates ", "4 releases, graph data since 20")
 	contains(t, show(), "graph data: openshift/graph-data:loaded, since ", "4.18.4   amd64  0           candidate-4.18\n")
 	contains(t, show("--channel", "candidate-4.18"), "4.18.4   4.18.3           4.18.2\n", "risk SampleRisk: Clusters on bare metal may lose a node while they update. https://example.com/risks/SampleRisk\n")
 	got := show("--channel", "candidate-4.18", "--from", "4.18.2")

@@ -47,3 +47,16 @@ func (s *Service) Describe(ctx context.Context, q api.UpdatesRequest) (api.Updat
 	}
 	return u, err
 }
+
+// State returns what the service offers in numbers, nil if there is no release.
+func (s *Service) State() *api.UpdatesState {
+	now := s.current.Load()
+	if len(now.releases) == 0 {
+		return nil
+	}
+	u := &api.UpdatesState{Releases: len(now.releases), Problems: len(now.problems)}
+	if now.graph != nil {
+		u.Since = &now.data.moved
+	}
+	return u
+}

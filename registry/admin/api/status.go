@@ -28,6 +28,8 @@ type Status struct {
 
 	CatalogsPass *CatalogsProgress `json:"catalogsPass,omitempty"` // over the views, under way
 
+	Updates *UpdatesState `json:"updates,omitempty"` // of the update service; nil: there is no release
+
 	// PendingConfig is what config.yaml has by now and is not in force: PendingNothing,
 	// PendingReload, or the keys for which a restart is needed, or the error of reading it.
 	PendingConfig string `json:"pendingConfig,omitempty"`

@@ -46,3 +46,10 @@ type UpdateProblem struct {
 	Where string `json:"where"`
 	What  string `json:"what"`
 }
+
+// UpdatesState is what the update service offers, in numbers.
+type UpdatesState struct {
+	Releases int        `json:"releases"`
+	Since    *time.Time `json:"graphDataSince,omitempty"` // nil: there is no graph data, and nothing is offered
+	Problems int        `json:"problems"`                 // parts of the content without effect
+}
