@@ -278,6 +278,19 @@ func TestAdopt_refusals(t *testing.T) {
 	if content, err := os.ReadFile(elsewhere); err != nil || !bytes.Equal(content, images[0].contents[0]) {
 		t.Errorf("the file outside is changed: %v", err)
 	}
+	link := func(to, from string) {
+		must(t, os.Rename(filepath.Join(string(dir), "docker/registry/v2", from), to))
+		must(t, os.Symlink(to, filepath.Join(string(dir), "docker/registry/v2", from)))
+	}
+	link(filepath.Join(t.TempDir(), "moved"), "repositories/"+images[0].repo)
+	r = f.adopts(t, 1, string(dir))
+	if len(r.Problems) != 1 || r.Problems[0].Repository != images[0].repo || !strings.Contains(r.Problems[0].What, "symbolic link") || r.Repositories != 0 {
+		t.Errorf("of a repository that is a symbolic link the report is %+v", r)
+	}
+	link(filepath.Join(t.TempDir(), "blobs"), "blobs")
+	if code, _, stderr := outcome(t, f.command("adopt", string(dir))); code != 1 || !strings.Contains(stderr, "mount --bind") {
+		t.Errorf("of blobs elsewhere it says %s", stderr)
+	}
 }
 
 // TestAdopt_copies to another file system, and where the caller wants no links.

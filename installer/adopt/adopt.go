@@ -92,7 +92,7 @@ func (p Problem) String() string {
 
 // Report is what an import did, or would do.
 type Report struct {
-	Repositories int   `json:"repositories"`
+	Repositories int   `json:"repositories"` // of which a manifest came
 	Manifests    int   `json:"manifests"`
 	Tags         int   `json:"tags"`
 	Blobs        int   `json:"blobs"`
@@ -137,7 +137,6 @@ func Import(ctx context.Context, source Source, o Options) (Report, error) {
 		if err := im.repository(ctx, name); err != nil {
 			return im.report, fmt.Errorf("import repository %s: %w", name, err)
 		}
-		im.count(func(r *Report) { r.Repositories++ })
 	}
 	if o.Run == nil {
 		return im.report, nil

@@ -35,6 +35,11 @@ func OpenDistribution(dir string) (*Distribution, error) {
 			return nil, fmt.Errorf("open the registry's directory: %w", err)
 		}
 		if info, err := root.Stat("repositories"); err == nil && info.IsDir() {
+			if _, err := root.Stat("blobs"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				root.Close()
+				return nil, hint.New(fmt.Errorf("open the registry's blobs: %w", err),
+					"a symbolic link that leads out of the directory is not followed: mount --bind its target in its place")
+			}
 			return &Distribution{root}, nil
 		}
 		if err := root.Close(); err != nil {
@@ -56,11 +61,16 @@ func (s *Distribution) BlobName(d digest.Digest) string {
 	return path.Join("blobs", d.Algorithm().String(), d.Encoded()[:2], d.Encoded(), "data")
 }
 
-// Repositories lists the directories that have manifests: a repository may lie in another.
+// Repositories lists the directories that have manifests: a repository may lie in another. It lists
+// symbolic links as well, of which Content tells that they are not followed: they may lead anywhere, and
+// the other registry follows them.
 func (s *Distribution) Repositories(ctx context.Context) (names []string, err error) {
 	err = fs.WalkDir(s.root.FS(), "repositories", func(name string, e fs.DirEntry, err error) error {
 		if err == nil {
 			err = ctx.Err()
+		}
+		if err == nil && e.Type()&fs.ModeSymlink != 0 && !strings.HasPrefix(e.Name(), "_") {
+			names = append(names, strings.TrimPrefix(name, "repositories/"))
 		}
 		if err != nil || !e.IsDir() {
 			return err
@@ -93,6 +103,10 @@ func (s *Distribution) link(name string) (digest.Digest, error) {
 // Content reads the links of a repository. One without its file was deleted.
 func (s *Distribution) Content(_ context.Context, repository string) (Content, error) {
 	c := Content{Tags: map[string]digest.Digest{}}
+	if info, err := s.root.Lstat(path.Join("repositories", repository)); err == nil && info.Mode()&fs.ModeSymlink != 0 {
+		c.Problems = []Problem{{repository, "*", "its directory is a symbolic link, which is not followed: mount --bind its target in its place"}}
+		return c, nil
+	}
 	dir := path.Join("repositories", repository, "_manifests")
 	algorithms, err := s.names(path.Join(dir, "revisions"))
 	if err != nil {

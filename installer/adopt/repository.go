@@ -48,6 +48,12 @@ func (im *importer) repository(ctx context.Context, name string) error {
 	if err := im.putManifests(ctx, name, all); err != nil {
 		return err
 	}
+	for _, m := range all {
+		if m.bad == "" {
+			im.count(func(r *Report) { r.Repositories++ })
+			break
+		}
+	}
 	return im.tag(ctx, name, content.Tags, all)
 }
 
