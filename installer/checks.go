@@ -59,7 +59,11 @@ func (s *site) preflight() {
 	s.checkResolution()
 	s.checkPort()
 	s.checkApart()
-	s.checkContent()
+	if len(s.moves) > 0 {
+		s.checkMove()
+	} else {
+		s.checkContent()
+	}
 	if s.Request.TakeOver == nil && (!s.listening || !listensOn(s.Host, s.unitDir(), s.cfg.Port)) {
 		s.checkPortFree()
 	}

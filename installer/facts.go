@@ -66,6 +66,9 @@ type facts struct {
 	migrates *database // by an upgrade; nil
 	rewinds  string    // name of the database's copy that a rollback puts back; empty: none
 	loses    string    // by that
+
+	moves          []relocation // of the content, by an upgrade
+	databaseBefore string       // the database, where it is before them
 }
 
 func newSite(r Request, d Deps) (*site, error) {
@@ -133,7 +136,8 @@ func (s *site) completeDirs() bool {
 	}
 	if ok && s.unit != nil && s.unit.QuayRoot != s.QuayRoot {
 		s.problem("an appliance is installed already, in "+s.unit.QuayRoot, "leave out --quayRoot to "+
-			"work on that one, or remove it first: appliance uninstall --quayRoot "+s.unit.QuayRoot)
+			"work on that one; to move its images and database: appliance upgrade --quayStorage DIR --sqliteStorage DIR; "+
+			"or remove it first: appliance uninstall --quayRoot "+s.unit.QuayRoot)
 	}
 	return ok
 }
@@ -154,11 +158,18 @@ func (s *site) resume(over bool) {
 		l, ok := e.Step.(*leavings)
 		over = over || ok && hasImages(s.Host, l.Storage)
 	}
-	if s.adopting() { // its images are the mirror-registry's as well
+	moves, stopped := s.moving()
+	if s.adopting() || moves != nil { // their images are elsewhere as well
 		over = s.journal.Done
+	}
+	if moves != nil && !over {
+		s.resumeMove(moves, stopped)
 	}
 	if len(s.journal.Entries) > 0 {
 		s.record = s.record.with(slices.DeleteFunc(slices.Clone(s.journal.Entries), s.isPassing))
+	}
+	if over && len(moves) > 0 {
+		s.record.moved(moves)
 	}
 	if over {
 		if !s.journal.Done {

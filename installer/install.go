@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/mirror-appliance/appliance/ansible-free/host"
+	"github.com/mirror-appliance/appliance/installer/relocate"
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/systemd"
 )
@@ -33,6 +34,7 @@ func PlanInstall(ctx context.Context, r Request, d Deps) (*Plan, error) {
 	if s.cfg != nil {
 		s.lookAtNetwork(ctx)
 		s.lookAtFirewall(ctx)
+		s.lookAtMove(ctx)
 	}
 	s.lookAtClock()
 	if s.preflight(); ctx.Err() != nil {
@@ -49,7 +51,7 @@ func PlanInstall(ctx context.Context, r Request, d Deps) (*Plan, error) {
 		s.record = s.guess()
 	}
 	b := &builder{site: s, Plan: plan, made: make(map[string]bool)}
-	return plan, b.all(b.begin, b.serviceUser, b.directories, b.files, b.upgrade, b.executable,
+	return plan, b.all(b.begin, b.serviceUser, b.directories, b.ahead, b.files, b.upgrade, b.executable,
 		b.units, b.running)
 }
 
@@ -57,7 +59,8 @@ func PlanInstall(ctx context.Context, r Request, d Deps) (*Plan, error) {
 type builder struct {
 	*site
 	*Plan
-	made map[string]bool // directories that a step makes
+	made  map[string]bool           // directories that a step makes
+	trees map[string]*relocate.Tree // what moves, by where it was
 }
 
 func (b *builder) all(parts ...func() error) error {
@@ -75,6 +78,9 @@ func (b *builder) begin() error {
 	b.takeRoot()
 	if err := b.rootDirs(); err != nil {
 		return err
+	}
+	if len(b.moves) > 0 {
+		b.add(&intent{Moves: b.moves})
 	}
 	if b.Request.TakeOver != nil {
 		b.add(b.retire())
@@ -230,7 +236,9 @@ func (b *builder) directories() error {
 			return err
 		}
 	}
-	b.add(b.leavings())
+	if len(b.moves) == 0 { // else what comes to the new directories is a copy's
+		b.add(b.leavings())
+	}
 	return nil
 }
 
@@ -392,7 +400,9 @@ func (b *builder) running() error {
 			b.add(gap)
 		}
 	}
-	steps := []host.Step{&reload{bus: b.bus},
+	b.add(&reload{bus: b.bus})
+	b.add(b.move()...)
+	steps := []host.Step{
 		&enable{bus: b.bus, host: b.Host, UnitDir: b.unitDir()},
 		&start{bus: b.bus, host: b.Host, journal: b.journal, binary: b.binary,
 			socket: b.unitFile(systemd.Socket), renamed: b.certs.renamed, unstarted: b.unstarted},
@@ -404,6 +414,9 @@ func (b *builder) running() error {
 	}
 	if b.seeded != nil {
 		steps = append(steps, b.seeded)
+	}
+	if len(b.moves) > 0 {
+		steps = append(steps, &retirement{site: b.site})
 	}
 	b.add(steps...)
 	return nil

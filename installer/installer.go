@@ -80,6 +80,8 @@ type Deps struct {
 	Show func(Result) error
 	// Seed makes the first users; seedUsers.
 	Seed func(ctx context.Context, in Installation) (changed bool, err error)
+	// Renames reports whether a rename leads from one directory to another; nil: the file systems tell.
+	Renames func(from, to string) bool
 	// Adopt imports what a mirror-registry has, into a daemon that answers; takeOverQuay.
 	Adopt func(ctx context.Context, in Installation, t *TakeOver) error
 }

@@ -8,11 +8,13 @@ import (
 	"time"
 
 	"github.com/mirror-appliance/appliance/ansible-free/host"
+	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
 // Plan is an ordered list of idempotent steps, which can be shown or applied.
 type Plan struct {
 	Warnings []Problem // what the user should know, though it forbids nothing
+	Splits   bool      // it replaces the program and moves content, which are to be two plans
 	Loses    string    // what cannot be had again afterwards, for the user to consent to; empty: nothing
 
 	steps   []host.Step
@@ -129,6 +131,9 @@ func (p *Plan) apply(ctx context.Context, step host.Step, progress func(string))
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
+	if s, ok := step.(interface{ tell(func(string)) }); ok {
+		s.tell(progress)
+	}
 	w, beforehand := step.(waits)
 	if beforehand = beforehand && w.waits(); beforehand {
 		progress(step.String())
@@ -146,8 +151,14 @@ func (p *Plan) end(ctx context.Context, result Result) error {
 	if m := p.site.migrates; m != nil && err == nil {
 		p.site.record.Replaced.Copy, err = m.made(m.old)
 	}
+	if moves, _ := p.site.moving(); err == nil {
+		p.site.left(moves)
+	}
 	err = errors.Join(err, p.site.writeRecord(ctx, p.steps))
 	if err != nil {
+		return err
+	}
+	if err := p.site.retire(ctx); err != nil {
 		return err
 	}
 	if p.site.Show != nil {
@@ -169,6 +180,10 @@ func (p *Plan) failed(ctx context.Context, step host.Step, err error, changed bo
 	if !p.install {
 		return failure
 	}
+	if p.site.decided() { // pushes may have come
+		failure.Err = hint.New(failure.Err, "the registry serves from the new place; run the command again, which completes the rest")
+		return failure
+	}
 	if changed {
 		progress("taking back what was done")
 	}
@@ -179,6 +194,7 @@ func (p *Plan) failed(ctx context.Context, step host.Step, err error, changed bo
 	if failure.UndoErr == nil {
 		failure.UndoErr = p.journal.Discard(undo)
 	}
+	p.journal.Close() // what is left is another command's to take back
 	return failure
 }
 

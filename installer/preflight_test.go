@@ -144,7 +144,7 @@ func TestPreflight(t *testing.T) {
 		{"another hostname than before", false, func(b *box, r *Request) { b.install(); r.Hostname = "other.example.com" },
 			"--quayHostname says other.example.com", "appliance upgrade --quayHostname"},
 		{"another port than before", false, func(b *box, r *Request) { b.install(); r.Port = 9443 }, "says port 9443", "appliance upgrade --quayHostname"},
-		{"another storage than before", false, func(b *box, r *Request) { b.install(); r.QuayStorage = "/srv/new" }, "--quayStorage says /srv/new", "not built yet"},
+		{"another storage than before", false, func(b *box, r *Request) { b.install(); r.QuayStorage = "/srv/new" }, "--quayStorage says /srv/new", "appliance upgrade --quayStorage"},
 		{"another storage than that of kept images", false, func(b *box, r *Request) { b.install(); b.uninstall(false); r.QuayStorage = "/srv/new" },
 			"--quayStorage says /srv/new, but the content that was kept lies in /root/quay-install/quay-storage", "leave out --quayStorage"},
 		{"kept images that the user has moved", false, func(b *box, r *Request) {

@@ -25,6 +25,7 @@ type record struct {
 	Database  string            `json:"database"`           // the directory
 	File      string            `json:"databaseFile"`       // its name in that directory
 	Replaced  *replaced         `json:"replaced,omitempty"` // by the last upgrade
+	Leaves    []relocation      `json:"leaves,omitempty"`   // of moves that are complete: what is left at the old places
 	Lines     []json.RawMessage `json:"steps"`
 
 	entries []host.Entry
@@ -76,6 +77,9 @@ func (s *site) kinds() map[string]host.Step {
 		"start":     &start{bus: bus},
 		"database":  &database{host: h},
 		"firewall":  &openPort{host: h},
+		"intent":    &intent{},
+		"copy":      &copyAhead{bus: bus, host: h},
+		"move":      &move{bus: bus, host: h},
 		"rewind":    &rewind{host: h},
 		"anchor":    &anchor{File: host.File{Host: h}, host: h},
 	}
@@ -244,6 +248,18 @@ func (r *record) update(step lasting) bool {
 		r.entries[i].Step = step
 	}
 	return true
+}
+
+// moved has the record tell of moves that are complete.
+func (r *record) moved(moves []relocation) {
+	for _, m := range moves {
+		if m.File != "" {
+			r.Database = m.To
+		} else {
+			r.Storage = m.To
+		}
+	}
+	r.Leaves = append(r.Leaves, moves...)
 }
 
 // hasFile reports whether an install has made a file or a link.

@@ -82,7 +82,7 @@ func TestTrust_killedBeforeTheBundle(t *testing.T) {
 	}
 	b.ran = func(string, ...string) { panic(killed{}) }
 	func() {
-		defer func() { _ = recover() }()
+		defer func() { p.journal.Close(); _ = recover() }()
 		_, _ = p.Apply(t.Context(), nil)
 	}()
 	var ran []string

@@ -2,10 +2,12 @@ package installer
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -34,7 +36,10 @@ func (f failing) Apply(ctx context.Context) (bool, error) {
 }
 
 // deadly is a step at which the process is killed: it is in the journal, and not applied.
-type deadly struct{ host.Step }
+type deadly struct {
+	host.Step
+	journal *host.Journal
+}
 
 type killed struct{}
 
@@ -43,8 +48,20 @@ func (s deadly) Check(ctx context.Context) (*host.Before, error) {
 	if before == nil {
 		panic(killed{})
 	}
+	kinds := s.journal.Kinds // which the journal names it by; no other step comes after it
+	s.journal.Kinds = func() map[string]host.Step {
+		all := kinds()
+		for name, kind := range all {
+			if reflect.TypeOf(kind) == reflect.TypeOf(s.Step) {
+				all[name] = deadly{}
+			}
+		}
+		return all
+	}
 	return before, err
 }
+
+func (s deadly) MarshalJSON() ([]byte, error) { return json.Marshal(s.Step) }
 
 func (deadly) Apply(context.Context) (bool, error) { panic(killed{}) }
 
@@ -52,12 +69,13 @@ func (deadly) Apply(context.Context) (bool, error) { panic(killed{}) }
 func (b *box) kill(p *Plan, n int) {
 	b.t.Helper()
 	defer func() {
+		p.journal.Close() // as the end of a process does
 		if r := recover(); r != nil && r != (killed{}) {
 			panic(r)
 		}
 	}()
 	if n < len(p.steps) {
-		p.steps[n] = deadly{p.steps[n]}
+		p.steps[n] = deadly{p.steps[n], p.journal}
 	}
 	if _, err := p.Apply(b.t.Context(), nil); err != nil {
 		b.t.Fatal(err)

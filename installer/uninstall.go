@@ -100,6 +100,7 @@ func (p *Plan) takeBack(s *site) {
 	} else if s.RemoveContent {
 		gone = append(content.content(), gone...)
 	}
+	gone = append(gone, s.leftBehind()...)
 	var stop, rest, outer []host.Step
 	program := false
 	for _, e := range slices.Backward(s.record.entries) {

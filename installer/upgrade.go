@@ -1,6 +1,7 @@
 package installer
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -48,6 +49,9 @@ func planTakeBack(r Request, d Deps) (*Plan, error) {
 	}
 	if s.unit, err = find(s.Deps, s.User); err != nil || !s.look() || s.journal.Done {
 		return nil, nil // which planning a rollback tells
+	}
+	if moves, _ := s.moving(); moves != nil {
+		return s.planMoveBack(moves)
 	}
 	i := slices.IndexFunc(s.journal.Entries, func(e host.Entry) bool { _, ok := e.Step.(*database); return ok })
 	if i < 0 {
@@ -104,7 +108,7 @@ func (s *site) recoverer() string   { return s.binary + ".upgrade" }
 func (s *site) recoverUnit() string { return s.unitFile(systemd.Recover) }
 func (s *site) recoverLink() string { return filepath.Join(s.recoverWants(), systemd.Recover) }
 func (s *site) passing() []string {
-	all := []string{s.recoverLink(), s.recoverUnit(), s.recoverer()}
+	all := []string{s.gateLink(), s.gate(), s.recoverLink(), s.recoverUnit(), s.recoverer()}
 	if s.cfg != nil {
 		all = append(all, s.cfg.UpgradeMark())
 	}
@@ -126,6 +130,8 @@ func (s *site) isPassing(e host.Entry) bool {
 		return slices.Contains(s.passing(), step.Path)
 	case *host.Link:
 		return slices.Contains(s.passing(), step.Path)
+	case *host.Dir:
+		return step.Path == filepath.Dir(s.gateLink())
 	}
 	return false
 }
@@ -148,7 +154,7 @@ func (s *site) checkUpgrade() {
 		s.checkRollback()
 		return
 	}
-	have, err := schemaOf(s.Host, s.cfg.Database)
+	have, err := schemaOf(s.Host, cmp.Or(s.databaseBefore, s.cfg.Database))
 	switch {
 	case notThere(err):
 	case err != nil:
@@ -324,6 +330,13 @@ func (s *confirm) Apply(ctx context.Context) (changed bool, err error) {
 		if changed = changed || removed; err != nil {
 			return changed, err
 		}
+		if dir := filepath.Dir(path); removed && strings.HasSuffix(dir, systemd.Service+".wants") {
+			if names, err := s.host.Names(dir); err == nil && len(names) == 0 { // else it was there before
+				if _, err := s.host.Remove(dir); err != nil {
+					return changed, err
+				}
+			}
+		}
 	}
 	if changed {
 		err = s.bus.Reload(ctx)
@@ -434,6 +447,12 @@ func Recover(ctx context.Context, r Request, d Deps, progress func(string)) erro
 	s.look()
 	if _, err := s.newPlan(); err != nil {
 		return err
+	}
+	if killed, err := s.awaitMove(ctx); err != nil || !killed {
+		return err
+	}
+	if moves, _ := s.moving(); moves != nil && !s.journal.Done {
+		return s.settle(ctx, progress)
 	}
 	if cfg, err := config.Parse(s.confPath(), s.content); err == nil { // else the undo knows where the mark is
 		s.cfg = cfg

@@ -56,6 +56,7 @@ func (s *site) wantConfig() {
 		s.cfg, s.kept, s.text = cfg, true, config.Follow(s.content, cfg)
 		s.checkUnitNames()
 		s.readdress()
+		s.wantMove()
 		s.refuseChanges()
 	case notThere(s.contentIs):
 		s.cfg = s.newConfig(s.QuayStorage, s.SqliteStorage)
@@ -127,10 +128,7 @@ func (s *site) refuseChanges() {
 }
 
 func (s *site) remedyOf(flag, have string) string {
-	if flag == "--quayHostname" {
-		return "leave it at " + have + ", or change it: appliance upgrade --quayHostname"
-	}
-	return "changing it is not built yet: leave it at " + have + ", or uninstall (the content can be kept) and install anew"
+	return "leave it at " + have + ", or change it: appliance upgrade " + flag
 }
 
 // refuseSeparation compares the request with the place where an uninstall left the images: their

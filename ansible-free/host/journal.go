@@ -11,6 +11,7 @@ import (
 	"reflect"
 
 	"github.com/mirror-appliance/appliance/internal/durable"
+	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
 // Kinds returns an empty step for each name that a journal may have for it. What is not a value of
@@ -129,7 +130,34 @@ func (j *Journal) Start(ctx context.Context, owner string, above ...*Dir) (made 
 	if err != nil {
 		return made, err
 	}
+	if err := durable.Lock(j.file, durable.Exclusive); errors.Is(err, durable.ErrLocked) {
+		return made, errors.Join(errHeld, j.file.Close())
+	}
 	return made, j.file.Truncate(j.valid)
+}
+
+var errHeld = hint.New(errors.New("what another run has left is being taken back"), "wait a moment, then run the command again")
+
+// Claim loads a journal to undo or to finish it. It reports false while another process, the one that
+// writes it or one that has claimed it, has not ended.
+func (j *Journal) Claim() (bool, error) {
+	root, err := j.Host.OpenRoot(j.Dir)
+	if err != nil {
+		return false, err
+	}
+	defer root.Close()
+	if j.file, err = root.OpenFile(journalName, os.O_WRONLY|os.O_APPEND, 0); err != nil {
+		return false, err
+	}
+	err = durable.Lock(j.file, durable.Exclusive)
+	if errors.Is(err, durable.ErrLocked) {
+		j.file.Close()
+		j.file = nil
+		return false, nil
+	}
+	// Also on a file system without locks. The other process may have written more meanwhile.
+	j.Entries, j.Done, j.valid = nil, false, 0
+	return true, j.Load()
 }
 
 // create makes those of dirs that are missing, the last of which is the journal's.
@@ -256,13 +284,18 @@ func (j *Journal) Finish() error {
 	return j.append([]byte(doneLine))
 }
 
+// Close leaves the journal to another process, as far as it is on disk.
+func (j *Journal) Close() {
+	j.file.Close() // synced, or nil
+	j.file = nil
+}
+
 // Discard removes the journal, its lines first: without them the copies mean nothing.
 func (j *Journal) Discard(ctx context.Context) error {
 	if j.Dir == "" {
 		return nil
 	}
-	j.file.Close() // synced, or nil
-	j.file = nil
+	j.Close()
 	if _, err := j.Host.Remove(filepath.Join(j.Dir, journalName)); err != nil {
 		return err
 	}

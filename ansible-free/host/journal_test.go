@@ -1,6 +1,7 @@
 package host
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -70,12 +71,33 @@ func TestJournal_LastLineIsTorn(t *testing.T) {
 	if err := os.Truncate(path, int64(len(text)-3)); err != nil {
 		t.Fatal(err)
 	}
+	j.Close()
 	j = begin(t, h)
 	if _, err := j.Do(t.Context(), &File{Host: h, Path: "/etc/c", Mode: 0o600}); err != nil {
 		t.Fatal(err)
 	}
 	if n := len(reload(t, h).Entries); n != 2 {
 		t.Errorf("%d entries, want those of a and c", n)
+	}
+}
+
+// A journal belongs to one process at a time, and one that claims it finds all that the other wrote.
+func TestJournal_Claim(t *testing.T) {
+	h, _ := newHost(t)
+	j := begin(t, h)
+	other := reload(t, h)
+	if _, err := j.Do(t.Context(), &File{Host: h, Path: "/etc/a", Mode: 0o600}); err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := other.Claim(); ok || err != nil {
+		t.Fatalf("while it is written: %v, %v", ok, err)
+	}
+	if _, err := reload(t, h).Start(t.Context(), ""); !errors.Is(err, errHeld) {
+		t.Errorf("another run: %v", err)
+	}
+	j.Close()
+	if ok, err := other.Claim(); !ok || err != nil || len(other.Entries) != 1 {
+		t.Errorf("afterwards: %v, %v, %d entries", ok, err, len(other.Entries))
 	}
 }
 

@@ -105,7 +105,11 @@ func changeCertificate(ctx context.Context, std stdio, o placeOptions,
 		return err
 	}
 	defer unlock()
-	p, err := plan(installer.Request{QuayRoot: o.quayRoot, User: os.Geteuid() != 0})
+	request := installer.Request{QuayRoot: o.quayRoot, User: os.Geteuid() != 0}
+	if err := o.settle(ctx, std, request, false); err != nil {
+		return err
+	}
+	p, err := plan(request)
 	if err != nil {
 		return err
 	}

@@ -69,6 +69,14 @@ func (o *placeOptions) carryOut(ctx context.Context, std stdio,
 	return result, err == nil, err
 }
 
+// settle ends a move that was killed, see installer.Settle.
+func (o *placeOptions) settle(ctx context.Context, std stdio, request installer.Request, all bool) error {
+	if o.dryRun {
+		return nil // which shows that it is in the way
+	}
+	return installer.Settle(ctx, request, installerDeps(), all, func(line string) { fmt.Fprintln(std.err, line) })
+}
+
 type installOptions struct {
 	placeOptions
 	hostname     string
@@ -148,6 +156,9 @@ func runInstall(ctx context.Context, std stdio, o installOptions) error {
 		return err
 	}
 	defer unlock()
+	if err := o.settle(ctx, std, request, false); err != nil {
+		return err
+	}
 	takenOver := func() {}
 	if o.adopt {
 		if takenOver, err = o.takeOver(ctx, std, &request); err != nil {
@@ -306,6 +317,9 @@ func runUninstall(ctx context.Context, std stdio, o uninstallOptions) error {
 		return err
 	}
 	defer unlock()
+	if err := o.settle(ctx, std, request, true); err != nil {
+		return err
+	}
 	if _, err := installer.PlanUninstall(ctx, request, installerDeps()); err != nil {
 		return err // before anybody is asked about what is not there
 	}

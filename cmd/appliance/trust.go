@@ -42,6 +42,9 @@ func runTrust(c *cobra.Command, std stdio, o placeOptions, undo bool) error {
 	}
 	defer unlock()
 	request := installer.Request{QuayRoot: o.quayRoot, User: os.Geteuid() != 0}
+	if err := o.settle(c.Context(), std, request, false); err != nil {
+		return err
+	}
 	plan, err := installer.PlanTrust(c.Context(), request, installerDeps(), undo)
 	if err != nil {
 		return err

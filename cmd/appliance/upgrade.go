@@ -28,16 +28,22 @@ func newUpgradeCommand(std stdio) *cobra.Command {
 		Long: `Have this program serve in the place of the installed one. Hostname, port, directories, certificates,
 users and images stay; --quayHostname changes the name, the port, or both, --sslCert and --sslKey the certificate.
 
+--quayStorage and --sqliteStorage move images and database to other directories: within a file system by
+rename, otherwise by a copy while the registry serves, after which it is stopped for what has changed since.
+The old directories are removed at the end, as far as install made them. What was interrupted is completed
+by the same command, or taken back by --rollback.
+
 No connection is refused: the socket stays open while the daemon restarts, and pushes wait until the new
 version is healthy. If it is not, or the host goes down meanwhile, program and database of before come
 back. The program that was replaced stays beside the new one: --rollback goes back to it later.`,
-		Example: "  sudo ./appliance upgrade\n  sudo appliance upgrade --rollback",
-		Args:    noArguments,
+		Example: "  sudo ./appliance upgrade\n  sudo appliance upgrade --rollback\n" +
+			"  sudo appliance upgrade --quayStorage /srv/images",
+		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := o.foreign.check(c, std.err); err != nil {
 				return err
 			}
-			if err := noEmptyValue(c, "quayHostname", "sslCert", "sslKey"); err != nil {
+			if err := noEmptyValue(c, "quayHostname", "quayStorage", "sqliteStorage", "sslCert", "sslKey"); err != nil {
 				return err
 			}
 			return o.run(c.Context(), std)
@@ -45,6 +51,8 @@ back. The program that was replaced stays beside the new one: --rollback goes ba
 	}
 	f := c.Flags()
 	o.placeOptions.addFlags(f)
+	f.Lookup("quayStorage").Usage = "move the image layers to this directory"
+	f.Lookup("sqliteStorage").Usage = "move the database to this directory"
 	f.StringVar(&o.hostname, "quayHostname", "", "another name, and optionally port, for the registry: HOST[:PORT]")
 	o.certificate.addFlags(f)
 	f.BoolVar(&o.autoApprove, "autoApprove", false, "do not ask what a rollback may lose")
@@ -61,9 +69,9 @@ func (o *upgradeOptions) run(ctx context.Context, std stdio) error {
 	if err := errors.Join(o.absolute(), o.certificate.absolute()); err != nil {
 		return err
 	}
-	if o.rollback && (o.hostname != "" || o.certificate.cert != "" || o.certificate.key != "") {
+	if o.rollback && (o.hostname != "" || o.certificate.cert != "" || o.certificate.key != "" || o.quayStorage != "" || o.sqliteStorage != "") {
 		return hint.New(errors.New("--rollback goes back to the version of before, and changes nothing else"),
-			"leave out --quayHostname, --sslCert and --sslKey")
+			"leave out --quayHostname, --quayStorage, --sqliteStorage, --sslCert and --sslKey")
 	}
 	request, err := o.request(ctx, std.in)
 	if err != nil {
@@ -73,13 +81,18 @@ func (o *upgradeOptions) run(ctx context.Context, std stdio) error {
 		o.adopt = true
 		return runInstall(ctx, std, o.installOptions)
 	}
+	if o.recover { // it waits for another command itself
+		return installer.Recover(ctx, request, installerDeps(), func(line string) { fmt.Fprintln(std.err, line) })
+	}
 	unlock, err := installer.Lock(installerDeps())
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if o.recover {
-		return installer.Recover(ctx, request, installerDeps(), func(line string) { fmt.Fprintln(std.err, line) })
+	if !o.rollback {
+		if err := o.settle(ctx, std, request, false); err != nil {
+			return err
+		}
 	}
 	toPlan := installer.PlanUpgrade
 	if o.rollback {
@@ -88,6 +101,11 @@ func (o *upgradeOptions) run(ctx context.Context, std stdio) error {
 	plan, err := toPlan(ctx, request, installerDeps())
 	if err != nil {
 		return err
+	}
+	if plan.Splits && !o.dryRun {
+		if plan, err = o.programFirst(ctx, std, request); err != nil {
+			return err
+		}
 	}
 	if plan.Loses != "" && !o.dryRun && !o.autoApprove {
 		fmt.Fprintln(std.out, plan.Loses)
@@ -107,4 +125,18 @@ func (o *upgradeOptions) run(ctx context.Context, std stdio) error {
 	}
 	fmt.Fprintf(std.out, "appliance is available at https://%s, with the users and images that it has had before\n", result.Address)
 	return nil
+}
+
+// programFirst replaces the program, and returns the plan of the move that is then left.
+func (o *upgradeOptions) programFirst(ctx context.Context, std stdio, request installer.Request) (*installer.Plan, error) {
+	program := request
+	program.QuayStorage, program.SqliteStorage = "", ""
+	plan, err := installer.PlanUpgrade(ctx, program, installerDeps())
+	if err != nil {
+		return nil, err
+	}
+	if _, _, err := o.carryOut(ctx, std, plan); err != nil {
+		return nil, err
+	}
+	return installer.PlanUpgrade(ctx, request, installerDeps())
 }

@@ -84,6 +84,20 @@ func Readdress(text []byte, c *Config, hostname string, port int) (changed []byt
 	return readsAs(text, &want)
 }
 
+// Relocate is SetTLS for the directory of the blobs and the file of the database.
+func Relocate(text []byte, c *Config, storage, database string) (changed []byte, _ *Config, ok bool) {
+	want := *c
+	want.Storage, want.Database = storage, database
+	for key, to := range map[string][2]string{"storage": {c.Storage, storage}, "database": {c.Database, database}} {
+		if to[0] != to[1] {
+			if text, ok = setValue(text, to[1], key); !ok {
+				return nil, nil, false
+			}
+		}
+	}
+	return readsAs(text, &want)
+}
+
 // readsAs reads a changed text, and reports whether that is what was wanted.
 func readsAs(text []byte, want *Config) (changed []byte, _ *Config, ok bool) {
 	got, err := Parse("config.yaml", text)
