@@ -365,7 +365,7 @@ func full(err error, m relocation) error {
 	return err
 }
 
-// removal shows what becomes of the old place. The end of the plan does it, see retire.
+// retirement shows what becomes of the old place. The end of the plan does it, see clearOld.
 type retirement struct {
 	action
 	site *site

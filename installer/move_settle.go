@@ -188,9 +188,9 @@ func ignoreNotThere(err error) error {
 	return err
 }
 
-// retire removes what moved from the places where it was, and of the directories those that install has
+// clearOld removes what moved from the places where it was, and of the directories those that install has
 // made. Others get owner and mode of before back.
-func (s *site) retire(ctx context.Context) error {
+func (s *site) clearOld(ctx context.Context) error {
 	r, err := s.readRecord()
 	if r == nil || err != nil || len(r.Leaves) == 0 {
 		return err

@@ -158,7 +158,7 @@ func (p *Plan) end(ctx context.Context, result Result) error {
 	if err != nil {
 		return err
 	}
-	if err := p.site.retire(ctx); err != nil {
+	if err := p.site.clearOld(ctx); err != nil {
 		return err
 	}
 	if p.site.Show != nil {
