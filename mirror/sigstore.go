@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"strings"
 	"sync"
@@ -23,12 +22,6 @@ import (
 // sigstoreFile has the texts that the signatures of images sign, by digest: a few hundred bytes
 // each, so that a repeated run, and the other side of a gap, read none of them again.
 const sigstoreFile = "sigstore/signed.json"
-
-// Bounds of a signed text, and of the signatures of one manifest.
-const (
-	maxSigned     = 64 << 10
-	maxSignatures = 100
-)
 
 // sigstore verifies the signatures of images by the policies of their releases.
 type sigstore struct {
@@ -108,15 +101,10 @@ func signaturesOf(i *plan.Image) map[digest.Digest]plan.Attachment {
 // attachment returns nil if one signature of an attachment is valid.
 func (s *sigstore) attachment(ctx context.Context, i *plan.Image, a plan.Attachment, policy *signature.Policy) error {
 	all, err := s.signed(ctx, i, a)
-	if err == nil && len(all) == 0 {
-		err = signature.ErrNone
+	if err != nil {
+		return err
 	}
-	for _, signed := range all {
-		if err = policy.Verify(signed, i.Reference.Name(), a.Subject); err == nil {
-			return nil
-		}
-	}
-	return err
+	return policy.VerifyAny(all, i.Reference.Name(), a.Subject)
 }
 
 // signed returns the signatures of an attachment.
@@ -124,22 +112,7 @@ func (s *sigstore) signed(ctx context.Context, i *plan.Image, a plan.Attachment)
 	if len(a.Manifests) == 0 {
 		return nil, nil
 	}
-	var m ocispec.Manifest
-	if err := json.Unmarshal(a.Manifests[len(a.Manifests)-1].Body, &m); err != nil {
-		return nil, err
-	}
-	var all []signature.SignedText
-	for _, l := range signature.Signatures(m) {
-		if len(all) == maxSignatures {
-			break
-		}
-		text, err := s.text(ctx, i, l)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, signature.SignedText{Layer: l, Text: text})
-	}
-	return all, nil
+	return signature.Texts(a.Manifests[len(a.Manifests)-1].Body, func(l ocispec.Descriptor) ([]byte, error) { return s.text(ctx, i, l) })
 }
 
 // text returns a signed text.
@@ -153,10 +126,7 @@ func (s *sigstore) text(ctx context.Context, i *plan.Image, l ocispec.Descriptor
 			return nil, err
 		}
 		defer body.Close()
-		text, err := io.ReadAll(io.LimitReader(body, maxSigned+1))
-		if err == nil && len(text) > maxSigned {
-			err = fmt.Errorf("it signs more than %d bytes", maxSigned)
-		}
+		text, err := signature.ReadText(body)
 		if err != nil {
 			return nil, err
 		}

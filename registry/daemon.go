@@ -225,7 +225,7 @@ func (d *daemon) openJobs(ctx context.Context) {
 		complete: jobs.OpenNote[api.ScrubState](ctx, d.store, "scrub.complete", d.log),
 	}
 	d.jobs = admin.Jobs{GC: jobs.New(d.collector.kind(d.draining)),
-		Scrub: jobs.New(d.scrubber.kind(d.draining)), Verify: jobs.New(d.verifyKind())}
+		Scrub: jobs.New(d.scrubber.kind(d.draining)), Verify: jobs.New(d.verifyKind()), Ready: jobs.New(d.readyKind())}
 	d.pinning = jobs.OpenNote[pinning](ctx, d.store, "pinning", d.log)
 	d.jobs.Pin = jobs.New(jobs.Kind[api.PinRequest, api.PinProgress, api.PinResult]{Name: "pin", Run: pinner{d}.run, Drain: d.draining, Log: d.log})
 	d.openMirrors(ctx)

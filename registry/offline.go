@@ -86,8 +86,8 @@ func Offline(ctx context.Context, cfg *config.Config, o Options) (stop func() er
 	}, nil
 }
 
-// ready is the line that ServeOffline writes once it answers.
-const ready = "ready\n"
+// readyLine is the line that ServeOffline writes once it answers.
+const readyLine = "ready\n"
 
 // ServeOffline is Offline until in or ctx ends, for a process that StartOffline starts.
 func ServeOffline(ctx context.Context, cfg *config.Config, o Options, in io.Reader, out io.Writer) error {
@@ -95,7 +95,7 @@ func ServeOffline(ctx context.Context, cfg *config.Config, o Options, in io.Read
 	if err != nil {
 		return err
 	}
-	if _, err := io.WriteString(out, ready); err != nil {
+	if _, err := io.WriteString(out, readyLine); err != nil {
 		return errors.Join(err, stop())
 	}
 	ended := make(chan struct{})
@@ -133,7 +133,7 @@ func StartOffline(ctx context.Context, c *exec.Cmd) (stop func() error, err erro
 		}
 		return err
 	}
-	if line, err := bufio.NewReader(out).ReadString('\n'); line != ready {
+	if line, err := bufio.NewReader(out).ReadString('\n'); line != readyLine {
 		if stopped := stop(); stopped != nil {
 			return nil, stopped
 		}

@@ -35,6 +35,16 @@ type manifest struct {
 	body   []byte
 }
 
+// layers returns the layers, the lowest first.
+func (m *manifest) layers() (all []digest.Digest) {
+	for _, r := range m.parsed.References {
+		if r.Kind == image.Layer {
+			all = append(all, r.Digest)
+		}
+	}
+	return all
+}
+
 func (c *checker) manifest(ctx context.Context, at place, ref string) (*manifest, error) {
 	client, err := c.client(at.registry)
 	if err != nil {

@@ -17,20 +17,14 @@ import (
 
 	"go.podman.io/image/v5/docker/reference"
 
+	"github.com/mirror-appliance/appliance/cluster"
 	"github.com/mirror-appliance/appliance/internal/finding"
 	"github.com/mirror-appliance/appliance/mirror/upstream"
 )
 
-// Source is where nodes read the images of a source: a registry, a namespace or a repository.
-type Source struct {
-	Source       string
-	Mirrors      []string // in the order in which they are asked
-	NeverContact bool     // the source itself is not asked
-}
-
 // Facts are what nodes are given.
 type Facts struct {
-	Sources []Source
+	Sources cluster.Sources
 	Bundle  []byte // CAs in PEM form, besides those of the system
 	// Policy is additionalTrustBundlePolicy; "" is Proxyonly in an install-config.yaml.
 	Policy string
@@ -97,22 +91,11 @@ func (f Facts) Mirrors() (all []string) {
 		}
 	}
 	for _, spec := range f.Releases {
-		if _, mirrored := f.source(spec); !mirrored {
+		if _, mirrored := f.Sources.Of(spec); !mirrored {
 			add(spec)
 		}
 	}
 	return all
-}
-
-// source returns the entry for an image: the one with the longest name.
-func (f Facts) source(image string) (best Source, ok bool) {
-	for _, s := range f.Sources {
-		rest, found := strings.CutPrefix(image, s.Source)
-		if len(s.Mirrors) > 0 && found && (rest == "" || strings.ContainsRune("/:@", rune(rest[0]))) && (!ok || len(s.Source) > len(best.Source)) {
-			best, ok = s, true
-		}
-	}
-	return best, ok
 }
 
 // place is a repository of a registry.
@@ -121,14 +104,13 @@ type place struct{ registry, repository string }
 func (p place) String() string { return p.registry + "/" + p.repository }
 
 // places returns where an image is read, in order. mirrored reports that an entry is about it.
-func (f Facts) places(image reference.Named) (all []place, source Source, mirrored bool) {
-	name := image.Name()
-	source, mirrored = f.source(name)
+func (f Facts) places(image reference.Named) (all []place, source cluster.Source, mirrored bool) {
+	source, mirrored = f.Sources.Of(image.Name())
 	if !mirrored {
 		return []place{{reference.Domain(image), reference.Path(image)}}, source, false
 	}
-	for _, m := range source.Mirrors {
-		host, path, _ := strings.Cut(m+strings.TrimPrefix(name, source.Source), "/")
+	for _, name := range f.Sources.Places(image.Name()) {
+		host, path, _ := strings.Cut(name, "/")
 		all = append(all, place{host, path})
 	}
 	return all, source, true

@@ -14,6 +14,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/mirror-appliance/appliance/cluster"
 	"github.com/mirror-appliance/appliance/cluster/node"
 	"github.com/mirror-appliance/appliance/cmd/sample-upstream/sample"
 	"github.com/mirror-appliance/appliance/internal/finding"
@@ -46,7 +47,7 @@ func newFixture(t *testing.T) *fixture {
 		t.Fatal(err)
 	}
 	f.facts = node.Facts{
-		Sources: []node.Source{{Source: "registry.vendor.example:5000", Mirrors: []string{host}}},
+		Sources: cluster.Sources{{Source: "registry.vendor.example:5000", Mirrors: []string{host}}},
 		Bundle:  pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: f.server.Certificate().Raw}),
 	}
 	release, _ := f.Release("4.18.2", "amd64")

@@ -10,6 +10,7 @@ import (
 	"go.podman.io/image/v5/types"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/mirror-appliance/appliance/cluster"
 	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
@@ -36,7 +37,7 @@ func ReadInstallConfig(text []byte) (Facts, error) {
 		f.Secret = []byte(config.Secret)
 	}
 	for _, e := range append(config.Digests, config.Content...) {
-		f.Sources = append(f.Sources, Source{e.Source, e.Mirrors, e.Policy == "NeverContactSource"})
+		f.Sources = append(f.Sources, cluster.Source{Source: e.Source, Mirrors: e.Mirrors, NeverContact: e.Policy == "NeverContactSource"})
 	}
 	if f.Secret == nil && len(f.Sources) == 0 {
 		return f, hint.New(errors.New("it has neither pullSecret nor imageDigestSources"), "name an install-config.yaml, a directory of appliance cluster-config, or a registries.conf")
@@ -57,7 +58,7 @@ func ReadRegistries(file string) (f Facts, err error) {
 		return f, fmt.Errorf("not a registries.conf: %w", err)
 	}
 	for _, r := range all {
-		s := Source{Source: r.Prefix, NeverContact: r.Blocked}
+		s := cluster.Source{Source: r.Prefix, NeverContact: r.Blocked}
 		if rest, ok := strings.CutPrefix(s.Source, "*."); ok {
 			return f, hint.New(fmt.Errorf("the entry *.%s is about all hosts below a domain", rest), "name the source's registry in an entry of its own")
 		}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"slices"
 	"strings"
@@ -176,26 +177,14 @@ func (c *checker) readPayload(ctx context.Context, at place, m *manifest) (relea
 	if err != nil {
 		return release.Payload{}, err
 	}
-	last := fmt.Errorf("%s has no layer: it is no release payload", m.digest)
-	for _, r := range slices.Backward(m.parsed.References) {
-		if r.Kind != image.Layer {
-			continue
-		}
-		body, _, err := client.Blob(ctx, at.repository, r.Digest)
-		if err != nil {
-			return release.Payload{}, err
-		}
-		found, err := release.Read(body)
-		_ = body.Close()
-		if err == nil {
-			return found, nil
-		}
-		if !errors.Is(err, fs.ErrNotExist) {
-			return release.Payload{}, fmt.Errorf("layer %s: %w", r.Digest, err)
-		}
-		last = fmt.Errorf("%s is no release payload: %w", m.digest, err)
+	p, err := release.ReadLayers(m.layers(), func(d digest.Digest) (io.ReadCloser, error) {
+		body, _, err := client.Blob(ctx, at.repository, d)
+		return body, err
+	})
+	if err != nil {
+		err = fmt.Errorf("%s@%s: %w", at, m.digest, err)
 	}
-	return release.Payload{}, last
+	return p, err
 }
 
 // images looks at all images of a release.

@@ -136,6 +136,7 @@ Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see
 		newOfflineCommand(plain),
 		newMissesCommand(plain),
 		newUpdatesCommand(plain),
+		newReadyCommand(plain),
 		newPinCommand(plain),
 		newClusterConfigCommand(plain),
 		newDoctorCommand(plain),

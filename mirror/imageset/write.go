@@ -22,6 +22,8 @@ type Held struct {
 	// Operators are catalogs, with the packages, channels and versions that they have.
 	Operators []HeldOperator
 	Notes     []string // comments: what could not be told
+	// Lacking reports that the registry does not have it: there are no comments about what it has.
+	Lacking bool
 }
 
 // HeldRelease is a release that a registry has.
@@ -42,7 +44,7 @@ type HeldImage struct {
 // Write returns an ImageSetConfiguration of what a registry has, the same for the same content.
 // What a configuration cannot say, or was not recorded, is in comments.
 func Write(h Held) []byte {
-	w := &writer{}
+	w := &writer{lacking: h.Lacking}
 	w.line(0, "kind: %s", imageSetKind)
 	w.line(0, "apiVersion: mirror.openshift.io/v2alpha1")
 	for _, note := range h.Notes {
@@ -61,7 +63,10 @@ func Write(h Held) []byte {
 	return w.Bytes()
 }
 
-type writer struct{ bytes.Buffer }
+type writer struct {
+	bytes.Buffer
+	lacking bool
+}
 
 func (w *writer) line(depth int, format string, args ...any) {
 	fmt.Fprintf(w, strings.Repeat("  ", depth)+format+"\n", args...)
@@ -146,8 +151,10 @@ func (w *writer) channel(c channel, architectures []string) {
 		}
 		held = append(held, text)
 	}
-	w.comment(2, "held: "+strings.Join(slices.Compact(held), ", "))
-	if beyond := c.beyond(architectures); len(beyond) > 0 {
+	if !w.lacking {
+		w.comment(2, "held: "+strings.Join(slices.Compact(held), ", "))
+	}
+	if beyond := c.beyond(architectures); len(beyond) > 0 && !w.lacking {
 		w.comment(2, "it asks for more than is held, since all channels are for all architectures: "+strings.Join(beyond, ", "))
 	}
 	w.line(2, "- name: %s", scalar(c.name))

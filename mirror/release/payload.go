@@ -7,9 +7,13 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/mirror-appliance/appliance/mirror/layers"
+	"github.com/mirror-appliance/appliance/mirror/signature"
 )
 
 // Component is one image of a release.
@@ -22,6 +26,39 @@ type Component struct {
 type Payload struct {
 	Version    string // such as 4.18.2; "" if it does not say
 	Components []Component
+	// Policies are the rules that its nodes have about signatures.
+	Policies []*signature.Policy
+	// Unread are the reasons for which other rules of it are not known.
+	Unread []error
+}
+
+// Open opens a blob.
+type Open func(d digest.Digest) (io.ReadCloser, error)
+
+// ReadLayers reads a payload from the layers of its image, the lowest first. An image without a list of
+// components is an error for which errors.Is(err, fs.ErrNotExist) holds, as one whose layer is absent is.
+func ReadLayers(all []digest.Digest, open Open) (Payload, error) {
+	last := fmt.Errorf("it has no layer: it is no release payload: %w", fs.ErrNotExist)
+	for _, d := range slices.Backward(all) {
+		body, err := open(d)
+		if err != nil {
+			return Payload{}, err
+		}
+		found, err := Read(body)
+		_ = body.Close()
+		if err == nil || !errors.Is(err, fs.ErrNotExist) {
+			return found, within(d, err)
+		}
+		last = fmt.Errorf("it is no release payload: %w", err)
+	}
+	return Payload{}, last
+}
+
+func within(d digest.Digest, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("layer %s: %w", d, err)
 }
 
 // Read reads a layer of a payload. It returns an error for which errors.Is(err, fs.ErrNotExist) holds
@@ -40,7 +77,9 @@ func Read(layer io.Reader) (Payload, error) {
 			return Payload{}, fmt.Errorf("%s%s: %w", manifestsDirectory, metadataName, err)
 		}
 	}
-	return Payload{metadata.Version, found.components}, nil
+	p := Payload{Version: metadata.Version, Components: found.components}
+	p.Policies, p.Unread = found.policies()
+	return p, nil
 }
 
 // unpacked is what is read of a payload.

@@ -118,20 +118,28 @@ func signedTag(s *signature.Release) string {
 
 // policies sets the rules that a cluster of a release has about signatures.
 func (c *Collector) policies(p *plan.Plan, payload *plan.Image, found *unpacked) {
-	var all []*signature.Policy
-	for _, name := range slices.Sorted(maps.Keys(found.files)) {
-		if !isPolicy(name) {
-			continue
-		}
-		policies, err := signature.ParsePolicies(found.files[name])
-		if err != nil {
-			p.Warnings = append(p.Warnings, fmt.Sprintf("release %s: sigstore signatures are mirrored and not verified: %s%s: %v",
-				payload.Release, manifestsDirectory, name, err))
-		}
-		all = append(all, policies...)
+	all, unread := found.policies()
+	for _, err := range unread {
+		p.Warnings = append(p.Warnings, fmt.Sprintf("release %s: sigstore signatures are mirrored and not verified: %v", payload.Release, err))
 	}
 	if c.Policies == nil {
 		c.Policies = map[string][]*signature.Policy{}
 	}
 	c.Policies[payload.Release] = all
+}
+
+// policies returns the rules of a payload about signatures, and the reasons for which some are not
+// known.
+func (u *unpacked) policies() (all []*signature.Policy, unread []error) {
+	for _, name := range slices.Sorted(maps.Keys(u.files)) {
+		if !isPolicy(name) {
+			continue
+		}
+		policies, err := signature.ParsePolicies(u.files[name])
+		if err != nil {
+			unread = append(unread, fmt.Errorf("%s%s: %w", manifestsDirectory, name, err))
+		}
+		all = append(all, policies...)
+	}
+	return all, unread
 }

@@ -140,3 +140,14 @@ func (p *Policy) Verify(s SignedText, repository string, image digest.Digest) er
 	}
 	return p.identity.matches(Image{Repository: repository, Manifest: image}, signed)
 }
+
+// VerifyAny returns nil if one of the signatures of an image verifies, ErrNone if there is none.
+func (p *Policy) VerifyAny(all []SignedText, repository string, image digest.Digest) error {
+	err := ErrNone
+	for _, s := range all {
+		if err = p.Verify(s, repository, image); err == nil {
+			return nil
+		}
+	}
+	return err
+}

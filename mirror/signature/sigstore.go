@@ -8,9 +8,11 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -65,8 +67,8 @@ func (k *key) verify(text []byte, signed string) bool {
 	return false
 }
 
-// Signatures returns the layers of an attachment that are signatures.
-func Signatures(attachment ocispec.Manifest) []ocispec.Descriptor {
+// signatures returns the layers of an attachment that are signatures.
+func signatures(attachment ocispec.Manifest) []ocispec.Descriptor {
 	var all []ocispec.Descriptor
 	for _, l := range attachment.Layers {
 		if l.MediaType == mediaTypeSimpleSigning && l.Annotations[annotationSignature] != "" {
@@ -74,6 +76,41 @@ func Signatures(attachment ocispec.Manifest) []ocispec.Descriptor {
 		}
 	}
 	return all
+}
+
+// Bounds of a signed text, and of the signatures of one manifest.
+const (
+	maxSigned = 64 << 10
+	maxTexts  = 100
+)
+
+// Texts returns the signatures of an attachment, whose manifest is given, with what they sign.
+func Texts(attachment []byte, read func(ocispec.Descriptor) ([]byte, error)) ([]SignedText, error) {
+	var m ocispec.Manifest
+	if err := json.Unmarshal(attachment, &m); err != nil {
+		return nil, err
+	}
+	var all []SignedText
+	for _, l := range signatures(m) {
+		if len(all) == maxTexts {
+			break
+		}
+		text, err := read(l)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, SignedText{Layer: l, Text: text})
+	}
+	return all, nil
+}
+
+// ReadText reads what a signature signs.
+func ReadText(r io.Reader) ([]byte, error) {
+	text, err := io.ReadAll(io.LimitReader(r, maxSigned+1))
+	if err == nil && len(text) > maxSigned {
+		err = fmt.Errorf("it signs more than %d bytes", maxSigned)
+	}
+	return text, err
 }
 
 // repositoryOf cuts the tag or the digest off a reference.

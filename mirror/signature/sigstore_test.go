@@ -10,6 +10,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/json"
 	"encoding/pem"
 	"strings"
 	"testing"
@@ -150,7 +151,12 @@ func TestParsePolicies(t *testing.T) {
 
 func TestSignatures_areLayersWithOne(t *testing.T) {
 	m := ocispec.Manifest{Layers: []ocispec.Descriptor{{MediaType: "x"}, layerOf(""), layerOf("c2lnbmVk")}}
-	if got := signature.Signatures(m); len(got) != 1 || got[0].Annotations["dev.cosignproject.cosign/signature"] == "" {
-		t.Errorf("got %+v", got)
+	body, err := json.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := signature.Texts(body, func(ocispec.Descriptor) ([]byte, error) { return []byte("text"), nil })
+	if err != nil || len(got) != 1 || got[0].Layer.Annotations["dev.cosignproject.cosign/signature"] == "" || string(got[0].Text) != "text" {
+		t.Errorf("got %+v, %v", got, err)
 	}
 }

@@ -62,6 +62,8 @@ type Jobs struct {
 	Verify *jobs.Runner[api.VerifyRequest, api.VerifyProgress, findings.Report]
 	Scrub  *jobs.Runner[api.ScrubRequest, api.ScrubState, findings.ScrubReport]
 	Pin    *jobs.Runner[api.PinRequest, api.PinProgress, api.PinResult]
+	// Ready judges releases.
+	Ready *jobs.Runner[api.ReadyRequest, api.ReadyProgress, api.Verdict]
 	// Catalogs makes the views of the configuration again.
 	Catalogs *jobs.Runner[api.CatalogsRequest, api.CatalogsProgress, api.CatalogsResult]
 	// Mirrors are the image sets of the configuration, by their files.
@@ -125,6 +127,7 @@ func NewHandler(o Options) *Handler {
 	handleJob(h, api.Verify, o.Jobs.Verify)
 	handleJob(h, api.Scrub, o.Jobs.Scrub)
 	handleJob(h, api.Pin, o.Jobs.Pin)
+	handleJob(h, api.Ready, o.Jobs.Ready)
 	handleJob(h, api.Catalogs, o.Jobs.Catalogs)
 	h.mux.HandleFunc("POST "+api.Mirror.Path, h.mirror)
 	h.mux.HandleFunc("POST "+api.Backup.Path, h.backup)

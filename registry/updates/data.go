@@ -60,6 +60,7 @@ func (s *scanner) graph(ctx context.Context, recorded []mirror.Origin, next *sta
 		next.data = image
 		break
 	}
+	next.problems = problems
 	if next.data.data == nil {
 		next.why = noData(problems)
 		return nil

@@ -77,7 +77,7 @@ func (s *scanner) scan(ctx context.Context) (*state, error) {
 	if err != nil {
 		return nil, err
 	}
-	next := &state{made: time.Now(), signatures: map[string][][]byte{}}
+	next := &state{made: time.Now(), signatures: map[string][][]byte{}, places: map[digest.Digest]string{}}
 	var unread []graphdata.Problem
 	for _, c := range all {
 		found, err := s.read(ctx, c)
@@ -88,6 +88,7 @@ func (s *scanner) scan(ctx context.Context) (*state, error) {
 			unread = append(unread, graphdata.Problem{Where: c.Repository + ":" + c.Name, What: err.Error()})
 		case found.Reason == "":
 			next.releases = append(next.releases, s.release(c, found))
+			next.places[c.Digest] = strings.TrimSuffix(c.Repository+":"+c.Name, ":")
 			next.sign(c.Digest, c.signature)
 		}
 	}

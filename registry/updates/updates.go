@@ -22,6 +22,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/mirror-appliance/appliance/mirror/graphdata"
 	"github.com/mirror-appliance/appliance/registry/store"
 	"github.com/mirror-appliance/appliance/registry/stored"
@@ -59,7 +61,8 @@ type state struct {
 	made       time.Time
 	data       graphImage
 	releases   []graphdata.Release
-	signatures map[string][][]byte // by the hexadecimal digest of a release
+	places     map[digest.Digest]string // of releases: repository:tag, or a repository alone
+	signatures map[string][][]byte      // by the hexadecimal digest of a release
 	problems   []graphdata.Problem
 	answers    answers
 }

@@ -98,6 +98,9 @@ var (
 	Scrub  = Job[ScrubRequest, ScrubState, findings.ScrubReport]{"/api/v1/scrub"}
 	Mirror = Job[MirrorRequest, MirrorProgress, MirrorResult]{"/api/v1/mirror"}
 
+	// Ready judges whether a cluster can be installed or upgraded.
+	Ready = Job[ReadyRequest, ReadyProgress, Verdict]{"/api/v1/ready"}
+
 	Catalogs = Job[CatalogsRequest, CatalogsProgress, CatalogsResult]{"/api/v1/catalogs"}
 
 	// Backup lasts until EndBackup, and is answered on the socket only.

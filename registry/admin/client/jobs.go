@@ -54,6 +54,11 @@ func (c *Client) Pin(ctx context.Context, q api.PinRequest, progress func(api.Pi
 	return run(ctx, c, api.Pin, q, progress)
 }
 
+// Ready judges whether a cluster can be installed from what the registry has, or upgraded with it.
+func (c *Client) Ready(ctx context.Context, q api.ReadyRequest, progress func(api.ReadyProgress)) (api.Verdict, error) {
+	return run(ctx, c, api.Ready, q, progress)
+}
+
 // Catalogs makes the views of catalogs again.
 func (c *Client) Catalogs(ctx context.Context, progress func(api.CatalogsProgress)) (api.CatalogsResult, error) {
 	return run(ctx, c, api.Catalogs, api.CatalogsRequest{}, progress)

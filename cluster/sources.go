@@ -1,0 +1,71 @@
+package cluster
+
+import (
+	"slices"
+	"strings"
+)
+
+// Source is where nodes read the images of a source: a registry, a namespace or a repository.
+type Source struct {
+	Source       string   `json:"source"`
+	Mirrors      []string `json:"mirrors"`                // in the order in which they are asked
+	NeverContact bool     `json:"neverContact,omitempty"` // the source itself is not asked
+}
+
+// Sources are all that nodes have.
+type Sources []Source
+
+// Of returns the entry for an image: the one with the longest name.
+func (all Sources) Of(image string) (best Source, ok bool) {
+	for _, s := range all {
+		rest, found := strings.CutPrefix(image, s.Source)
+		if len(s.Mirrors) > 0 && found && (rest == "" || strings.ContainsRune("/:@", rune(rest[0]))) && (!ok || len(s.Source) > len(best.Source)) {
+			best, ok = s, true
+		}
+	}
+	return best, ok
+}
+
+// Places returns the names of the repositories at mirrors in which a repository of a source is read,
+// in order; none: no entry is about it.
+func (all Sources) Places(repository string) (places []string) {
+	source, _ := all.Of(repository)
+	for _, m := range source.Mirrors {
+		places = append(places, m+strings.TrimPrefix(repository, source.Source))
+	}
+	return places
+}
+
+// Sources returns where nodes read images by digest, as the files of Render say it: while they are
+// installed, and once they run.
+func (f Facts) Sources() (installing, running Sources, err error) {
+	m, err := f.mirrors()
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, e := range m.install {
+		installing = append(installing, Source{e.source, e.mirrors, f.NeverContactSource && f.Version.sourcePolicy()})
+	}
+	for _, s := range m.digests {
+		for _, e := range s.entries {
+			running = running.add(Source{e.source, e.mirrors, f.NeverContactSource})
+		}
+	}
+	return installing, running, nil
+}
+
+// add adds an entry; of a source that is there its mirrors, as nodes join several sets.
+func (all Sources) add(s Source) Sources {
+	at := slices.IndexFunc(all, func(other Source) bool { return other.Source == s.Source })
+	if at < 0 {
+		s.Mirrors = slices.Clone(s.Mirrors)
+		return append(all, s)
+	}
+	for _, m := range s.Mirrors {
+		if !slices.Contains(all[at].Mirrors, m) {
+			all[at].Mirrors = append(all[at].Mirrors, m)
+		}
+	}
+	all[at].NeverContact = all[at].NeverContact || s.NeverContact
+	return all
+}

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/internal/plain"
+	"github.com/mirror-appliance/appliance/internal/regular"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/admin/client"
+	"github.com/mirror-appliance/appliance/registry/ready"
+)
+
+// Exit codes of ready, besides 0 and 1.
+const (
+	exitRisks    = 3
+	exitNotReady = 4
+)
+
+// notReady is a verdict that is not a plain yes.
+type notReady struct {
+	error
+	code int
+}
+
+// ExitCode returns the exit code of ready.
+func (e notReady) ExitCode() int { return e.code }
+
+type readyOptions struct {
+	applianceOptions
+	request    api.ReadyRequest
+	key        string
+	output     string
+	asImageSet bool
+}
+
+func newReadyCommand(std stdio) *cobra.Command {
+	var o readyOptions
+	c := &cobra.Command{
+		Use:   "ready [docker://HOST:PORT] --to VERSION",
+		Short: "Judge whether a cluster can be installed from what the appliance has",
+		Long: `Judge whether a cluster can be installed from what the registry of this host has, or another's as a user of role admin,
+without a network: the release, each of its images on each architecture of the nodes, the boot image, the mirror sets
+that lead to them, and the signatures that a cluster and its nodes demand. What could not be checked is a no.
+
+With --content each layer that the verdict relies on is read and compared with its digest. With --as-imageset, print the
+ImageSetConfiguration that brings what is missing.
+
+Exit codes: 0 yes; 3 yes, with risks; 4 no; 1 no verdict could be given.`,
+		Example: `  appliance ready --to 4.20.3
+  appliance ready --to 4.20.3-multi --arch amd64,arm64 --content -o json
+  appliance ready --to 4.20.3 --as-imageset > missing.yaml`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if o.request.To == "" {
+				return usageError(c, hint.New(errors.New("--to is missing"), "name the release, such as --to 4.20.3"))
+			}
+			return runReady(c.Context(), std, o, args)
+		},
+	}
+	f := c.Flags()
+	o.addFlags(f)
+	addOutputFlag(f, &o.output)
+	f.StringVar(&o.request.To, "to", "", "release: a version such as 4.20.3, a tag such as 4.20.3-x86_64, or a digest")
+	f.StringVar(&o.request.Channel, "channel", "", "channel of the cluster, such as stable-4.20")
+	f.StringSliceVar(&o.request.Architectures, "arch", nil, "architectures of the nodes: amd64, arm64, ppc64le, s390x, or multi (default those of the release)")
+	pathVar(f, &o.key, "release-key", "", "armored OpenPGP keys that sign releases besides the vendor's (default $OCP_SIGNATURE_VERIFICATION_PK)")
+	f.BoolVar(&o.request.Content, "content", false, "read each layer that the verdict relies on and check its digest")
+	addRateFlag(f, &o.request.BytesPerSecond, "read")
+	f.BoolVar(&o.asImageSet, "as-imageset", false, "print the image set configuration that brings what is missing")
+	return c
+}
+
+func runReady(ctx context.Context, std stdio, o readyOptions, args []string) error {
+	if file := cmp.Or(o.key, os.Getenv("OCP_SIGNATURE_VERIFICATION_PK")); file != "" {
+		var err error
+		if o.request.Keys, err = regular.ReadFile(file); err != nil {
+			return hint.New(fmt.Errorf("the key of releases %s: %w", file, regular.Reason(err)), "name a file with armored OpenPGP public keys: --release-key FILE")
+		}
+	}
+	var v api.Verdict
+	err := o.ask(ctx, std, args, func(control *client.Client) (err error) {
+		v, err = control.Ready(ctx, o.request, readyProgress(std.err))
+		return err
+	})
+	switch {
+	case err != nil:
+		return err
+	case o.asImageSet:
+		text, err := ready.ImageSet(v)
+		if err == nil {
+			_, err = std.out.Write(text)
+		}
+		if err != nil {
+			return err
+		}
+	default:
+		if err := show(std.out, o.output, v, printVerdict); err != nil {
+			return err
+		}
+	}
+	switch v.Answer {
+	case api.ReadyYes:
+		return nil
+	case api.ReadyRisks:
+		return notReady{fmt.Errorf("ready, with %s", count(len(v.Risks), "risk")), exitRisks}
+	}
+	return notReady{fmt.Errorf("not ready: %s", count(len(v.Reasons), "reason")), exitNotReady}
+}
+
+func readyProgress(w io.Writer) func(api.ReadyProgress) {
+	say := nowAndThen(w)
+	return func(p api.ReadyProgress) {
+		if p.OfBytes > 0 {
+			say("%s of %s read", bytesOf(p.Bytes), bytesOf(p.OfBytes))
+			return
+		}
+		say("%s: %d of %s", p.Release, p.Images, count(p.Of, "image"))
+	}
+}
+
+// shownReasons is how many reasons with one code are printed; JSON has all.
+const shownReasons = 10
+
+func printVerdict(w io.Writer, v api.Verdict) {
+	what := "can be installed from"
+	if v.Answer == api.ReadyNo {
+		what = "cannot be installed from"
+	}
+	name := "OpenShift " + v.To
+	if v.Architecture != "" {
+		name += " for " + v.Architecture
+	}
+	fmt.Fprintf(w, "%s: %s %s %s\n", v.Answer, plain.Line(name), what, plain.Line(v.Registry))
+	printReasons(w, v.Reasons)
+	printReasons(w, v.Risks)
+	fmt.Fprintf(w, "looked at: %s, %s, %s (%s), %s", count(v.Images, "image"), count(v.Manifests, "manifest"), count(v.Blobs, "blob"), bytesOf(v.Bytes), count(v.Signatures, "valid signature"))
+	if !v.ContentRead {
+		fmt.Fprint(w, "; --content reads the blobs too")
+	}
+	fmt.Fprintln(w)
+}
+
+func printReasons(w io.Writer, all []api.Reason) {
+	shown, of := map[string]int{}, map[string]int{}
+	for _, r := range all {
+		of[r.Code]++
+	}
+	for _, r := range all {
+		if shown[r.Code]++; shown[r.Code] > shownReasons {
+			continue
+		}
+		fmt.Fprintf(w, "- %s: %s\n  %s\n", r.Code, plain.Line(r.Text), plain.Line(r.Where))
+		if r.Hint != "" {
+			fmt.Fprintf(w, "  hint: %s\n", typed(plain.Line(r.Hint)))
+		}
+		if shown[r.Code] == shownReasons && of[r.Code] > shownReasons {
+			fmt.Fprintf(w, "- %s: and %d more, which -o json lists\n", r.Code, of[r.Code]-shownReasons)
+		}
+	}
+}

@@ -1,0 +1,104 @@
+package api
+
+import (
+	"errors"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
+)
+
+// ReadyRequest asks whether a cluster can be installed from what the registry has, or upgraded with it.
+type ReadyRequest struct {
+	To      string `json:"to"`                // a version, a tag such as 4.20.3-x86_64, or a digest
+	From    string `json:"from,omitempty"`    // the version of the cluster; "": it is to be installed
+	Channel string `json:"channel,omitempty"` // of the cluster; "": any that leads there
+	// Architectures are those of the nodes, as amd64, or multi; none: that of the only release.
+	Architectures []string `json:"architectures,omitempty"`
+	// Keys are public keys, armored, that sign releases besides the vendor's.
+	Keys []byte `json:"keys,omitempty"`
+	// Content has every blob read that the verdict relies on, no faster than BytesPerSecond.
+	Content        bool  `json:"content,omitempty"`
+	BytesPerSecond int64 `json:"bytesPerSecond,omitempty"` // 0: no limit
+}
+
+// Check returns an error unless the request can be granted.
+func (q ReadyRequest) Check() error {
+	if q.To == "" {
+		return hint.New(errors.New("to is missing"), "name a release, such as 4.20.3")
+	}
+	return checkRate(q.BytesPerSecond)
+}
+
+// ReadyProgress is how far a verdict is.
+type ReadyProgress struct {
+	Release string `json:"release"` // that is looked at
+	Images  int    `json:"images"`  // of it, that were
+	Of      int    `json:"of"`
+	Bytes   int64  `json:"bytes,omitempty"` // that were read, with Content
+	OfBytes int64  `json:"ofBytes,omitempty"`
+}
+
+// The answers of a Verdict.
+const (
+	ReadyYes   = "yes"
+	ReadyRisks = "risks"
+	ReadyNo    = "no"
+)
+
+// Verdict is whether a cluster can be installed or upgraded. What could not be checked is a no.
+type Verdict struct {
+	Answer       string   `json:"answer"`
+	To           string   `json:"to"`
+	From         string   `json:"from,omitempty"`
+	Channel      string   `json:"channel,omitempty"`
+	Architecture string   `json:"architecture,omitempty"` // of the release
+	Nodes        []string `json:"nodes,omitempty"`        // architectures of the nodes; none: all of the release
+	Reasons      []Reason `json:"reasons"`                // of a no
+	Risks        []Reason `json:"risks"`
+	Basis        Basis    `json:"basis"`
+	// What was looked at.
+	Images    int   `json:"images"`
+	Manifests int   `json:"manifests"`
+	Blobs     int   `json:"blobs"`
+	Bytes     int64 `json:"bytes"` // of the blobs
+	// Signatures were verified: those of releases, and those of images that nodes demand.
+	Signatures int `json:"signatures"`
+	// ContentRead reports that each blob was read and has its digest.
+	ContentRead bool      `json:"contentRead"`
+	Registry    string    `json:"registry"`
+	Version     string    `json:"version"` // of the appliance
+	Made        time.Time `json:"made"`
+}
+
+// Reason is a reason of a no, or a risk.
+type Reason struct {
+	Code  string `json:"code"` // for scripts
+	Where string `json:"where"`
+	Text  string `json:"text"`
+	Hint  string `json:"hint"` // what to do
+	// Cure is what an image set would have to bring; nil: more content cures nothing.
+	Cure *Cure `json:"cure,omitempty"`
+}
+
+// Cure is content that is missing.
+type Cure struct {
+	Release      string `json:"release,omitempty"` // its version
+	Architecture string `json:"architecture,omitempty"`
+	Channel      string `json:"channel,omitempty"`
+}
+
+// Basis is what a verdict was given for: another one may be given when it changes.
+type Basis struct {
+	Releases []JudgedRelease `json:"releases"`
+}
+
+// JudgedRelease is a release that a verdict is about.
+type JudgedRelease struct {
+	Version      string        `json:"version"`
+	Architecture string        `json:"architecture"`
+	Digest       digest.Digest `json:"digest"`
+	Payload      string        `json:"payload"` // as clusters pull it
+	Image        string        `json:"image"`   // where it is here
+}

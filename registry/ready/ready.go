@@ -1,0 +1,149 @@
+// Package ready judges whether a cluster can be installed from what the store has, or upgraded with it,
+// before the maintenance window: each image of each release that it would pull, where its mirror sets
+// lead to, with what its nodes demand of signatures.
+//
+// Use New, then Judge. It asks no network, and reads the store as it is at the call. A reason has a
+// code, the image or the setting that it is about, and what to do. What could not be checked is a
+// reason too: a verdict is wrong the safe way.
+//
+// Refused: asking the registry over the network as a node does, which is what package cluster/node is
+// for. That shows names, certificates and logins, but neither what is on the disk nor the update graph.
+package ready
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/mirror/signature"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/config"
+	"github.com/mirror-appliance/appliance/registry/documents"
+	"github.com/mirror-appliance/appliance/registry/store"
+	"github.com/mirror-appliance/appliance/registry/updates"
+)
+
+// Options are the options of New.
+type Options struct {
+	Store *store.Store
+	// Registry is how clusters reach the registry: host[:port].
+	Registry string
+	// Version is that of this program.
+	Version string
+	// MirrorNames has payloads named as they are here, see updates.Options.
+	MirrorNames bool
+	// Upstreams are those that the registry pulls through.
+	Upstreams []config.Upstream
+	Log       *slog.Logger
+}
+
+// Judge gives verdicts.
+type Judge struct{ Options }
+
+// New returns a Judge.
+func New(o Options) *Judge { return &Judge{o} }
+
+// Judge gives a verdict. An error means that the question cannot be understood, or that ctx has ended, or
+// that the store cannot be read.
+func (o *Judge) Judge(ctx context.Context, q api.ReadyRequest, progress func(api.ReadyProgress)) (api.Verdict, error) {
+	keys, err := newKeys(q.Keys)
+	if err != nil {
+		return api.Verdict{}, err
+	}
+	asked, err := read(q)
+	if err != nil {
+		return api.Verdict{}, err
+	}
+	service := updates.New(updates.Options{Store: o.Store, Registry: o.Registry, MirrorNames: o.MirrorNames, Log: o.Log})
+	if err := service.Refresh(ctx); err != nil {
+		return api.Verdict{}, err
+	}
+	j := &judgement{Options: o.Options, question: asked, keys: keys, known: service.Known(), tell: progress,
+		looked: map[place]*looked{}, blobs: map[digest.Digest]blob{}, told: map[told]int{}}
+	j.verdict = api.Verdict{To: q.To, From: q.From, Channel: q.Channel, Reasons: []api.Reason{}, Risks: []api.Reason{},
+		Basis: api.Basis{Releases: []api.JudgedRelease{}}, Registry: o.Registry, Version: o.Version, Made: time.Now().UTC()}
+	j.files = &documents.Resources{Tags: o.Store.Tags, Registry: o.Registry, Version: o.Version, Log: o.Log}
+	if err := j.judge(ctx); err != nil {
+		return api.Verdict{}, err
+	}
+	if err := j.content(ctx); err != nil {
+		return api.Verdict{}, err
+	}
+	return j.give(), nil
+}
+
+// judgement is one call of Judge.
+type judgement struct {
+	Options
+	question
+	keys  []*signature.Keyring
+	known updates.Known
+	files *documents.Resources
+	tell  func(api.ReadyProgress)
+
+	now     api.ReadyProgress
+	looked  map[place]*looked
+	blobs   map[digest.Digest]blob // that were found
+	told    map[told]int           // reasons that were given: indexes of verdict.Reasons
+	verdict api.Verdict
+}
+
+// told is what a reason is about. The same thing may be missing of several images.
+type told struct{ code, where string }
+
+// refuse adds a reason for a no, once.
+func (j *judgement) refuse(r api.Reason) {
+	key := told{r.Code, r.Where}
+	if _, ok := j.told[key]; ok {
+		return
+	}
+	j.told[key] = len(j.verdict.Reasons)
+	j.verdict.Reasons = append(j.verdict.Reasons, r)
+}
+
+// judge looks at what was asked for.
+func (j *judgement) judge(ctx context.Context) error {
+	r, ok, err := j.choose()
+	if err != nil || !ok {
+		return err
+	}
+	j.verdict.To, j.verdict.Architecture, j.verdict.Nodes = r.Version.String(), r.Arch, j.nodes
+	return j.release(ctx, r)
+}
+
+// give returns the verdict.
+func (j *judgement) give() api.Verdict {
+	v := j.verdict
+	switch {
+	case len(v.Reasons) > 0:
+		v.Answer = api.ReadyNo
+	case len(v.Risks) > 0:
+		v.Answer = api.ReadyRisks
+	default:
+		v.Answer = api.ReadyYes
+	}
+	v.Blobs = len(j.blobs)
+	for _, b := range j.blobs {
+		v.Bytes += b.size
+	}
+	return v
+}
+
+// at names an image at this registry.
+func (j *judgement) at(p place) string {
+	return j.Registry + "/" + p.repository + "@" + p.digest.String()
+}
+
+// here returns the repositories of this registry among places.
+func (j *judgement) here(places []string) (all []string) {
+	for _, p := range places {
+		if repository, ok := strings.CutPrefix(p, j.Registry+"/"); ok && !slices.Contains(all, repository) {
+			all = append(all, repository)
+		}
+	}
+	return all
+}
