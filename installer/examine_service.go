@@ -3,9 +3,6 @@ package installer
 import (
 	"context"
 	"fmt"
-	"strings"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/mirror-appliance/appliance/internal/finding"
 	"github.com/mirror-appliance/appliance/registry/config"
@@ -122,29 +119,10 @@ func (x *examiner) others() {
 func (x *examiner) system(ctx context.Context) {
 	x.lookAtClock()
 	x.judge("clock", "", "it is kept in time", x.checkClock)
-	x.judge("selinux", "", "", x.checkLabel)
+	if x.lookAtSELinux(); x.selinux != "" && x.unit != nil {
+		x.judge("selinux", "", x.selinux+", and the labels are right", x.checkSELinux, x.checkLabels)
+	}
 	if x.lookAtFirewall(ctx); x.firewalled {
 		x.judge("firewall", "firewalld", fmt.Sprintf("port %d is open", x.cfg.Port), func() { x.checkFirewall("") })
-	}
-}
-
-// checkLabel checks, where SELinux is enforcing, that systemd may start the program.
-func (x *examiner) checkLabel() {
-	mode, err := x.Host.ReadFile("/sys/fs/selinux/enforce")
-	if err != nil || strings.TrimSpace(string(mode)) != "1" || x.unit == nil || x.User {
-		return
-	}
-	label := make([]byte, 256)
-	n, err := unix.Lgetxattr(x.Host.Path(x.unit.Binary), "security.selinux", label)
-	if err != nil {
-		return
-	}
-	text := strings.TrimRight(string(label[:n]), "\x00")
-	for _, wrong := range []string{"home_t", "tmp_t", "unlabeled_t", "default_t"} {
-		if strings.Contains(text, wrong) {
-			x.problem(fmt.Sprintf("%s has the label %s, and SELinux keeps systemd from starting it", x.unit.Binary, text),
-				"sudo restorecon -v "+x.unit.Binary)
-			return
-		}
 	}
 }

@@ -12,6 +12,8 @@ type machine struct {
 	drifts  bool       // no time service keeps the clock in time
 	ahead   *timedFile // which the clock is behind; nil: none
 	systemd int        // its version; 0: not known
+	selinux string     // enforcing or permissive; empty: it is off
+	labels  bool       // there are programs that label files
 }
 
 // timedFile is a file, and when it was written.

@@ -154,6 +154,9 @@ func (d Deps) complete() (Deps, error) {
 	if d.Clock == nil {
 		d.Clock = readClock
 	}
+	if d.Label == nil {
+		d.Label = labelOf
+	}
 	if d.Geteuid == nil {
 		d.Geteuid = os.Geteuid
 	}

@@ -31,6 +31,7 @@ type box struct {
 	user bool
 
 	firewall *fakeFirewalld // nil: none
+	selinux  *fakeSELinux   // nil: none
 	ran      func(name string, args ...string)
 }
 
@@ -114,6 +115,8 @@ func (b *box) run(_ context.Context, name string, args ...string) ([]byte, error
 		b.ran(name, args...)
 	}
 	switch name {
+	case "restorecon", "chcon", "semanage":
+		return nil, b.selinux.run(name, args)
 	case "firewall-cmd", "firewall-offline-cmd":
 		return b.firewall.run(name, args)
 	case "systemd-sysusers":

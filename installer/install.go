@@ -37,6 +37,7 @@ func PlanInstall(ctx context.Context, r Request, d Deps) (*Plan, error) {
 		s.lookAtMove(ctx)
 	}
 	s.lookAtClock()
+	s.lookAtSELinux()
 	if s.preflight(); ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
@@ -402,6 +403,7 @@ func (b *builder) running() error {
 	}
 	b.add(&reload{bus: b.bus})
 	b.add(b.move()...)
+	b.add(b.labelSteps()...) // of what was moved as well
 	steps := []host.Step{
 		&enable{bus: b.bus, host: b.Host, UnitDir: b.unitDir()},
 		&start{bus: b.bus, host: b.Host, journal: b.journal, binary: b.binary,

@@ -59,14 +59,15 @@ type Request struct {
 // Deps is what the installer needs from its caller: Version and Schema. The zero value of the others means the
 // real thing; tests replace it.
 type Deps struct {
-	Host     *host.Host // host.Local()
-	Resolver resolver   // net.DefaultResolver
-	Version  string     // of this program, for the record
-	Schema   int        // of the databases that this program knows
-	Home     string     // home.Dir(); empty if there is none
-	Geteuid  func() int // os.Geteuid
-	Built    time.Time  // of this program, which no clock is before; zero: not known
-	Clock    clock      // readClock
+	Host     *host.Host               // host.Local()
+	Resolver resolver                 // net.DefaultResolver
+	Version  string                   // of this program, for the record
+	Schema   int                      // of the databases that this program knows
+	Home     string                   // home.Dir(); empty if there is none
+	Geteuid  func() int               // os.Geteuid
+	Built    time.Time                // of this program, which no clock is before; zero: not known
+	Clock    clock                    // readClock
+	Label    func(path string) string // of SELinux, labelOf
 
 	// Connect connects to systemd, of the calling user or the system; connectSystemd.
 	Connect func(ctx context.Context, user bool) (serviceManager, error)

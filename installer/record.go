@@ -80,6 +80,7 @@ func (s *site) kinds() map[string]host.Step {
 		"intent":    &intent{},
 		"copy":      &copyAhead{bus: bus, host: h},
 		"move":      &move{bus: bus, host: h},
+		"label":     &label{host: h, read: s.Label},
 		"rewind":    &rewind{host: h},
 		"anchor":    &anchor{File: host.File{Host: h}, host: h},
 	}
@@ -244,7 +245,13 @@ func (r *record) update(step lasting) bool {
 	if i < 0 {
 		return false
 	}
-	if file, ok := step.(*host.File); !ok || !file.AnyContent {
+	switch step := step.(type) {
+	case *label: // the recorded one has the type from before the first install
+	case *host.File:
+		if !step.AnyContent {
+			r.entries[i].Step = step
+		}
+	default:
 		r.entries[i].Step = step
 	}
 	return true

@@ -155,7 +155,7 @@ func (s *site) removal(path string) host.Step {
 // goes on belonging to the service's user, and the clusters that use it trust the CA.
 func (s *site) staysWithContent(e host.Entry) bool {
 	switch step := e.Step.(type) {
-	case *host.SystemUser:
+	case *host.SystemUser, *label:
 		return true
 	case *host.Dir:
 		return step.Path == s.caDir() || e.Before.Is != ""
