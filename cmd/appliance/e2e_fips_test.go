@@ -3,11 +3,14 @@
 package main_test
 
 import (
+	"debug/buildinfo"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"testing"
 
@@ -19,7 +22,13 @@ import (
 // up, and skopeo log in, push and pull.
 func TestFIPS(t *testing.T) {
 	dir := t.TempDir()
+	t.Setenv("GOFIPS140", "certified") // as cmd/dist builds it
 	build(t, dir, "appliance")
+	info, err := buildinfo.ReadFile(filepath.Join(dir, "appliance"))
+	must(t, err)
+	if !slices.ContainsFunc(info.Settings, func(s debug.BuildSetting) bool { return s.Key == "GOFIPS140" && strings.HasPrefix(s.Value, "v1.") }) {
+		t.Errorf("the program does not have the certified module: %v", info.Settings)
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	address := fmt.Sprintf("localhost:%d", l.Addr().(*net.TCPAddr).Port)
