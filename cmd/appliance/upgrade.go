@@ -2,10 +2,12 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -119,6 +121,9 @@ func (o *upgradeOptions) run(ctx context.Context, std stdio) error {
 	}
 	if !result.Changed {
 		fmt.Fprintf(std.out, "nothing had to be changed: %s is installed already\n", cmp.Or(version, "this version"))
+		if !o.rollback && otherPackaged(request.Binary) {
+			fmt.Fprintf(std.out, "the package of this host has another version; to have that serve: %s upgrade\n", packaged)
+		}
 	}
 	if result.CA != "" && result.Changed {
 		fmt.Fprintf(std.out, "CA for clients to trust: https://%s/ca.crt, or %s\n", result.Address, result.CA)
@@ -139,4 +144,17 @@ func (o *upgradeOptions) programFirst(ctx context.Context, std stdio, request in
 		return nil, err
 	}
 	return installer.PlanUpgrade(ctx, request, installerDeps())
+}
+
+// packaged is where a package puts the program. The service runs a copy, which "appliance" may mean.
+const packaged = "/usr/bin/appliance"
+
+// otherPackaged reports whether there is a packaged program that differs.
+func otherPackaged(binary string) bool {
+	theirs, err := os.ReadFile(packaged)
+	if err != nil {
+		return false
+	}
+	ours, err := os.ReadFile(binary)
+	return err == nil && !bytes.Equal(theirs, ours)
 }
