@@ -27,7 +27,7 @@ SCRIPTS = $(shell grep -rlE '^#!.*[/ ](ba)?sh$$' .ci testdata cmd/dist)
 #   ST1020-1022  a comment's first word: comments here say why, and not always in that form
 CHECKS := all,-ST1003,-ST1020,-ST1021,-ST1022
 
-.PHONY: help build test race olmcheck oc openshiftinstall ocmirror ocmirrorv1 cincinnati e2e bench dist lint run
+.PHONY: help build test race cross olmcheck oc openshiftinstall ocmirror ocmirrorv1 cincinnati e2e bench dist lint run
 .DEFAULT_GOAL := help
 
 help: ## print this
@@ -51,6 +51,10 @@ test: ## vet, and all tests that need neither root nor other programs
 race: ## the tests of pull-through with the race detector
 	CGO_ENABLED=1 go test -race -timeout 10m ./registry/pull ./registry/oci
 	CGO_ENABLED=1 go test -race -timeout 10m -run TestPull_churn ./registry
+
+# Of the four that are handed out, those whose system calls have other types than amd64's.
+cross: ## compile for arm64 and s390x
+	for arch in arm64 s390x; do GOARCH=$$arch go build -trimpath ./cmd/appliance ./cmd/appliance-helm || exit; done
 
 # The tag leaves out gpgme, which the library of CRI-O would link.
 olmcheck: ## compare with the libraries of oc-mirror, opm and CRI-O, and serve a mirrored catalog
@@ -88,16 +92,19 @@ bench: ## measure the figures that the registry is held to, into bench.json (BEN
 dist: ## make archives, RPM, DEB, SBOM and checksums for all architectures, into dist/ (DIST="-arch amd64": for one)
 	SOURCE_DATE_EPOCH=$(BUILT) go -C $(DIST_MODULE) run . -root $(CURDIR) -dir $(CURDIR)/dist -version $(VERSION) $(DIST)
 
+distcheck: ## make packages for this machine and try them, as root, with lintian, rpm, man, bash, zsh, fish and a real systemd
+	go -C $(DIST_MODULE) test -count=1 -v -tags distcheck -timeout 15m -run TestCheck ./...
+
 lint: ## gofmt, vet, staticcheck, shellcheck
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then \
 		echo "not formatted, gofmt -w does it:" >&2; echo "$$unformatted" >&2; exit 1; fi
 	go vet -tags $(E2E_TAG) $(PACKAGES)
 	go -C $(BENCH_MODULE) vet ./...
-	go -C $(DIST_MODULE) vet ./...
+	go -C $(DIST_MODULE) vet -tags distcheck ./...
 	go build -o bin/staticcheck honnef.co/go/tools/cmd/staticcheck
 	bin/staticcheck -checks $(CHECKS) -tags $(E2E_TAG) $(PACKAGES)
 	cd $(BENCH_MODULE) && $(CURDIR)/bin/staticcheck -checks $(CHECKS) ./...
-	cd $(DIST_MODULE) && $(CURDIR)/bin/staticcheck -checks $(CHECKS) ./...
+	cd $(DIST_MODULE) && $(CURDIR)/bin/staticcheck -checks $(CHECKS) -tags distcheck ./...
 	@command -v shellcheck >/dev/null || { echo "shellcheck is missing: apt-get install shellcheck" >&2; exit 1; }
 	shellcheck $(SCRIPTS)
 
