@@ -114,20 +114,13 @@ func openQuay(ctx context.Context, dir string) (*adopt.Quay, error) {
 // importFrom imports a source, and prints what came of it.
 func importFrom(ctx context.Context, std stdio, o adoptOptions, id *installer.Identity, control *client.Client,
 	source adopt.Source, dir string) error {
-	tags := map[api.Tag]digest.Digest{}
-	err := control.Inventory(ctx, func(part api.Inventory) {
-		for _, t := range part.Tags {
-			tags[api.Tag{Repository: t.Repository, Tag: t.Tag}] = t.Digest
-		}
-	})
+	existing, err := tagsOf(ctx, control)
 	if err != nil {
 		return err
 	}
 	say := nowAndThen(std.err)
 	options := adopt.Options{Way: o.way(), Storage: id.Config.Storage, UID: id.UID, GID: id.GID,
-		Existing: func(repository, tag string) digest.Digest {
-			return tags[api.Tag{Repository: repository, Tag: tag}]
-		},
+		Existing: existing,
 		Progress: func(r adopt.Report) {
 			say("%s, %s, %s", count(r.Manifests, "manifest"), count(r.Blobs, "blob"), bytesOf(r.BlobBytes))
 		},
@@ -160,6 +153,17 @@ func importFrom(ctx context.Context, std stdio, o adoptOptions, id *installer.Id
 			"push or mirror what is missing again; the rest is complete")
 	}
 	return nil
+}
+
+// tagsOf returns what tags name in the appliance, "" for one that it does not have.
+func tagsOf(ctx context.Context, control *client.Client) (func(repository, tag string) digest.Digest, error) {
+	tags := map[api.Tag]digest.Digest{}
+	err := control.Inventory(ctx, func(part api.Inventory) {
+		for _, t := range part.Tags {
+			tags[api.Tag{Repository: t.Repository, Tag: t.Tag}] = t.Digest
+		}
+	})
+	return func(repository, tag string) digest.Digest { return tags[api.Tag{Repository: repository, Tag: tag}] }, err
 }
 
 func printAdopt(w io.Writer, r adopt.Report, dry bool) {

@@ -3,6 +3,7 @@ package main_test
 import (
 	"database/sql"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/mirror-appliance/appliance/installer/adopt"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 )
 
@@ -120,4 +122,49 @@ func TestAdopt_mirrorRegistry3_withoutConfiguration(t *testing.T) {
 		t.Errorf("the problems are %s", said)
 	}
 	f.answers(t, "/v2/openshift/secret/manifests/x", map[string]int{"init:" + quayPassword: 200, "dev:" + quayPassword: 403})
+}
+
+// TestMissing lists what a mirror-registry has and the appliance lacks, so that no cleanup loses it unasked.
+func TestMissing(t *testing.T) {
+	f := newFaulty(t, "")
+	f.start(t)
+	root := filepath.Join(t.TempDir(), "quay")
+	newQuay3(t, root)
+	missing := func() []adopt.Problem {
+		t.Helper()
+		q, err := adopt.OpenQuay(root)
+		must(t, err)
+		source, err := q.Open(t.Context())
+		must(t, err)
+		defer source.Close()
+		run, err := f.admin.BeginSync(t.Context(), "compare")
+		must(t, err)
+		tags := map[string]digest.Digest{}
+		must(t, f.admin.Inventory(t.Context(), func(part api.Inventory) {
+			for _, tag := range part.Tags {
+				tags[tag.Repository+":"+tag.Tag] = tag.Digest
+			}
+		}))
+		problems, err := adopt.Missing(t.Context(), source, run, func(repository, tag string) digest.Digest { return tags[repository+":"+tag] })
+		must(t, errors.Join(err, run.Abort(t.Context())))
+		return problems
+	}
+	if got := missing(); len(got) != 8+5 {
+		t.Errorf("before it is taken over, %d are missing: %v", len(got), got)
+	}
+	must(t, os.Remove(quay3File(root, "layer of arm64"))) // which an image and the index need
+	f.adopts(t, 1, root)
+	var got []string
+	for _, p := range missing() {
+		got = append(got, p.String())
+	}
+	slices.Sort(got)
+	want := []string{
+		"openshift/release:4.17: the appliance does not have this tag",
+		"openshift/release@sha256:becdddc2b84b54c42032476b1dcd7e4afd42257b0918f56a8cbd3ca556d7b4f6: the appliance does not have this manifest",
+		"openshift/release@sha256:f57e7390ac2e73766111b029a40ae5e5336aa3b5f9740313104a05e1bbc3c81b: the appliance does not have this manifest",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("of what was left out, it lists\n%s", strings.Join(got, "\n"))
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -53,10 +54,7 @@ func (b *box) takesOver(t *testing.T) {
 		"quay-config/ssl.cert": leaf, "quay-config/ssl.key": key} {
 		must(t, os.WriteFile(filepath.Join(q.root, name), content, 0o600))
 	}
-	conf := filepath.Join(q.root, "quay-config/config.yaml")
-	text, err := os.ReadFile(conf)
-	must(t, err)
-	must(t, os.WriteFile(conf, []byte(strings.Replace(string(text), "registry.example.com", boxHost, 1)), 0o600))
+	namesBox(t, filepath.Join(q.root, "quay-config/config.yaml"))
 	archive := filepath.Join(t.TempDir(), "quay.tar")
 	if out, err := exec.Command("tar", "-C", tree, "-cf", archive, "root/quay-install").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
@@ -126,6 +124,104 @@ func (b *box) takesOver(t *testing.T) {
 		}
 		if out, err := b.run("exec", "sh", "-c", "ls -d /root/appliance-install 2>&1"); err == nil {
 			t.Error(fmt.Sprint("left: ", out))
+		}
+	})
+	t.Run("the way back, and a cleanup", func(t *testing.T) {
+		b.inside(t, "sh", "-c", `cd /etc/systemd/system; for f in *.mirror-registry; do mv $f ${f%.mirror-registry}; done
+			systemctl daemon-reload; systemctl enable --now quay-pod quay-redis quay-app`)
+		unchanged(t)
+		b.inside(t, "/root/appliance", "install", "--adopt")
+		if out := b.inside(t, "sh", "-c", `printf 'y\ny\n' | `+installed+` install --cleanup`); !strings.Contains(out, "of which 2.0 MiB are the appliance's as well") {
+			t.Errorf("it says:\n%s", out)
+		}
+		b.healthy(t)
+		b.inside(t, installed, "uninstall", "--autoApprove")
+		b.nothingOf(t, "quay", "/root/appliance")
+	})
+}
+
+// namesBox has a configuration of Quay's name the box.
+func namesBox(t *testing.T, file string) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	must(t, err)
+	must(t, os.WriteFile(file, []byte(strings.Replace(string(text), "registry.example.com", boxHost, 1)), 0o600))
+}
+
+// nothingOf expects that a host has no file with a word in its name, except for one.
+func (b *box) nothingOf(t *testing.T, word string, but ...string) {
+	t.Helper()
+	for _, file := range b.files(t) {
+		if strings.Contains(file, word) && !slices.Contains(but, file) {
+			t.Errorf("left: %s", file)
+		}
+	}
+}
+
+// quadlet does what podman's generator does, with a program that listens in the place of podman's.
+const quadlet = `set -e
+tar -C / -xf /root/quay.tar && rm /root/quay.tar
+mkdir -p /etc/containers/systemd /etc/systemd/system-generators
+cat > /etc/containers/systemd/quay.container <<'EOF'
+[Container]
+Image=quay.io/quay/quay-mirror:latest
+Volume=/var/lib/quay:/data:Z
+PublishPort=8443:8443
+Exec=serve --config /data/config.yaml --hostname ` + boxHost + `:8443
+EOF
+cat > /etc/systemd/system-generators/quay <<'EOF'
+#!/bin/sh
+[ -f /etc/containers/systemd/quay.container ] || exit 0
+printf '[Service]\nExecStart=/usr/bin/systemd-socket-activate -l 8443 /bin/cat\n' > $1/quay.service
+EOF
+chmod 755 /etc/systemd/system-generators/quay
+systemctl daemon-reload
+systemctl start quay`
+
+// takesOver3 has a mirror-registry 3 replaced, of which a layer is lost.
+func (b *box) takesOver3(t *testing.T) {
+	t.Helper()
+	tree := t.TempDir()
+	root := filepath.Join(tree, "var/lib/quay")
+	newQuay3(t, root)
+	namesBox(t, filepath.Join(root, "config.yaml"))
+	must(t, os.Remove(quay3File(root, "layer of arm64")))
+	ca, err := tlsgen.CreateCA(boxHost, time.Now())
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(root, "ssl.cert"), ca.CertPEM(), 0o600))
+	must(t, os.WriteFile(filepath.Join(root, "ssl.key"), ca.KeyPEM(), 0o600))
+	archive := filepath.Join(t.TempDir(), "quay.tar")
+	if out, err := exec.Command("tar", "-C", tree, "-cf", archive, "var/lib/quay").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	b.must(t, "push", archive, "/root/quay.tar")
+	b.inside(t, "sh", "-c", quadlet)
+	must(t, os.WriteFile(filepath.Join(b.certs(), "ca.crt"), ca.CertPEM(), 0o600)) // and never another
+	before := b.files(t)
+	t.Run("what fails gives the host back", func(t *testing.T) {
+		b.inside(t, "mv", "/var/lib/quay/storage/sha256", "/var/lib/quay/storage/away")
+		b.fails(t, []string{"nothing could be imported", "what had been done was taken back"}, "exec", "/root/appliance", "upgrade")
+		b.inside(t, "mv", "/var/lib/quay/storage/away", "/var/lib/quay/storage/sha256")
+		b.inside(t, "systemctl", "is-active", "quay")
+		if left := without(b.files(t), before); len(left) > 0 {
+			t.Errorf("left: %s", strings.Join(left, "\n"))
+		}
+	})
+	t.Run("what was not taken over is not cleaned up unasked", func(t *testing.T) {
+		b.fails(t, []string{"openshift/release@sha256:f57e", "/var/lib/quay stays: the appliance does not have 3 items"},
+			"exec", "/root/appliance", "upgrade", "--cleanup", "--autoApprove")
+		b.healthy(t)
+		for _, login := range []string{"init:" + quayPassword, "init+ci:" + robotToken} {
+			b.client(t, "skopeo", "list-tags", "--creds", login, "--cert-dir", b.certs(), "docker://"+registryAddress+"/openshift/release")
+		}
+		raw := b.client(t, "skopeo", "inspect", "--raw", "--no-creds", "--cert-dir", b.certs(), "docker://"+registryAddress+"/mirror/ocp/images:x")
+		if got := digest.FromString(raw); got != "sha256:6ba31ee4c29a515bcec9c2d136f0a4f5d56dff9360ffbc519ba950fabde0a6c4" {
+			t.Errorf("without a login it gets %s", got)
+		}
+		b.inside(t, "sh", "-c", "test -s /var/lib/quay/quay.db && ! ls /etc/containers/systemd/quay* && ! systemctl is-active quay")
+		b.inside(t, installed, "uninstall", "--autoApprove")
+		if left := without(b.files(t), before); len(left) > 0 {
+			t.Errorf("left: %s", strings.Join(left, "\n"))
 		}
 	})
 }

@@ -92,4 +92,5 @@ func TestInstallRefuses(t *testing.T) {
 	})
 	b.inside(t, "systemctl", "stop", "squatter", "installing")
 	b.takesOver(t)
+	b.takesOver3(t)
 }

@@ -85,6 +85,7 @@ type installOptions struct {
 	passwordFile string
 	certificate  certificateOptions
 	adopt        bool
+	clean        bool
 	foreign      foreignFlags
 	remote       remoteOptions
 }
@@ -100,6 +101,7 @@ func (o *installOptions) addFlags(f *pflag.FlagSet) {
 	pathVar(f, &o.passwordFile, "initPasswordFile", "", "file whose first line is the password, - for standard input")
 	o.certificate.addFlags(f)
 	f.BoolVar(&o.adopt, "adopt", false, "take the place of the mirror-registry 2.x or 3 on this host: its name, port, CA, users and images")
+	f.BoolVar(&o.clean, "cleanup", false, cleanupUsage)
 	o.foreign.declare(f, foreignCommonFlags)
 	o.foreign.declare(f, foreignInstallFlags)
 }
@@ -112,7 +114,6 @@ var foreignCommonFlags = []foreign{
 
 var foreignInstallFlags = []foreign{
 	{ignored, "image-archive,i", "the program needs no container images of its own"},
-	{refusedSwitch, "cleanup", "remove the units quay-*.service.mirror-registry and the install directory of the mirror-registry yourself, and its podman volumes"},
 }
 
 func newInstallCommand(std stdio) *cobra.Command {
@@ -159,6 +160,9 @@ func runInstall(ctx context.Context, std stdio, o installOptions) error {
 	if err := o.settle(ctx, std, request, false); err != nil {
 		return err
 	}
+	if o.clean && !o.adopt {
+		return o.cleanup(ctx, std, request, o.remote.autoApprove)
+	}
 	takenOver := func() {}
 	if o.adopt {
 		if takenOver, err = o.takeOver(ctx, std, &request); err != nil {
@@ -178,6 +182,9 @@ func runInstall(ctx context.Context, std stdio, o installOptions) error {
 	_, _, err = o.carryOut(ctx, std, plan)
 	if o.dryRun && err == nil {
 		takenOver()
+	}
+	if o.clean && !o.dryRun && err == nil {
+		return o.cleanup(ctx, std, request, o.remote.autoApprove)
 	}
 	return err
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/installer"
 	"github.com/mirror-appliance/appliance/installer/adopt"
+	"github.com/mirror-appliance/appliance/internal/plain"
 	"github.com/mirror-appliance/appliance/internal/regular"
 )
 
@@ -84,6 +85,9 @@ func (o *installOptions) takeOver(ctx context.Context, std stdio, request *insta
 	return func() {
 		if did.Repositories > 0 || len(did.Users) > 0 {
 			printAdopt(std.out, did, o.dryRun)
+		}
+		if !o.dryRun && !o.clean {
+			fmt.Fprintf(std.out, "the mirror-registry in %s is still there; to remove it: %s\n", plain.Line(quay.Root), typed("appliance install --cleanup"))
 		}
 	}, err
 }

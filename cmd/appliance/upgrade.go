@@ -57,7 +57,8 @@ back. The program that was replaced stays beside the new one: --rollback goes ba
 	f.Lookup("sqliteStorage").Usage = "move the database to this directory"
 	f.StringVar(&o.hostname, "quayHostname", "", "another name, and optionally port, for the registry: HOST[:PORT]")
 	o.certificate.addFlags(f)
-	f.BoolVar(&o.autoApprove, "autoApprove", false, "do not ask what a rollback may lose")
+	f.BoolVar(&o.autoApprove, "autoApprove", false, "do not ask what a rollback may lose, or a cleanup")
+	f.BoolVar(&o.clean, "cleanup", false, cleanupUsage)
 	f.BoolVar(&o.rollback, "rollback", false, "go back to the program that the last upgrade replaced")
 	f.BoolVar(&o.recover, "recover", false, "")
 	_ = f.MarkHidden("recover") // for the unit that runs at boot; it exists
@@ -79,8 +80,11 @@ func (o *upgradeOptions) run(ctx context.Context, std stdio) error {
 	if err != nil {
 		return err
 	}
-	if !o.rollback && !o.recover && replacesQuay() {
-		o.adopt = true
+	if o.rollback && o.clean {
+		return hint.New(errors.New("--cleanup and --rollback are both given"), "give one after the other")
+	}
+	if !o.rollback && !o.recover && (o.clean || replacesQuay()) {
+		o.adopt, o.remote.autoApprove = replacesQuay(), o.autoApprove
 		return runInstall(ctx, std, o.installOptions)
 	}
 	if o.recover { // it waits for another command itself
