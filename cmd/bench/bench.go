@@ -56,6 +56,7 @@ func groups() []group {
 		{"gc", measureCollection},
 		{"cold", measureCold},
 		{"scale", measureScale},
+		{"updates", measureUpdates},
 		{"memory", measureMemory},
 		{"mirror", measureMirror},
 		{"operators", measureOperators},

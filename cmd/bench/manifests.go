@@ -137,14 +137,14 @@ func (b *bench) seedManifest(ctx context.Context, c *contest) (func(*server) str
 }
 
 // hammer asks for one path after the other and returns requests a second and microseconds of the server's CPU for each.
-func (b *bench) hammer(ctx context.Context, s *server, slice time.Duration, path func() string) (perSecond, cpu float64, err error) {
+func (b *bench) hammer(ctx context.Context, s *server, slice time.Duration, path func() string, more ...string) (perSecond, cpu float64, err error) {
 	wires := make([]*wire, connections)
 	for i := range wires {
 		if wires[i], err = dialWire(ctx, b.site, s); err != nil {
 			return 0, 0, err
 		}
 		defer wires[i].conn.Close()
-		if _, err := wires[i].do(wires[i].request(path())); err != nil {
+		if _, err := wires[i].do(wires[i].request(path(), more...)); err != nil {
 			return 0, 0, err
 		}
 	}
@@ -159,7 +159,7 @@ func (b *bench) hammer(ctx context.Context, s *server, slice time.Duration, path
 		g.Go(func() error {
 			n := int64(0)
 			for ; time.Since(began) < slice && ctx.Err() == nil; n++ {
-				if _, err := w.do(w.request(path())); err != nil {
+				if _, err := w.do(w.request(path(), more...)); err != nil {
 					return err
 				}
 			}
