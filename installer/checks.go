@@ -36,6 +36,7 @@ func (s *site) preflight() {
 	s.checkSystemd()
 	s.checkClock()
 	s.checkSELinux()
+	s.checkLinger()
 	if !s.program && !s.rollback {
 		s.problem(fmt.Sprintf("the executable to install, %q, is not an executable file", s.Binary),
 			"run the command with the file's whole path, from a directory that is still there")

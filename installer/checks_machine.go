@@ -44,3 +44,12 @@ func (s *site) checkSystemd() {
 			s.systemd, strings.Join(lacks, ", ")), "go on, or install on a system with systemd 247 or later")
 	}
 }
+
+// checkLinger checks that a user's service can go on after log-out.
+func (s *site) checkLinger() {
+	if s.ends {
+		s.problem(fmt.Sprintf("services of user %s end when the user logs out, and this host does not let the "+
+			"user change that (lingering)", s.Host.UserName(s.Geteuid())),
+			fmt.Sprintf("ask an administrator to run: sudo loginctl enable-linger %d; or install with sudo", s.Geteuid()))
+	}
+}

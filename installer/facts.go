@@ -216,8 +216,14 @@ func (s *site) askServices(ctx context.Context) error {
 			s.problem(unit+" is masked", "unmask it first: systemctl unmask "+unit)
 		}
 	}
-	if s.User { // the daemon has to run on when the user logs out
-		_, err = manager.Linger(ctx, s.Geteuid())
+	if !s.User {
+		return nil
+	}
+	// The daemon has to run on when the user logs out.
+	on, err := manager.Linger(ctx, s.Geteuid())
+	if err == nil && !on {
+		on, err = manager.MayLinger(ctx)
+		s.ends = err == nil && !on
 	}
 	return err
 }

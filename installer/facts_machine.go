@@ -12,6 +12,7 @@ type machine struct {
 	drifts  bool       // no time service keeps the clock in time
 	ahead   *timedFile // which the clock is behind; nil: none
 	systemd int        // its version; 0: not known
+	ends    bool       // this user's services end at log-out, and the user may not change that
 	selinux string     // enforcing or permissive; empty: it is off
 	labels  bool       // there are programs that label files
 }

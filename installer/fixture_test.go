@@ -257,7 +257,9 @@ type fakeSystemd struct {
 	pid       uint32
 	version   int
 	firewalld bool // it is enabled
-	calls     []string
+
+	polkitless bool // no user may change anything of logind
+	calls      []string
 }
 
 func (f *fakeSystemd) did(verb string, units ...string) error {
@@ -379,6 +381,8 @@ func (f *fakeSystemd) SetLinger(_ context.Context, _ int, on bool) error {
 	f.lingering = on
 	return f.did("linger")
 }
+
+func (f *fakeSystemd) MayLinger(context.Context) (bool, error) { return !f.polkitless, nil }
 
 func (f *fakeSystemd) Close() {}
 

@@ -37,6 +37,8 @@ func TestPreflight(t *testing.T) {
 				return nil, hint.New(errors.New("no manager of this user"), "log in with ssh")
 			}
 		}, "no manager of this user", "log in with ssh"},
+		{"no lingering", true, func(b *box, r *Request) { b.sm.polkitless = true }, "end when the user logs out", "sudo loginctl enable-linger 1000"},
+		{"lingering that an administrator has enabled", true, func(b *box, r *Request) { b.sm.polkitless, b.sm.lingering = true, true }, "", ""},
 		{"no rights", false, func(b *box, r *Request) { b.deps.Geteuid = func() int { return 1000 } }, "only be installed by root", "sudo"},
 		{"no program", false, func(b *box, r *Request) { r.Binary = b.path("etc/passwd") }, "not an executable", "whole path"},
 		{"an IP as hostname", false, func(b *box, r *Request) { r.Hostname = "192.0.2.1" }, "is an IP address", "--quayHostname"},

@@ -27,6 +27,7 @@ type serviceManager interface {
 	Version() (int, error)
 	Linger(ctx context.Context, uid int) (bool, error)
 	SetLinger(ctx context.Context, uid int, on bool) error
+	MayLinger(ctx context.Context) (bool, error)
 	Close()
 }
 

@@ -4,13 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"slices"
 
 	"github.com/godbus/dbus/v5"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
-const logind = "org.freedesktop.login1"
+const (
+	logind = "org.freedesktop.login1"
+	polkit = "org.freedesktop.PolicyKit1"
+)
 
 // SetLinger sets whether a user's services run while the user is not logged in.
 func (m *Manager) SetLinger(ctx context.Context, uid int, on bool) error {
@@ -40,6 +45,37 @@ func (m *Manager) Linger(ctx context.Context, uid int) (lingers bool, err error)
 			logind+".User", "Linger").Store(&lingers)
 	})
 	return lingers, err
+}
+
+// MayLinger reports whether polkit lets this process have SetLinger change its own user. What cannot
+// be found out counts as allowed: logind decides.
+func (m *Manager) MayLinger(ctx context.Context) (allowed bool, err error) {
+	err = askLogind(ctx, "query", os.Getuid(), func(conn *dbus.Conn) error {
+		subject := struct {
+			Kind    string
+			Details map[string]dbus.Variant
+		}{"system-bus-name", map[string]dbus.Variant{"name": dbus.MakeVariant(conn.Names()[0])}}
+		var answer struct {
+			Authorized, Challenge bool
+			Details               map[string]string
+		}
+		err := conn.Object(polkit, "/org/freedesktop/PolicyKit1/Authority").CallWithContext(ctx,
+			polkit+".Authority.CheckAuthorization", 0, subject, logind+".set-self-linger",
+			map[string]string{}, uint32(0), "").Store(&answer)
+		allowed = answer.Authorized || err != nil && !noPolkit(err)
+		return ctx.Err()
+	})
+	return allowed, err
+}
+
+// noPolkit reports whether an error of the bus means that there is no polkit, without which logind
+// lets only root change anything.
+func noPolkit(err error) bool {
+	var bus dbus.Error
+	return errors.As(err, &bus) && slices.Contains([]string{
+		"org.freedesktop.DBus.Error.ServiceUnknown", "org.freedesktop.DBus.Error.NameHasNoOwner",
+		"org.freedesktop.systemd1.NoSuchUnit", "org.freedesktop.systemd1.UnitMasked",
+	}, bus.Name)
 }
 
 // askLogind calls f with a connection to the system bus.

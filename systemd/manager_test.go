@@ -3,6 +3,7 @@ package systemd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -74,5 +75,19 @@ func TestStatus_read(t *testing.T) {
 		if s.read(map[string]any{name: value}) == nil {
 			t.Errorf("%s of another type passes", name)
 		}
+	}
+}
+
+func TestNoPolkit(t *testing.T) {
+	for name, want := range map[string]bool{
+		"org.freedesktop.DBus.Error.ServiceUnknown": true, "org.freedesktop.systemd1.UnitMasked": true,
+		"org.freedesktop.DBus.Error.NoReply": false,
+	} {
+		if err := fmt.Errorf("ask: %w", dbus.Error{Name: name}); noPolkit(err) != want {
+			t.Errorf("%s: %v", name, !want)
+		}
+	}
+	if noPolkit(context.DeadlineExceeded) {
+		t.Error("a timeout means that there is no polkit")
 	}
 }

@@ -13,6 +13,9 @@ func TestInstalledByUser(t *testing.T) {
 	b.inside(t, "install", "-m", "755", "/root/appliance", "/usr/bin/appliance-under-test")
 	asTester := func(args ...string) []string { return append([]string{"exec-user", "tester"}, args...) }
 
+	b.fails(t, []string{"port 443 is below 1024", "sysctl net.ipv4.ip_unprivileged_port_start=443"},
+		asTester("appliance-under-test", "install", "--quayHostname", boxHost+":443")...)
+	b.lingersWithoutPolkit(t, asTester)
 	out := b.must(t, asTester("appliance-under-test", "install", "--quayHostname", boxHost+":9443")...)
 	m := installLine.FindStringSubmatch(out)
 	if m == nil || m[1] != boxHost+":9443" {
@@ -45,6 +48,35 @@ func TestInstalledByUser(t *testing.T) {
 		t.Errorf("left behind:\n%s", left)
 	}
 	b.worksFromOutside(t)
+}
+
+// lingersWithoutPolkit has an administrator enable lingering, without which nothing is installed then;
+// afterwards polkit is back.
+func (b *box) lingersWithoutPolkit(t *testing.T, asTester func(args ...string) []string) {
+	t.Helper()
+	install := asTester("appliance-under-test", "install", "--quayHostname", boxHost+":9443")
+	left := func() string {
+		return b.inside(t, "find", "/home/tester", "-path", "*appliance*", "-o", "-path", "*quay*")
+	}
+	b.inside(t, "systemctl", "mask", "--now", "polkit")
+	b.fails(t, []string{"end when the user logs out", "sudo loginctl enable-linger 1000"}, install...)
+	if made := left(); made != "" {
+		t.Errorf("a refused install has made\n%s", made)
+	}
+	b.inside(t, "loginctl", "enable-linger", "tester")
+	b.must(t, install...)
+	b.must(t, "reboot")
+	waitFor(t, "health after a reboot, without polkit", func() error {
+		_, err := b.run("exec", "curl", "-fsS", "--cacert", "/home/tester/quay-install/quay-rootCA/rootCA.pem", "https://"+boxHost+":9443/health/instance")
+		return err
+	})
+	b.must(t, asTester(".local/bin/appliance", "uninstall", "--autoApprove")...)
+	if made := left(); made != "" {
+		t.Errorf("left behind:\n%s", made)
+	}
+	b.inside(t, "test", "-e", "/var/lib/systemd/linger/tester") // which was the administrator's to set
+	b.inside(t, "loginctl", "disable-linger", "tester")
+	b.inside(t, "systemctl", "unmask", "polkit")
 }
 
 // TestInstallRefuses gives install what it cannot work with: one message each, nothing written.
