@@ -63,7 +63,9 @@ type facts struct {
 	serving   bool          // the installed service runs the program that is installed
 	listening bool          // or its socket is active
 
+	guard    *guard    // first step of an install
 	migrates *database // by an upgrade; nil
+	rewound  *rewind   // by a rollback; nil
 	rewinds  string    // name of the database's copy that a rollback puts back; empty: none
 	loses    string    // by that
 
@@ -151,9 +153,11 @@ func (s *site) expand(path string) string {
 }
 
 // resume adds what an interrupted run did to the record. Its steps also belong to this run, which
-// undoes them if it fails, unless they are over: the service runs by now, or holds images.
+// undoes them if it fails, unless they are over: the service runs by now, or holds images. Those of an
+// upgrade are over when the daemon writes: until then the version of before can come back.
 func (s *site) resume(over bool) {
-	over = over || s.journal.Done || s.serving
+	killed := s.killedRun()
+	over = over || s.journal.Done || s.serving && !(killed.is == upgradeRun && !killed.confirmed)
 	for _, e := range s.journal.Entries {
 		l, ok := e.Step.(*leavings)
 		over = over || ok && hasImages(s.Host, l.Storage)
@@ -167,6 +171,7 @@ func (s *site) resume(over bool) {
 	}
 	if len(s.journal.Entries) > 0 {
 		s.record = s.record.with(slices.DeleteFunc(slices.Clone(s.journal.Entries), s.isPassing))
+		s.replacedByKilled(killed)
 	}
 	if over && len(moves) > 0 {
 		s.record.moved(moves)
@@ -247,7 +252,7 @@ func runsAnother(h *host.Host, binary string, status systemd.Status) bool {
 // lookAtPrograms looks for the executable to install, and for a mirror-registry.
 func (s *site) lookAtPrograms() {
 	if s.rollback {
-		s.Binary = s.previous()
+		s.Binary = s.Host.Path(s.previous())
 	}
 	fi, err := os.Stat(s.Binary)
 	s.program = err == nil && fi.Mode().IsRegular() && fi.Mode()&0o111 != 0

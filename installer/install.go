@@ -75,7 +75,11 @@ func (b *builder) all(parts ...func() error) error {
 
 // begin adds what comes before the first change outside of quayRoot.
 func (b *builder) begin() error {
-	b.add(&guard{bus: b.bus, journal: b.journal})
+	b.guard = &guard{bus: b.bus, journal: b.journal}
+	if b.Request.Upgrade && !b.rollback {
+		b.guard.Run = upgradeRun
+	}
+	b.add(b.guard)
 	b.takeRoot()
 	if err := b.rootDirs(); err != nil {
 		return err
@@ -433,6 +437,7 @@ func PlanPrepare(ctx context.Context, r Request, d Deps) (*Plan, error) {
 		return nil, err
 	}
 	if s.look() {
+		s.checkKilledRun()
 		s.resume(true)
 	}
 	s.want()

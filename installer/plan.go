@@ -17,6 +17,9 @@ type Plan struct {
 	Splits   bool      // it replaces the program and moves content, which are to be two plans
 	Loses    string    // what cannot be had again afterwards, for the user to consent to; empty: nothing
 
+	// Again says that this plan takes back a rollback that was killed: it is to be planned anew.
+	Again bool
+
 	steps   []host.Step
 	site    *site
 	journal *host.Journal
@@ -153,6 +156,9 @@ func (p *Plan) end(ctx context.Context, result Result) error {
 	}
 	if moves, _ := p.site.moving(); err == nil {
 		p.site.left(moves)
+	}
+	if p.site.rewound != nil && p.site.rewound.Aside != p.site.rewound.Name {
+		p.site.record.Replaced.Copy = p.site.rewound.Aside
 	}
 	err = errors.Join(err, p.site.writeRecord(ctx, p.steps))
 	if err != nil {

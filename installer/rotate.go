@@ -45,6 +45,7 @@ func planCertificates(ctx context.Context, r Request, d Deps, change func(*site)
 	}
 	if s.look() {
 		s.lookAtServices(ctx)
+		s.checkKilledRun()
 		s.resume(false)
 	}
 	s.checkRights()

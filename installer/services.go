@@ -81,6 +81,7 @@ func (action) Undo(context.Context, *host.Before) (bool, error) { return false, 
 type guard struct {
 	bus     *bus
 	journal *host.Journal
+	Run     string `json:"run,omitempty"` // upgradeRun, rollbackRun; "" for another install
 }
 
 func (s *guard) String() string { return "" }

@@ -92,6 +92,7 @@ func PlanTrust(ctx context.Context, r Request, d Deps, undo bool) (*Plan, error)
 	if notThere(s.contentIs) {
 		return nil, absent(s.confPath(), "", r.QuayRoot)
 	}
+	s.checkKilledRun()
 	s.resume(true)
 	s.want()
 	s.checkRights()

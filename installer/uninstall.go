@@ -127,6 +127,7 @@ func (p *Plan) takeBack(s *site) {
 			rest, s.bus.needed = append(rest, &reload{bus: s.bus}), true
 		}
 	}
+	p.add(s.leftOfUpgrade()...)
 	p.add(stop...)
 	for _, path := range gone {
 		if s.Host.Removable(path) == nil {

@@ -32,65 +32,13 @@ func PlanUpgrade(ctx context.Context, r Request, d Deps) (*Plan, error) {
 
 // PlanRollback plans to have the program that the last upgrade replaced serve again. If the database was
 // migrated since, the copy of before comes back, and Plan.Loses has the loss to consent to. An upgrade that
-// was killed is taken back as a whole.
+// was killed is taken back as a whole. So is a rollback that was killed: Plan.Again then has it planned anew.
 func PlanRollback(ctx context.Context, r Request, d Deps) (*Plan, error) {
 	if p, err := planTakeBack(r, d); p != nil || err != nil {
 		return p, err
 	}
 	r.Upgrade, r.rollback = true, true
 	return PlanInstall(ctx, r, d)
-}
-
-// planTakeBack returns a plan that takes back an upgrade that was killed, nil if there is none.
-func planTakeBack(r Request, d Deps) (*Plan, error) {
-	s, err := newSite(r, d)
-	if err != nil {
-		return nil, err
-	}
-	if s.unit, err = find(s.Deps, s.User); err != nil || !s.look() || s.journal.Done {
-		return nil, nil // which planning a rollback tells
-	}
-	if moves, _ := s.moving(); moves != nil {
-		return s.planMoveBack(moves)
-	}
-	i := slices.IndexFunc(s.journal.Entries, func(e host.Entry) bool { _, ok := e.Step.(*database); return ok })
-	if i < 0 {
-		return nil, nil
-	}
-	if s.cfg, err = config.Parse(s.confPath(), s.content); err != nil {
-		return nil, err
-	}
-	p, err := s.newPlan()
-	if err != nil {
-		return nil, err
-	}
-	db := s.journal.Entries[i].Step.(*database)
-	if made, err := db.made(strings.Fields(s.journal.Entries[i].Before.Target)); err != nil {
-		return nil, err
-	} else if trial, err := s.Host.Exists(db.Mark); made != "" && (err != nil || !trial) {
-		p.Loses = "the upgrade was killed after it had migrated the database: what was pushed, deleted or changed since is lost"
-	}
-	db.consented = true
-	s.bus.needed, p.result.Address = true, s.cfg.Address()
-	p.add(&takeBack{site: s})
-	return p, nil
-}
-
-// takeBack undoes the journal of an upgrade that was killed.
-type takeBack struct {
-	action
-	site *site
-}
-
-func (s *takeBack) String() string { return "take back the upgrade that was interrupted" }
-
-func (s *takeBack) Apply(ctx context.Context) (bool, error) {
-	if err := s.site.journal.Undo(ctx); err != nil {
-		return true, err
-	}
-	last := &confirm{bus: s.site.bus, host: s.site.Host, paths: s.site.passing()}
-	_, err := last.Apply(ctx)
-	return true, errors.Join(err, s.site.journal.Discard(ctx))
 }
 
 // replaced is what an upgrade replaced.
@@ -167,8 +115,8 @@ func (s *site) checkUpgrade() {
 
 // checkRollback judges whether there is a way back.
 func (s *site) checkRollback() {
-	if ok, err := s.Host.Exists(s.Binary); err != nil || !ok || s.record == nil || s.record.Replaced == nil {
-		s.problem("there is no earlier version to go back to: no upgrade has left "+s.Binary,
+	if ok, err := s.Host.Exists(s.previous()); err != nil || !ok || s.record == nil || s.record.Replaced == nil {
+		s.problem("there is no earlier version to go back to: no upgrade has left "+s.previous(),
 			"get that version's program, and try: appliance upgrade")
 		return
 	}
@@ -222,7 +170,7 @@ func (b *builder) upgrade() error {
 	if err := b.directory(b.recoverWants(), b.mode(0o755, 0o700), b.admin, keep); err != nil {
 		return err
 	}
-	unit := systemd.RecoverUnit(systemd.RecoverOptions{Program: b.recoverer(), QuayRoot: b.QuayRoot, Journal: b.journal.Dir})
+	unit := systemd.RecoverUnit(systemd.RecoverOptions{Program: b.recoverer(), QuayRoot: b.QuayRoot})
 	// It needs a program that is this version or a newer one.
 	recoverer, mark := b.copyOf(b.Binary, b.recoverer()), b.rootFile(b.cfg.UpgradeMark(), nil, 0o644)
 	if b.rollback {
@@ -234,6 +182,7 @@ func (b *builder) upgrade() error {
 		b.goBack()
 		return nil
 	}
+	b.guard.Run = upgradeRun // a plain install of another version
 	b.migrates = &database{host: b.Host, Path: b.cfg.Database, Mark: b.cfg.UpgradeMark()}
 	b.record.Replaced = &replaced{Version: b.record.Appliance}
 	b.add(b.copyOf(b.Host.Path(b.binary), b.previous()), b.migrates)
@@ -247,11 +196,11 @@ func (s *site) copyOf(from, to string) *host.File {
 
 // goBack adds what a rollback does before the units: the program, and the database if it was migrated.
 func (b *builder) goBack() {
-	b.record.Replaced = &replaced{Version: b.Version}
+	b.record.Replaced, b.guard.Run = &replaced{Version: b.Version}, rollbackRun
 	b.add(b.copyOf(b.Host.Path(b.previous()), b.binary), b.copyOf(b.Host.Path(b.recoverer()), b.previous()))
 	if b.rewinds != "" {
-		b.record.Replaced.Copy = copyName(b.cfg.Database, b.Schema)
-		b.add(&stop{bus: b.bus}, &rewind{host: b.Host, Path: b.cfg.Database, Name: b.rewinds, Aside: b.record.Replaced.Copy})
+		b.rewound = &rewind{host: b.Host, Path: b.cfg.Database, Name: b.rewinds}
+		b.add(&stop{bus: b.bus}, b.rewound)
 	}
 }
 
@@ -272,12 +221,20 @@ type rewind struct {
 	host  *host.Host
 	Path  string `json:"path"`
 	Name  string `json:"name"`
-	Aside string `json:"aside"`
+	Aside string `json:"aside"` // Check sets it
 }
 
 func (s *rewind) String() string { return "put back the database " + s.Name }
 
+// Check names the database that goes by its own schema, which the program that runs need not know.
 func (s *rewind) Check(context.Context) (*host.Before, error) {
+	schema, err := schemaOf(s.host, s.Path)
+	if err != nil && !notThere(err) {
+		return nil, err
+	}
+	if s.Aside = copyName(s.Path, schema); s.Aside == s.Name {
+		return nil, nil // it has the schema of before
+	}
 	return &host.Before{Is: "database"}, nil
 }
 

@@ -2,8 +2,6 @@ package installer
 
 import (
 	"errors"
-	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -132,32 +130,19 @@ func TestSwapDatabase(t *testing.T) {
 	}
 }
 
-// An upgrade that was killed is taken back by a rollback, whatever step it had come to.
-func TestPlanRollback_ofAKilledUpgrade(t *testing.T) {
-	eachMode(t, func(t *testing.T, b *box) {
-		b.install()
-		before := b.snapshot()
-		b.newer()
-		before["/program"] = b.snapshot()["/program"]
-		b.sm.pid = uint32(os.Getpid())
-		began := false
-		for n, step := range b.plan(b.request()).steps {
-			if _, ok := step.(*confirm); ok {
-				break
-			}
-			_, is := step.(*database)
-			if began = began || is; !began {
-				continue
-			}
-			b.kill(b.plan(b.request()), n+1)
-			p, err := PlanRollback(t.Context(), b.request(), b.deps)
-			if err != nil {
-				t.Fatalf("killed after step %d (%s): %v", n, step, err)
-			}
-			if _, err := p.Apply(t.Context(), nil); err != nil {
-				t.Fatalf("killed after step %d (%s): %v", n, step, err)
-			}
-			same(t, fmt.Sprintf("killed after step %d (%s)", n, step), b.snapshot(), before)
-		}
-	})
+// The database that a rollback puts aside goes by its own schema: the program that runs may be another one.
+func TestRewind_Check(t *testing.T) {
+	b := newBox(t, false)
+	header := func(schema string) string {
+		return "SQLite format 3\x00" + strings.Repeat("\x00", 44) + "\x00\x00\x00" + schema + strings.Repeat("\x00", 40)
+	}
+	b.write("d/db", header("\x0c"))
+	step := &rewind{host: b.deps.Host, Path: "/d/db", Name: "db.schema-11.backup"}
+	if before, err := step.Check(t.Context()); before == nil || err != nil || step.Aside != "db.schema-12.backup" {
+		t.Errorf("%v, %v: it goes to %s", before, err, step.Aside)
+	}
+	b.write("d/db", header("\x0b"))
+	if before, err := step.Check(t.Context()); before != nil || err != nil {
+		t.Errorf("one that was not migrated: %v, %v", before, err)
+	}
 }

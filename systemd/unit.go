@@ -53,7 +53,6 @@ func SocketUnit(port int) []byte { return render("socket.tmpl", port) }
 type RecoverOptions struct {
 	Program  string // to run
 	QuayRoot string
-	Journal  string // of the upgrade; without it there is nothing to do
 }
 
 // RecoverUnit returns the text of appliance-recover.service.

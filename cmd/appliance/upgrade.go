@@ -113,8 +113,18 @@ func (o *upgradeOptions) run(ctx context.Context, std stdio) error {
 			return err
 		}
 	}
-	if plan.Loses != "" && !o.dryRun && !o.autoApprove {
+	if plan.Again && !o.dryRun {
+		if _, _, err := o.carryOut(ctx, std, plan); err != nil {
+			return err
+		}
+		if plan, err = toPlan(ctx, request, installerDeps()); err != nil {
+			return err
+		}
+	}
+	if plan.Loses != "" {
 		fmt.Fprintln(std.out, plan.Loses)
+	}
+	if plan.Loses != "" && !o.dryRun && !o.autoApprove {
 		if yes, err := agrees(ctx, std.out, bufio.NewReader(std.in), "Go back all the same?"); err != nil || !yes {
 			return cmp.Or(err, errors.New("nothing has been changed: the answer was no"))
 		}
