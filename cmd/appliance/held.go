@@ -81,11 +81,8 @@ func replaceFile(path string, data []byte) error {
 	if at, err := filepath.EvalSymlinks(path); err == nil {
 		path = at
 	}
-	switch info, err := os.Stat(path); {
-	case err == nil && info.IsDir():
-		return hint.New(fmt.Errorf("write %s: it is a directory", path), "name a file in it")
-	case err == nil && !info.Mode().IsRegular():
-		return writeInto(path, data)
+	if f, err := openSpecial(path); f != nil || err != nil {
+		return writeInto(f, err, data)
 	}
 	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*.tmp")
 	if err == nil {
@@ -100,8 +97,19 @@ func replaceFile(path string, data []byte) error {
 	return nil
 }
 
-func writeInto(path string, data []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+// openSpecial opens what is no regular file, such as a device or a pipe: to replace it by a file would break
+// the host. It returns nil for what can be replaced or made.
+func openSpecial(path string) (*os.File, error) {
+	switch info, err := os.Stat(path); {
+	case err != nil || info.Mode().IsRegular():
+		return nil, nil
+	case info.IsDir():
+		return nil, hint.New(fmt.Errorf("write %s: it is a directory", path), "name a file in it")
+	}
+	return os.OpenFile(path, os.O_WRONLY, 0)
+}
+
+func writeInto(f *os.File, err error, data []byte) error {
 	if err != nil {
 		return err
 	}

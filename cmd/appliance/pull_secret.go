@@ -134,12 +134,15 @@ func (o *pullSecretOptions) askedAuth(ctx context.Context, std stdio, id *instal
 // replaceOrMake replaces a file, or the target of a link, by one with the same owner and mode, or
 // makes one that its owner alone can read.
 func replaceOrMake(file string, text []byte) error {
+	if f, err := openSpecial(file); f != nil || err != nil {
+		return writeInto(f, err, text)
+	}
 	if real, err := filepath.EvalSymlinks(file); err == nil {
 		return replaceAlike(real, text)
 	}
 	tmp, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+".*.tmp") // mode 0600
 	if err != nil {
-		return fmt.Errorf("write %s: %w", file, regular.Reason(err))
+		return hint.New(fmt.Errorf("write %s: %w", file, regular.Reason(err)), "name a file in a directory that exists and that you may write to")
 	}
 	return durable.WriteFile(file, tmp, text)
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 )
 
@@ -58,6 +60,19 @@ func TestCredentials(t *testing.T) {
 	if info, err := os.Stat(next); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("a new file has the mode %v, %v", info.Mode(), err)
 	}
+	pipe := filepath.Join(s.dir, "pipe")
+	must(t, unix.Mkfifo(pipe, 0o600))
+	came := make(chan string)
+	go func() {
+		text, _ := os.ReadFile(pipe)
+		came <- string(text)
+	}()
+	s.works(t, "credentials", "--quayRoot", s.root, "-o", pipe)
+	if info, err := os.Lstat(pipe); err != nil || info.Mode()&os.ModeNamedPipe == 0 {
+		t.Errorf("a pipe is replaced: %v, %v", info.Mode(), err)
+	} else if got := <-came; got != s.login("puller", nodePassword)+"\n" {
+		t.Errorf("into a pipe it writes %q", got)
+	}
 	if left, _ := filepath.Glob(filepath.Join(s.dir, ".*")); len(left) > 0 {
 		t.Errorf("it leaves %q", left)
 	}
@@ -97,4 +112,5 @@ func TestCredentials_refused(t *testing.T) {
 	}
 	refused("is for --user", s.client("credentials", "--password-stdin"))
 	refused("no such file", s.client("credentials", "--quayRoot", s.root, "--merge", s.dir+"/none.json"))
+	refused("it is a directory", s.client("credentials", "--quayRoot", s.root, "-o", s.dir))
 }

@@ -75,6 +75,12 @@ func runSupportBundle(ctx context.Context, std stdio, o bundleForSupport) error 
 
 // writePrivate replaces a file by one that its owner alone can read.
 func writePrivate(file string, write func(io.Writer) error) error {
+	if f, err := openSpecial(file); f != nil || err != nil {
+		if err == nil {
+			err = errors.Join(write(f), f.Close())
+		}
+		return err
+	}
 	tmp, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+".*") // mode 0600
 	if err != nil {
 		return err
