@@ -43,7 +43,7 @@ func (s *site) checkPlaces() {
 		}
 		// A directory of the system or a home needs no list of what it has.
 		if (outside || s.unit == nil && s.record == nil) && p.protected == nil {
-			s.checkAlone(p)
+			s.checkAlone(p, chooseEmpty)
 		}
 	}
 	s.checkWritable(s.dirs.bin)
@@ -240,21 +240,22 @@ func (s *site) checkApart() {
 // checkContent checks that the directories of blobs and database have no other files, and that
 // there are no blobs without the database that knows them: the first collection would remove them.
 func (s *site) checkContent() {
-	if !s.checkAlone(s.dirs.storage) && !s.dirs.known && s.dirs.images {
+	if !s.checkAlone(s.dirs.storage, chooseEmpty) && !s.dirs.known && s.dirs.images {
 		s.problem(fmt.Sprintf("--quayStorage %s holds images, but there is no database %s that knows "+
 			"them", s.dirs.storage.path, s.cfg.Database), "name the directory of its database with "+
 			"--sqliteStorage; otherwise choose an empty directory; appliance adopt takes over the storage of Quay")
 	}
-	s.checkAlone(s.dirs.database)
+	s.checkAlone(s.dirs.database, chooseEmpty)
 }
 
+const chooseEmpty = "choose an empty directory, or one that does not exist"
+
 // checkAlone checks that a directory has no files but the appliance's, and reports whether it has.
-func (s *site) checkAlone(p place) bool {
+func (s *site) checkAlone(p place, remedy string) bool {
 	others := foreignNames(p.names, p.ours)
 	if len(others) == 0 {
 		return false
 	}
-	remedy := "choose an empty directory, or one that does not exist"
 	if slices.ContainsFunc(others, isQuayDatabase) {
 		remedy = "that is the database of a mirror-registry: choose an empty directory; " +
 			"appliance install --adopt takes over what it has"

@@ -121,6 +121,10 @@ func (x *examiner) configuration() bool {
 			x.problem("it is the configuration of a mirror-registry (Quay)", "name another --config or --quayRoot")
 			return
 		}
+		if notThere(x.contentIs) {
+			x.problem("it does not exist", "put it back; or have it written anew: appliance install --quayHostname HOST:PORT, with the same directories")
+			return
+		}
 		if x.contentIs == nil {
 			for _, err := range config.Problems(x.confPath(), x.content) {
 				x.fault(err, "correct the file")
@@ -140,9 +144,9 @@ func (x *examiner) configuration() bool {
 		if x.id, err = identify(x.Deps, x.confPath()); err != nil {
 			x.fault(err, "run the command as the owner of the configuration")
 		} else if !x.id.Sole {
-			x.warn(fmt.Sprintf("user %s can change it, and so decides what root's commands act on",
-				x.Host.UserName(x.id.Changer)), "run appliance install again, which makes it root's; or chown it")
+			x.checkChanger()
 		}
+		x.checkRead()
 	})
 	return x.cfg != nil
 }
@@ -282,7 +286,7 @@ func (x *examiner) checkDirectories() {
 	}
 	x.checkLocalDisk(d.database)
 	x.checkApart()
-	x.checkContent()
+	x.checkStored()
 	if x.unit != nil {
 		x.checkExecutes(d.bin)
 		x.checkAbove()

@@ -12,9 +12,7 @@ import (
 // service looks at the units.
 func (x *examiner) service(ctx context.Context) {
 	if x.unit == nil {
-		x.tell(finding.Finding{Check: "unit", Level: finding.Warning,
-			Text: "this appliance is not installed as a service: its daemon is started by something else",
-			Hint: "to have one that starts at boot: appliance install"})
+		x.noUnit()
 		return
 	}
 	if ok, err := x.Host.Exists("/run/systemd/system"); err != nil || !ok {
@@ -70,8 +68,13 @@ func (x *examiner) checkUnit(unit string, s systemd.Status) {
 	switch {
 	case s.ActiveState == "failed":
 		x.problem("it has failed ("+s.Result+")", "see why: "+x.journalctl()+"; then "+x.systemctl("start "+unit))
+	case s.ActiveState == "activating":
+		x.problem("it is activating: it has not started yet, or ends again and again", "see why: "+x.journalctl())
 	case s.ActiveState != "active":
 		x.problem("it is "+s.ActiveState, x.systemctl("start "+unit))
+	}
+	if unit == systemd.Service {
+		x.checkProgram()
 	}
 	if s.NRestarts > 0 {
 		x.warn(fmt.Sprintf("it has ended and was started again by systemd, %d times", s.NRestarts),

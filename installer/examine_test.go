@@ -71,6 +71,15 @@ func TestExamine(t *testing.T) {
 			}
 		}, "and the database was written at"},
 		{"a lost storage", false, func(b *box) { os.RemoveAll(b.path("root/quay-install/quay-storage")) }, "the directory of the blobs /root/quay-install/quay-storage does not exist"},
+		{"an empty directory in the place of the storage", false, func(b *box) {
+			os.RemoveAll(b.path("root/quay-install/quay-storage"))
+			os.Mkdir(b.path("root/quay-install/quay-storage"), 0o750)
+		}, "quay-storage has no sha256: it is not the one of this database | mount the file system that has it"},
+		{"a lost database", false, func(b *box) { os.Remove(b.path("root/quay-install/sqlite-storage/appliance.db")) }, "appliance.db does not exist, and /root/quay-install/quay-storage has images | mount the file system that has it"},
+		{"a lost unit of the service", false, func(b *box) { os.Remove(b.path("etc/systemd/system/appliance.service")) }, "failed unit appliance.service: /etc/systemd/system/appliance.service, which the install wrote, does not exist | have it written anew: appliance install"},
+		{"a lost program", false, func(b *box) { os.Remove(b.path("usr/local/bin/appliance")) }, "failed unit appliance.service: its program /usr/local/bin/appliance does not exist"},
+		{"a program that cannot be executed", true, func(b *box) { b.chmod("home/alice/.local/bin/appliance", 0o644) }, "its program /home/alice/.local/bin/appliance cannot be executed (mode 0644) | chmod 755"},
+		{"a lost configuration", false, func(b *box) { os.Remove(b.path("root/quay-install/quay-config/config.yaml")) }, "config.yaml: it does not exist | put it back"},
 		{"files of others", false, func(b *box) { b.write("root/quay-install/sqlite-storage/notes.txt", "") }, "holds other things already (notes.txt)"},
 		{"an interrupted install", false, func(b *box) {
 			b.write("root/quay-install/quay-config/undo/journal", `{"step":"file","values":{"path":"/x"},"before":{"owner":{}}}`+"\n")
@@ -130,6 +139,27 @@ func TestExamine_candidate(t *testing.T) {
 	b.write("proc/net/tcp", strings.Replace(takenPort, "20FB", "20FC", 1))
 	if got := strings.Join(b.examine(Examination{File: "/root/next.yaml", ConfigOnly: true}), "\n"); !strings.Contains(got, "port 8444 is in use") {
 		t.Errorf("it finds %q", got)
+	}
+}
+
+// A daemon that runs has read its configuration: only the next start would fail.
+func TestExaminer_checkRead(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, false)
+	b.install()
+	s, err := newSite(Request{}, b.deps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.QuayRoot, s.unit = "/root/quay-install", &installed{}
+	x := &examiner{site: s, id: &Identity{UID: 4242, GID: os.Getgid()}}
+	if x.checkRead(); len(x.problems) > 0 {
+		t.Errorf("an install that is well: %v", x.problems)
+	}
+	b.chmod("root/quay-install/quay-config/config.yaml", 0o600)
+	x.checkRead()
+	if len(x.problems) != 1 || !strings.Contains(x.problems[0].What, "config.yaml (mode 0600), and cannot start again") {
+		t.Errorf("it finds %v", x.problems)
 	}
 }
 

@@ -448,7 +448,7 @@ func PlanPrepare(ctx context.Context, r Request, d Deps) (*Plan, error) {
 		s.checkHostname(s.cfg.Hostname)
 		s.checkContent()
 		for _, p := range s.dirs.own {
-			s.checkAlone(p)
+			s.checkAlone(p, chooseEmpty)
 		}
 	case s.isQuay():
 		s.checkMirrorRegistry()

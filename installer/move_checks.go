@@ -26,7 +26,7 @@ func (s *site) checkMove() {
 		if !ours {
 			p.ours = nil
 		}
-		s.checkAlone(p)
+		s.checkAlone(p, chooseEmpty)
 		s.checkLinks(m)
 	}
 	if len(s.fatal()) == 0 {
