@@ -152,25 +152,6 @@ func (c *collector) journal(ctx context.Context) {
 	}
 }
 
-// variables returns an environment, a line each. Values of unknown variables are left out: their
-// names do not tell whether they are secrets.
-func variables(environ string) string {
-	known := []string{"PATH", "HOME", "LANG", "USER", "LOGNAME", "INVOCATION_ID", "SYSTEMD_EXEC_PID", "HTTP_PROXY", "HTTPS_PROXY",
-		"NO_PROXY", "GOMEMLIMIT", "GOMAXPROCS", "GODEBUG", "SSL_CERT_FILE", "SSL_CERT_DIR", "UPDATE_URL_OVERRIDE", "TZ"}
-	var b strings.Builder
-	for one := range strings.SplitSeq(environ, "\x00") {
-		name, value, ok := strings.Cut(one, "=")
-		if !ok {
-			continue
-		}
-		if !slices.Contains(known, strings.ToUpper(name)) {
-			value = removed
-		}
-		fmt.Fprintf(&b, "%s=%s\n", name, value)
-	}
-	return b.String()
-}
-
 // write removes the secrets and writes the archive.
 func (c *collector) write(w io.Writer) error {
 	about := fmt.Sprintf(`Support bundle of an appliance, of %s, by version %s.
@@ -188,7 +169,11 @@ repositories and paths are not: look through it before you give it to others.
 	zipped := gzip.NewWriter(w)
 	tarred := tar.NewWriter(zipped)
 	for _, e := range all {
-		text := c.secrets.text(e.text)
+		text := e.text
+		if strings.HasPrefix(e.name, "units/") || e.name == "systemctl-show.txt" {
+			text = unitVariables(text)
+		}
+		text = c.secrets.text(text)
 		header := &tar.Header{Name: "appliance-support/" + e.name, Mode: 0o600, Size: int64(len(text)), ModTime: time.Now()}
 		if err := tarred.WriteHeader(header); err != nil {
 			return err

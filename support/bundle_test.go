@@ -122,7 +122,7 @@ func hostWith(t *testing.T, p map[string]string) *installer.Traces {
 		Config: put("/root/quay-install/quay-config/config.yaml", string(text)), QuayRoot: "/root/quay-install",
 		Record: put("/root/quay-install/quay-config/install.json", `{"version": 2, "steps": []}`),
 		Units: []string{put(units+"appliance.service", "[Service]\nExecStart=/usr/local/bin/appliance serve --config /root/x\n"),
-			put(units+"appliance.service.d/override.conf", "[Service]\nEnvironment=AWS_SECRET_ACCESS_KEY="+p["drop-in"]+"\nEnvironment=\"MY_PASSWORD="+p["drop-in with blanks"]+"\"\nEnvironment=HTTPS_PROXY=http://me:"+p["proxy of drop-in"]+"@proxy:1\nEnvironment=X_TOKEN="+p["same value, another way"]+"\n")},
+			put(units+"appliance.service.d/override.conf", "[Service]\nEnvironment=AWS_SECRET_ACCESS_KEY="+p["drop-in"]+"\nEnvironment=\"MY_PASSWORD="+p["drop-in with blanks"]+"\"\nEnvironment=HTTPS_PROXY=http://me:"+p["proxy of drop-in"]+"@proxy:1\nEnvironment=X_TOKEN="+p["same value, another way"]+" SOME_SETTING="+p["environ"]+"\n")},
 		Secrets: []string{put("/root/acme.key", p["key of ACME"]+"\n"), "/root/up.json", "/root/quay-install/quay-config/pull-secret.json"}, Dirs: []string{"/root/quay-install"},
 		Database: "/root/quay-install/sqlite-storage/appliance.db", Conf: cfg,
 		Host: host.Under(root, func(_ context.Context, name string, args ...string) ([]byte, error) {
@@ -130,7 +130,7 @@ func hostWith(t *testing.T, p map[string]string) *installer.Traces {
 			case name == "journalctl":
 				return []byte(journal(p)), nil
 			case name == "systemctl" && args[0] == "show":
-				return []byte("Id=appliance.service\nMainPID=4711\nEnvironment=X_TOKEN=" + p["same value, another way"] + " AWS_SECRET_ACCESS_KEY=" + p["drop-in"] + "\n"), nil
+				return []byte("Id=appliance.service\nMainPID=4711\nEnvironment=SOME_SETTING=" + p["environ"] + " X_TOKEN=" + p["same value, another way"] + " AWS_SECRET_ACCESS_KEY=" + p["drop-in"] + "\n"), nil
 			}
 			return nil, errors.New("there is no " + name)
 		}),

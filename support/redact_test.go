@@ -39,3 +39,17 @@ func TestRedactor_learnsFromText(t *testing.T) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
+
+func TestUnitVariables(t *testing.T) {
+	for _, tc := range []struct{ text, want string }{
+		{"[Service]\nEnvironment=X_KEY=one OPAQUE=two TZ=UTC\nExecStart=/x A=b\n", "[Service]\nEnvironment=X_KEY=[removed] OPAQUE=[removed] TZ=UTC\nExecStart=/x A=b\n"},
+		{"  Environment = 'A=one two' \"B=three \\\" four\" C=\"five six\"\n", "  Environment = 'A=[removed]' \"B=[removed]\" C=[removed]\n"},
+		{"Environment=A=one \\\n  B=two\nUser=x\n", "Environment=A=[removed] \\\n  B=[removed]\nUser=x\n"},
+		{"Environment=A=\"no end\nUser=x\n", "Environment=[removed]\nUser=x\n"},
+		{"EnvironmentFiles=/etc/x (ignore_errors=no)\n", "EnvironmentFiles=/etc/x (ignore_errors=no)\n"},
+	} {
+		if got := unitVariables(tc.text); got != tc.want {
+			t.Errorf("of %q it leaves %q", tc.text, got)
+		}
+	}
+}
