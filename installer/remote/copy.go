@@ -48,16 +48,29 @@ func fields(out string) map[string]string {
 var machines = map[string]string{"x86_64": "amd64", "aarch64": "arm64", "ppc64le": "ppc64le", "s390x": "s390x"}
 
 func (h *host) architecture(ctx context.Context) (string, error) {
-	out, err := h.output(ctx, `echo `+marker+`os=$(uname -s); echo `+marker+`machine=$(uname -m)`)
+	limited, cancel := context.WithTimeout(ctx, firstAnswer)
+	defer cancel()
+	out, err := h.output(limited, `echo `+marker+`os=$(uname -s); echo `+marker+`machine=$(uname -m)`)
+	if limited.Err() != nil && ctx.Err() == nil {
+		return "", hint.New(fmt.Errorf("%s has not run a command within %s of the login", h.name, firstAnswer), h.tryLogin())
+	}
 	if err != nil {
 		return "", err
 	}
 	found := fields(out)
+	if len(found) == 0 {
+		return "", hint.New(fmt.Errorf("%s has not run the command of the login: its shell ended before", h.name), h.tryLogin())
+	}
 	arch := machines[found["machine"]]
 	if found["os"] != "Linux" || arch == "" {
 		return "", fmt.Errorf("%s is %s on %s, for which there is no build of this program", h.name, found["os"], found["machine"])
 	}
 	return arch, nil
+}
+
+// tryLogin is the hint for a login whose shell runs no command.
+func (h *host) tryLogin() string {
+	return "see what a login does there: ssh " + h.name + " echo yes; in ~/.bashrc or another of the shell's files may stand exit, exec, or a program that waits"
 }
 
 // program is the file of a build, open.
@@ -113,12 +126,14 @@ func open(self, arch string) (*program, error) {
 
 // prepare makes a directory that only the user can enter, on a file system that programs can be run
 // from, and removes what copies that were cut off have left there. A program that is installed there
-// already and has the hash is taken. A place without space or rights is passed over without a word: that
-// none is left is an error of its own.
+// already and has the hash is taken. A place without rights or NEED KiB of space is passed over without a
+// word: that none is left is an error of its own.
 const prepare = `umask 077
 for c in PLACES; do
 	[ -w "$c" ] || continue
 	find "$c" -maxdepth 1 -name "` + copied + `*" -user "$(id -u)" -mmin +1440 -exec rm -rf {} + 2>/dev/null
+	set -- $(df -Pk "$c" 2>/dev/null | tail -n 1)
+	[ -z "$4" ] || [ "$4" -ge NEED ] || continue
 	d=$(mktemp -d "$c/` + copied + `XXXXXXXX" 2>/dev/null) || continue
 	if echo "exit 0" >"$d/try" && chmod 700 "$d/try" && "$d/try" 2>/dev/null; then
 		rm "$d/try"
@@ -146,14 +161,15 @@ func (h *host) bring(ctx context.Context, p *program) (dir string, err error) {
 	if h.to.Become != AsLogin { // for which a home directory on NFS may be closed
 		places = `/var/tmp /tmp /opt "$HOME"`
 	}
-	out, err := h.output(ctx, oneLine(strings.NewReplacer("PLACES", places, "HASH", p.hash).Replace(prepare)))
+	need := p.size>>10 + 1<<10
+	out, err := h.output(ctx, oneLine(strings.NewReplacer("PLACES", places, "HASH", p.hash, "NEED", fmt.Sprint(need)).Replace(prepare)))
 	if err != nil {
 		return "", err
 	}
 	found := fields(out)
 	if dir = found["dir"]; !copiedDir.MatchString(dir) {
-		return "", hint.New(fmt.Errorf("%s has no directory for a program: %s are not writable, or mounted noexec", h.name, strings.ReplaceAll(places, `"`, "")),
-			"have one of them mounted with exec while this runs: mount -o remount,exec /var/tmp")
+		return "", hint.New(fmt.Errorf("%s has no directory for a program: %s are not writable, mounted noexec, or have less than %d MiB free", h.name, strings.ReplaceAll(places, `"`, ""), need>>10),
+			"make room in one of them, or have it mounted with exec while this runs: mount -o remount,exec /var/tmp")
 	}
 	if found["have"] != "" {
 		return dir, nil
@@ -163,8 +179,7 @@ func (h *host) bring(ctx context.Context, p *program) (dir string, err error) {
 		return "", lost(h.name, err)
 	}
 	defer session.Close()
-	stop := context.AfterFunc(ctx, func() { _ = session.Close() })
-	defer stop()
+	defer h.closeWith(ctx, session)()
 	var errs bytes.Buffer
 	session.Stderr = &errs
 	session.Stdin = &counted{p: p, copying: h.console.Copying}

@@ -18,6 +18,12 @@ import (
 // patience is how long a host may take to answer, without the time for which a user is asked.
 const patience = 30 * time.Second
 
+// firstAnswer is how long a host may take to run the first command; tests make it shorter.
+var firstAnswer = patience
+
+// giveUp is how long a host may take to end a session that was closed here.
+const giveUp = time.Second
+
 // host is a connection to a host, over the connections to those in between.
 type host struct {
 	*ssh.Client
@@ -140,6 +146,21 @@ func (h *host) keepAlive() {
 	}
 }
 
+// closeWith closes a session when ctx ends, and the connection if the host does not end the session: the
+// shell of a user may wait for what never comes. The caller calls release at the end.
+func (h *host) closeWith(ctx context.Context, session *ssh.Session) (release func()) {
+	ended := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		_ = session.Close()
+		select {
+		case <-ended:
+		case <-time.After(giveUp):
+			_ = h.Client.Close()
+		}
+	})
+	return func() { stop(); close(ended) }
+}
+
 // output runs a line of shell on the host, in which no single quote stands, and returns what it
 // prints. The login shell of the user need not be a POSIX one.
 func (h *host) output(ctx context.Context, script string) (string, error) {
@@ -148,12 +169,11 @@ func (h *host) output(ctx context.Context, script string) (string, error) {
 		return "", err
 	}
 	defer session.Close()
-	stop := context.AfterFunc(ctx, func() { _ = session.Close() })
-	defer stop()
+	defer h.closeWith(ctx, session)()
 	var out, errs bytes.Buffer
 	session.Stdout, session.Stderr = &out, &errs
 	if err := session.Run(shell(script)); err != nil {
-		return out.String(), h.failed(ctx, err, errs.String())
+		return out.String(), h.failed(ctx, err, cmp.Or(strings.TrimSpace(errs.String()), out.String())) // nologin prints its reason
 	}
 	return out.String(), nil
 }

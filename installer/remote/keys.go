@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -155,6 +156,9 @@ func (k *keys) encrypted(ctx context.Context, path string, text []byte, public s
 			return nil, err
 		}
 		signer, err := ssh.ParsePrivateKeyWithPassphrase(text, []byte(phrase))
+		if errors.Is(err, x509.IncorrectPasswordError) {
+			err = errors.New("the passphrase is not the right one")
+		}
 		if err != nil {
 			return nil, fmt.Errorf("decrypt %s: %w", path, err)
 		}

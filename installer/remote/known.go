@@ -2,6 +2,7 @@ package remote
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,8 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/durable"
 	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/internal/plain"
+	"github.com/mirror-appliance/appliance/internal/regular"
 )
 
 // knownHosts are the keys of hosts that the user has accepted.
@@ -25,6 +28,9 @@ type knownHosts struct {
 	user  string   // where a new one is written
 	hash  bool     // names are hashed there
 	db    *knownhosts.HostKeyDB
+
+	skipped []string          // lines that cannot be read, and why
+	copied  map[string]string // files by their copies without these lines
 }
 
 func (s *settings) known(h hop) (*knownHosts, error) {
@@ -48,12 +54,66 @@ func (s *settings) known(h hop) (*knownHosts, error) {
 			k.files = append(k.files, file)
 		}
 	}
-	db, err := knownhosts.NewDB(k.files...)
-	if err != nil {
-		return nil, hint.New(fmt.Errorf("read the known hosts: %w", err), "correct that line, or remove it")
+	var err error
+	if k.db, err = knownhosts.NewDB(k.files...); err != nil {
+		err = k.readable()
 	}
-	k.db = db
+	if err != nil {
+		return nil, hint.New(fmt.Errorf("read the known hosts: %w", err), "correct that file, or remove that line")
+	}
 	return k, nil
+}
+
+// readable reads the lines that can be read, as ssh does: the others may be of a kind of key that this
+// program does not know. One that revokes a key is not left out.
+func (k *knownHosts) readable() error {
+	dir, err := os.MkdirTemp("", "known-hosts-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	var copies []string
+	k.copied = map[string]string{}
+	for i, file := range k.files {
+		text, err := regular.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		var kept strings.Builder
+		number := 0
+		for line := range strings.Lines(string(text)) {
+			number++
+			line = strings.TrimRight(line, "\r\n")
+			if err := readLineOf(dir, line); err != nil {
+				if strings.HasPrefix(strings.TrimSpace(line), "@revoked") {
+					return fmt.Errorf("%s:%d: %w", file, number, err)
+				}
+				k.skipped = append(k.skipped, fmt.Sprintf("%s:%d is not read: %v", file, number, err))
+				line = ""
+			}
+			kept.WriteString(line + "\n")
+		}
+		copied := filepath.Join(dir, fmt.Sprint("copy", i))
+		if err := os.WriteFile(copied, []byte(kept.String()), 0o600); err != nil {
+			return err
+		}
+		copies, k.copied[copied] = append(copies, copied), file
+	}
+	k.db, err = knownhosts.NewDB(copies...)
+	return err
+}
+
+// readLineOf tries to read a line of a file of known hosts, by itself: the library reads files only.
+func readLineOf(dir, line string) error {
+	file := filepath.Join(dir, "line")
+	if err := os.WriteFile(file, []byte(line+"\n"), 0o600); err != nil {
+		return err
+	}
+	_, err := xknownhosts.New(file)
+	if err == nil {
+		return nil
+	}
+	return errors.New(strings.TrimPrefix(strings.ReplaceAll(err.Error(), file+":1: ", ""), "knownhosts: "))
 }
 
 // algorithms returns what a host is asked for: of a known one first the kind of key that is known,
@@ -66,6 +126,9 @@ func (k *knownHosts) algorithms(address string) []string {
 // check returns a function that accepts the key of a host if it is known, or if the user accepts
 // it now.
 func (k *knownHosts) check(ctx context.Context, to *Target, h hop, c Console) ssh.HostKeyCallback {
+	for _, line := range k.skipped {
+		fmt.Fprintln(c.Err, "note: "+plain.Line(line))
+	}
 	return func(address string, remote net.Addr, key ssh.PublicKey) error {
 		err := k.db.HostKeyCallback()(address, remote, key)
 		name := knownhosts.Normalize(address)
@@ -74,7 +137,7 @@ func (k *knownHosts) check(ctx context.Context, to *Target, h hop, c Console) ss
 		case err == nil:
 			return nil
 		case knownhosts.IsHostKeyChanged(err):
-			return hint.New(fmt.Errorf("the key of %s is not the known one: it is %s, and %s has another", name, seen, where(err)),
+			return hint.New(fmt.Errorf("the key of %s is not the known one: it is %s, and %s has another", name, seen, k.where(err)),
 				"another host may answer in its place. If it was installed anew, compare the key with the one on its "+
 					"console (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub), and forget the old one: ssh-keygen -R '"+name+"'")
 		case !knownhosts.IsHostUnknown(err):
@@ -99,14 +162,14 @@ func (k *knownHosts) strict(to *Target, h hop) bool {
 }
 
 // where names the lines that have another key.
-func where(err error) string {
+func (k *knownHosts) where(err error) string {
 	var changed *xknownhosts.KeyError
 	if !errors.As(err, &changed) {
 		return "known_hosts"
 	}
 	var places []string
 	for _, known := range changed.Want {
-		places = append(places, fmt.Sprintf("%s:%d", known.Filename, known.Line))
+		places = append(places, fmt.Sprintf("%s:%d", cmp.Or(k.copied[known.Filename], known.Filename), known.Line))
 	}
 	return strings.Join(places, ", ")
 }

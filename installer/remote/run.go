@@ -26,6 +26,9 @@ type run struct {
 	errs    *errorOutput
 }
 
+// prompt is the question of sudo for the password. No message of sudo has it.
+const prompt = "appliance-password:"
+
 // commandLine returns what the host is asked to run. No secret is in it.
 func (h *host) commandLine(dir string, p Program) string {
 	line := `"` + dir + `/appliance" ` + p.Command
@@ -33,7 +36,7 @@ func (h *host) commandLine(dir string, p Program) string {
 	case Sudo:
 		line = "sudo -n -H " + line
 	case SudoPassword: // the prompt has no line end, by which it is known
-		line = `sudo -S -H -p password: ` + line
+		line = `sudo -S -H -p ` + prompt + ` ` + line
 	}
 	return shell("exec " + line)
 }
@@ -80,8 +83,7 @@ func (h *host) start(ctx context.Context, dir string, p Program, req Request) (c
 
 // hello waits for the program. What a shell prints before is not for us.
 func (r *run) hello(ctx context.Context, lines *bufio.Reader, version string) error {
-	stop := context.AfterFunc(ctx, func() { _ = r.session.Close() })
-	defer stop()
+	defer r.closeWith(ctx, r.session)()
 	for {
 		text, err := readLine(lines)
 		if err != nil {
@@ -101,7 +103,7 @@ func (r *run) hello(ctx context.Context, lines *bufio.Reader, version string) er
 
 // notStarted returns the reason for which there was no first line.
 func (r *run) notStarted(ctx context.Context, err error) error {
-	said := r.errs.said()
+	said := strings.ReplaceAll(r.errs.said(), prompt, "")
 	if r.errs.refusedPassword() {
 		return errors.New("sudo on " + r.name + " does not take the password")
 	}
@@ -109,6 +111,8 @@ func (r *run) notStarted(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil || r.to.Become == AsLogin:
 		return err
+	case r.to.Become == SudoPassword:
+		return hint.New(err, "have sudo allow it to that user, or log in as root (--targetUsername root)")
 	case strings.Contains(said, "password"):
 		return hint.New(err, "--askBecomePass asks for the password of sudo")
 	}
