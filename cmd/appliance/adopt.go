@@ -83,8 +83,11 @@ func runAdopt(ctx context.Context, std stdio, o adoptOptions, dir string) error 
 	} else {
 		source, err = adopt.OpenDistribution(dir)
 	}
+	if err != nil && hint.Of(err) == "" {
+		err = ownersOnly(err)
+	}
 	if err != nil {
-		return ownersOnly(err)
+		return err
 	}
 	defer source.Close()
 	return withControl(ctx, std, &o.locateOptions, func(control *client.Client) error {
@@ -95,7 +98,7 @@ func runAdopt(ctx context.Context, std stdio, o adoptOptions, dir string) error 
 // openQuay opens a mirror-registry by its install directory, and by its units where they are there:
 // they tell where its blobs and its database are.
 func openQuay(ctx context.Context, dir string) (*adopt.Quay, error) {
-	for _, units := range installer.UnitDirs(installerDeps()) {
+	for _, units := range append(installer.UnitDirs(installerDeps()), adopt.UnitDirsAbove(dir)...) {
 		q, err := adopt.FindQuay(ctx, units, installer.RetiredSuffix)
 		if q.Root == dir {
 			if err != nil {

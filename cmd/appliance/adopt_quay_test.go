@@ -156,6 +156,28 @@ func TestAdopt_mirrorRegistry(t *testing.T) {
 	f.verify(t)
 }
 
+// TestAdopt_mirrorRegistryOfAUser has database and blobs in volumes of a rootless podman: root finds them by
+// the units in the home directory.
+func TestAdopt_mirrorRegistryOfAUser(t *testing.T) {
+	f := newFaulty(t, "")
+	f.start(t)
+	home := filepath.Join(t.TempDir(), "alice")
+	q := newQuay(t, filepath.Join(home, "quay-install"))
+	q.tag(t, 1, "4.17", q.push(t, 1, newTestImage("openshift/release", "4.17", randomBytes(1<<20))), time.Time{}, false)
+	volumes, units := filepath.Join(home, ".local/share/containers/storage/volumes"), filepath.Join(home, ".config/systemd/user")
+	for _, name := range []string{"quay-storage", "sqlite-storage"} {
+		must(t, os.MkdirAll(filepath.Join(volumes, name), 0o700))
+		must(t, os.Rename(filepath.Join(q.root, name), filepath.Join(volumes, name, "_data")))
+	}
+	must(t, os.MkdirAll(units, 0o700))
+	must(t, os.WriteFile(filepath.Join(units, "quay-app.service"), fmt.Appendf(nil, "[Service]\nExecStart=/usr/bin/podman run -v %s/quay-config:/quay-registry/conf/stack:Z "+
+		"-v sqlite-storage:/sqlite:Z,U -v quay-storage:/datastorage:Z quay\n", q.root), 0o600))
+	must(t, os.Chown(home, 4711, 4711))
+	if r := f.adopts(t, 1, q.root); r.Manifests != 1 || r.Blobs != 2 {
+		t.Errorf("the report is %+v", r)
+	}
+}
+
 // TestAdopt_mirrorRegistryOfVersion1 has PostgreSQL, and is told what to do first.
 func TestAdopt_mirrorRegistryOfVersion1(t *testing.T) {
 	f := newFaulty(t, "")

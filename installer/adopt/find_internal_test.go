@@ -1,12 +1,16 @@
 package adopt
 
 import (
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
 // unit is as mirror-registry 2.0.11 writes it.
@@ -120,5 +124,19 @@ func TestFindQuay_version3(t *testing.T) {
 	write(t, filepath.Join(root, "quay.db"), "", 0o644)
 	if q, err := OpenQuay(root); err != nil || !IsQuay(root) || q.Storage != root+"/blobs" {
 		t.Errorf("by its directory it is %+v, %v", q, err)
+	}
+}
+
+// TestUnreadable names the commands for a registry of a rootless podman.
+func TestUnreadable(t *testing.T) {
+	root := t.TempDir()
+	err := QuayInstall{Root: root}.unreadable(fmt.Errorf("open: %w", fs.ErrPermission))
+	if got := hint.Of(err); !strings.Contains(got, "sudo appliance adopt "+root) {
+		t.Errorf("it hints %q", got)
+	}
+	for root, cause := range map[string]error{root: fs.ErrNotExist, filepath.Join(root, "of another user"): fs.ErrPermission} {
+		if err := (QuayInstall{Root: root}).unreadable(cause); hint.Of(err) != "" {
+			t.Errorf("of %s, %v, it hints %q", root, cause, hint.Of(err))
+		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -41,7 +42,7 @@ func (q QuayInstall) Open(ctx context.Context) (_ *Quay, err error) {
 	s := &Quay{install: q, ids: map[string]int64{}, now: time.Now()}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, s.Close())
+			err = errors.Join(q.unreadable(err), s.Close())
 		}
 	}()
 	if s.storage, err = os.OpenRoot(q.Storage); err != nil {
@@ -65,6 +66,17 @@ func (q QuayInstall) Open(ctx context.Context) (_ *Quay, err error) {
 		s.install.supers, err = s.firstUser(ctx)
 	}
 	return s, err
+}
+
+// unreadable tells what to do about files of a rootless podman's container: they belong to subordinate
+// users, whose files their user may not read.
+func (q QuayInstall) unreadable(err error) error {
+	info, statErr := os.Stat(q.Root)
+	if !errors.Is(err, fs.ErrPermission) || statErr != nil || int(info.Sys().(*syscall.Stat_t).Uid) != os.Geteuid() {
+		return err
+	}
+	return hint.New(err, "only root can read what belongs to subordinate users of its owner: install the appliance as root on another port, "+
+		"sudo appliance install --quayHostname HOST:PORT, stop the mirror-registry, then: sudo appliance adopt "+q.Root)
 }
 
 // copyDatabase copies the database with its WAL, as they are at one time.

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"go.yaml.in/yaml/v3"
 
@@ -34,6 +35,17 @@ type QuayInstall struct {
 
 // sqliteName is the database of a mirror-registry 2.x.
 const sqliteName = "quay_sqlite.db"
+
+// userUnits is where a user's units are, in the home directory.
+const userUnits = "/.config/systemd/user"
+
+// UnitDirsAbove returns the directories of units of the users in whose home directory a path may be.
+func UnitDirsAbove(path string) (dirs []string) {
+	for dir := filepath.Dir(path); dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
+		dirs = append(dirs, dir+userUnits)
+	}
+	return dirs
+}
 
 // errNoQuay is the error without a mirror-registry.
 var errNoQuay = errors.New("there is no mirror-registry")
@@ -69,8 +81,8 @@ func FindQuay(ctx context.Context, unitDir, suffix string) (QuayInstall, error) 
 			"name its directory: appliance adopt DIRECTORY")
 	}
 	q := QuayInstall{Root: filepath.Dir(conf)}
-	if q.Storage, err = volumeDir(ctx, volumes["/datastorage"]); err == nil {
-		q.Database, err = volumeDir(ctx, volumes["/sqlite"])
+	if q.Storage, err = volumeDir(ctx, volumes["/datastorage"], unitDir); err == nil {
+		q.Database, err = volumeDir(ctx, volumes["/sqlite"], unitDir)
 		q.Database = filepath.Join(q.Database, sqliteName)
 	}
 	if err := q.configure(); err != nil { // which recognizes 1.x, without a volume for SQLite
@@ -108,13 +120,19 @@ func volumesOf(unit string) map[string]string {
 	return volumes
 }
 
-// volumeDir returns the directory of a volume: a path, or the name of one of podman's.
-func volumeDir(ctx context.Context, source string) (string, error) {
+// volumeDir returns the directory of a volume: a path, or the name of one of podman's. Of another user's
+// podman, root knows the usual place.
+func volumeDir(ctx context.Context, source, unitDir string) (string, error) {
 	if filepath.IsAbs(source) {
 		return source, nil
 	}
 	if source == "" {
 		return "", errors.New("the unit does not mount what a mirror-registry does")
+	}
+	if home, ok := strings.CutSuffix(unitDir, userUnits); ok && filepath.IsLocal(source) {
+		if info, err := os.Stat(home); err == nil && int(info.Sys().(*syscall.Stat_t).Uid) != os.Geteuid() {
+			return filepath.Join(home, ".local/share/containers/storage/volumes", source, "_data"), nil
+		}
 	}
 	out, err := exec.CommandContext(ctx, "podman", "volume", "inspect", "--format", "{{.Mountpoint}}", "--", source).Output()
 	dir := strings.TrimSpace(string(out))

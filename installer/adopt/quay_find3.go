@@ -106,7 +106,7 @@ func findVersion3(ctx context.Context, file, suffix string) (QuayInstall, error)
 			errNoQuay, file, mounted3), "name the directory of the mirror-registry: appliance adopt DIRECTORY")
 	}
 	unit := parseQuadlet(string(text))
-	root, err := volumeDir(ctx, unit.data)
+	root, err := volumeDir(ctx, unit.data, filepath.Dir(file))
 	if err != nil {
 		return QuayInstall{}, err
 	}
