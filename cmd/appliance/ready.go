@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -44,11 +45,14 @@ type readyOptions struct {
 func newReadyCommand(std stdio) *cobra.Command {
 	var o readyOptions
 	c := &cobra.Command{
-		Use:   "ready [docker://HOST:PORT] --to VERSION",
-		Short: "Judge whether a cluster can be installed from what the appliance has",
+		Use:   "ready [docker://HOST:PORT] --to VERSION [--from VERSION]",
+		Short: "Judge whether a cluster can be installed from what the appliance has, or upgraded with it",
 		Long: `Judge whether a cluster can be installed from what the registry of this host has, or another's as a user of role admin,
 without a network: the release, each of its images on each architecture of the nodes, the boot image, the mirror sets
 that lead to them, and the signatures that a cluster and its nodes demand. What could not be checked is a no.
+
+With --from, judge whether a cluster of that version can be upgraded: the way through the update graph, the risks of its
+updates, and each release on the way. Without --channel the channel is chosen, a stable one if there is one.
 
 With --content each layer that the verdict relies on is read and compared with its digest. With --as-imageset, print the
 ImageSetConfiguration that brings what is missing.
@@ -56,6 +60,7 @@ ImageSetConfiguration that brings what is missing.
 Exit codes: 0 yes; 3 yes, with risks; 4 no; 1 no verdict could be given.`,
 		Example: `  appliance ready --to 4.20.3
   appliance ready --to 4.20.3-multi --arch amd64,arm64 --content -o json
+  appliance ready --from 4.18.12 --to 4.20.3 --channel eus-4.20
   appliance ready --to 4.20.3 --as-imageset > missing.yaml`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -69,6 +74,7 @@ Exit codes: 0 yes; 3 yes, with risks; 4 no; 1 no verdict could be given.`,
 	o.addFlags(f)
 	addOutputFlag(f, &o.output)
 	f.StringVar(&o.request.To, "to", "", "release: a version such as 4.20.3, a tag such as 4.20.3-x86_64, or a digest")
+	f.StringVar(&o.request.From, "from", "", "the version of the cluster, such as 4.18.12 (default: it is to be installed)")
 	f.StringVar(&o.request.Channel, "channel", "", "channel of the cluster, such as stable-4.20")
 	f.StringSliceVar(&o.request.Architectures, "arch", nil, "architectures of the nodes: amd64, arm64, ppc64le, s390x, or multi (default those of the release)")
 	pathVar(f, &o.key, "release-key", "", "armored OpenPGP keys that sign releases besides the vendor's (default $OCP_SIGNATURE_VERIFICATION_PK)")
@@ -131,14 +137,24 @@ const shownReasons = 10
 
 func printVerdict(w io.Writer, v api.Verdict) {
 	what := "can be installed from"
+	if v.From != "" {
+		what = "can be reached from " + v.From + " with"
+	}
 	if v.Answer == api.ReadyNo {
-		what = "cannot be installed from"
+		what = strings.Replace(what, "can", "cannot", 1)
 	}
 	name := "OpenShift " + v.To
 	if v.Architecture != "" {
 		name += " for " + v.Architecture
 	}
 	fmt.Fprintf(w, "%s: %s %s %s\n", v.Answer, plain.Line(name), what, plain.Line(v.Registry))
+	if len(v.Path) > 0 {
+		way := v.From
+		for _, h := range v.Path {
+			way += " → " + h.To
+		}
+		fmt.Fprintf(w, "channel %s: %s\n", plain.Line(v.Channel), plain.Line(way))
+	}
 	printReasons(w, v.Reasons)
 	printReasons(w, v.Risks)
 	fmt.Fprintf(w, "looked at: %s, %s, %s (%s), %s", count(v.Images, "image"), count(v.Manifests, "manifest"), count(v.Blobs, "blob"), bytesOf(v.Bytes), count(v.Signatures, "valid signature"))

@@ -56,7 +56,7 @@ func (j *judgement) image(ctx context.Context, p *payload, w wanted) error {
 // place finds where nodes read an image. It is to be the same place while they are installed and once they
 // run. That there is none is a reason.
 func (j *judgement) place(ctx context.Context, p *payload, w wanted) (at place, ok bool, err error) {
-	if w.component == "release" {
+	if w.component == "release" && j.request.From == "" { // the installer is given its place
 		at, ok = place{p.repository, w.digest}, true
 	} else if at, ok, err = j.find(ctx, p.running, w); err != nil {
 		return at, false, err
@@ -76,7 +76,7 @@ func (j *judgement) place(ctx context.Context, p *payload, w wanted) (at place, 
 	}
 	installing := j.repositories(p.installing, w.name)
 	switch {
-	case w.component == "release": // the installer is given its place
+	case w.component == "release", j.request.From != "":
 	case len(installing) == 0:
 		unmapped("unmapped-install", "imageDigestSources of install-config.yaml", files)
 	case installing[0] != at.repository: // the installer asks no other

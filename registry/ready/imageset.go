@@ -25,15 +25,29 @@ func ImageSet(v api.Verdict) ([]byte, error) {
 			h.Notes = append(h.Notes, fmt.Sprintf("no content cures this: %s: %s (%s)", r.Where, r.Text, r.Hint))
 		case !seen[*r.Cure]:
 			seen[*r.Cure] = true
-			version, err := semver.Parse(r.Cure.Release)
-			if err != nil {
+			if err := bring(&h, *r.Cure); err != nil {
 				return nil, err
 			}
-			h.Releases = append(h.Releases, imageset.HeldRelease{Version: version, Architecture: r.Cure.Architecture, Channel: r.Cure.Channel})
 		}
 	}
 	if len(seen) == 0 {
 		return nil, hint.New(errors.New("more content cures none of the reasons"), "appliance ready without --as-imageset lists them")
 	}
 	return imageset.Write(h), nil
+}
+
+// bring adds what is missing.
+func bring(h *imageset.Held, c api.Cure) error {
+	h.Graph = h.Graph || c.Graph || c.From != "" // a cluster is offered nothing without it
+	for _, text := range []string{c.Release, c.From} {
+		if text == "" {
+			continue
+		}
+		version, err := semver.Parse(text)
+		if err != nil {
+			return err
+		}
+		h.Releases = append(h.Releases, imageset.HeldRelease{Version: version, Architecture: c.Architecture, Channel: c.Channel})
+	}
+	return nil
 }

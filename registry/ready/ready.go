@@ -105,6 +105,9 @@ func (j *judgement) refuse(r api.Reason) {
 	j.verdict.Reasons = append(j.verdict.Reasons, r)
 }
 
+// risk adds a risk.
+func (j *judgement) risk(r api.Reason) { j.verdict.Risks = append(j.verdict.Risks, r) }
+
 // judge looks at what was asked for.
 func (j *judgement) judge(ctx context.Context) error {
 	r, ok, err := j.choose()
@@ -112,6 +115,9 @@ func (j *judgement) judge(ctx context.Context) error {
 		return err
 	}
 	j.verdict.To, j.verdict.Architecture, j.verdict.Nodes = r.Version.String(), r.Arch, j.nodes
+	if j.request.From != "" {
+		return j.upgrade(ctx, r)
+	}
 	return j.release(ctx, r)
 }
 

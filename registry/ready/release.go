@@ -167,7 +167,7 @@ func (j *judgement) policies(p *payload) {
 func (j *judgement) bootImages(ctx context.Context, p *payload, all []wanted) error {
 	n := slices.IndexFunc(all, func(w wanted) bool { return w.component == release.BootComponent })
 	if n < 0 {
-		if p.Components != nil {
+		if p.Components != nil && j.request.From == "" {
 			j.refuse(api.Reason{Code: "boot-image-absent", Where: p.Release.Payload, Text: "the release has no " + release.BootComponent + ": openshift-install would ask the internet for the boot image",
 				Hint: "take a release that has it: 4.12 and later"})
 		}

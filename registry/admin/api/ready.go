@@ -55,6 +55,7 @@ type Verdict struct {
 	Channel      string   `json:"channel,omitempty"`
 	Architecture string   `json:"architecture,omitempty"` // of the release
 	Nodes        []string `json:"nodes,omitempty"`        // architectures of the nodes; none: all of the release
+	Path         []Hop    `json:"path,omitempty"`         // of an upgrade
 	Reasons      []Reason `json:"reasons"`                // of a no
 	Risks        []Reason `json:"risks"`
 	Basis        Basis    `json:"basis"`
@@ -82,16 +83,31 @@ type Reason struct {
 	Cure *Cure `json:"cure,omitempty"`
 }
 
-// Cure is content that is missing.
+// Hop is an update from a release to another.
+type Hop struct {
+	From string `json:"from"`
+	To   string `json:"to"`
+}
+
+// Cure is content that is missing: a release, or graph data.
 type Cure struct {
 	Release      string `json:"release,omitempty"` // its version
+	From         string `json:"from,omitempty"`    // with those from this one on, if it is not ""
 	Architecture string `json:"architecture,omitempty"`
 	Channel      string `json:"channel,omitempty"`
+	Graph        bool   `json:"graph,omitempty"`
 }
 
 // Basis is what a verdict was given for: another one may be given when it changes.
 type Basis struct {
 	Releases []JudgedRelease `json:"releases"`
+	Graph    *JudgedImage    `json:"graph,omitempty"` // data, of an upgrade
+}
+
+// JudgedImage is an image that a verdict is about.
+type JudgedImage struct {
+	Image  string        `json:"image"` // repository:tag
+	Digest digest.Digest `json:"digest"`
 }
 
 // JudgedRelease is a release that a verdict is about.
