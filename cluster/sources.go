@@ -48,14 +48,14 @@ func (f Facts) Sources() (installing, running Sources, err error) {
 	}
 	for _, s := range m.digests {
 		for _, e := range s.entries {
-			running = running.add(Source{e.source, e.mirrors, f.NeverContactSource})
+			running = running.Add(Source{e.source, e.mirrors, f.NeverContactSource})
 		}
 	}
 	return installing, running, nil
 }
 
-// add adds an entry; of a source that is there its mirrors, as nodes join several sets.
-func (all Sources) add(s Source) Sources {
+// Add adds an entry; of a source that is there its mirrors, as nodes join several sets.
+func (all Sources) Add(s Source) Sources {
 	at := slices.IndexFunc(all, func(other Source) bool { return other.Source == s.Source })
 	if at < 0 {
 		s.Mirrors = slices.Clone(s.Mirrors)

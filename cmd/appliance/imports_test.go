@@ -40,7 +40,7 @@ func rooms() map[string][]string {
 		"registry/jobs":         nil,
 		"registry/views":        slices.Concat(front, []string{"mirror", "mirror/*", "registry/jobs", "registry/documents", "registry/stored", "registry/admin/api"}),
 		"registry/limits":       {"registry/auth"},
-		"registry/admin/api":    {"gc", "registry/store/integrity/findings"},
+		"registry/admin/api":    {"gc", "cluster/state", "registry/store/integrity/findings"},
 		"registry/admin/client": {"registry/admin/api", "gc", "registry/store/integrity/findings"},
 		"registry/console":      front,
 		"registry/store":        {"registry/store/*"},

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/mirror-appliance/appliance/cluster/state"
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/plain"
 	"github.com/mirror-appliance/appliance/internal/regular"
@@ -38,6 +39,7 @@ type readyOptions struct {
 	applianceOptions
 	request    api.ReadyRequest
 	key        string
+	state      string
 	output     string
 	asImageSet bool
 }
@@ -52,7 +54,12 @@ without a network: the release, each of its images on each architecture of the n
 that lead to them, and the signatures that a cluster and its nodes demand. What could not be checked is a no.
 
 With --from, judge whether a cluster of that version can be upgraded: the way through the update graph, the risks of its
-updates, and each release on the way. Without --channel the channel is chosen, a stable one if there is one.
+updates, and each release on the way. Without --channel the channel is chosen, a stable one if there is one. With
+--cluster-state, what the cluster has told of itself names its version, its channel and its mirror sets, and its operators are
+judged by the catalogs that are here: whether each is for the versions on the way, or can be updated, with all its images. Of
+the file no more than these facts goes to the registry. It is made by:
+
+  oc get csv,subscription,clusterversion,imagecontentsourcepolicy,imagedigestmirrorset,imagetagmirrorset,catalogsource -A -o json
 
 With --content each layer that the verdict relies on is read and compared with its digest. With --as-imageset, print the
 ImageSetConfiguration that brings what is missing.
@@ -61,6 +68,7 @@ Exit codes: 0 yes; 3 yes, with risks; 4 no; 1 no verdict could be given.`,
 		Example: `  appliance ready --to 4.20.3
   appliance ready --to 4.20.3-multi --arch amd64,arm64 --content -o json
   appliance ready --from 4.18.12 --to 4.20.3 --channel eus-4.20
+  appliance ready --to 4.20.3 --cluster-state cluster.json
   appliance ready --to 4.20.3 --as-imageset > missing.yaml`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -78,6 +86,7 @@ Exit codes: 0 yes; 3 yes, with risks; 4 no; 1 no verdict could be given.`,
 	f.StringVar(&o.request.Channel, "channel", "", "channel of the cluster, such as stable-4.20")
 	f.StringSliceVar(&o.request.Architectures, "arch", nil, "architectures of the nodes: amd64, arm64, ppc64le, s390x, or multi (default those of the release)")
 	pathVar(f, &o.key, "release-key", "", "armored OpenPGP keys that sign releases besides the vendor's (default $OCP_SIGNATURE_VERIFICATION_PK)")
+	pathVar(f, &o.state, "cluster-state", "", "what the cluster has told of itself, JSON of oc get; - is standard input")
 	f.BoolVar(&o.request.Content, "content", false, "read each layer that the verdict relies on and check its digest")
 	addRateFlag(f, &o.request.BytesPerSecond, "read")
 	f.BoolVar(&o.asImageSet, "as-imageset", false, "print the image set configuration that brings what is missing")
@@ -89,6 +98,12 @@ func runReady(ctx context.Context, std stdio, o readyOptions, args []string) err
 		var err error
 		if o.request.Keys, err = regular.ReadFile(file); err != nil {
 			return hint.New(fmt.Errorf("the key of releases %s: %w", file, regular.Reason(err)), "name a file with armored OpenPGP public keys: --release-key FILE")
+		}
+	}
+	if o.state != "" {
+		var err error
+		if o.request.Cluster, err = readState(std, o.state); err != nil {
+			return err
 		}
 	}
 	var v api.Verdict
@@ -119,6 +134,23 @@ func runReady(ctx context.Context, std stdio, o readyOptions, args []string) err
 		return notReady{fmt.Errorf("ready, with %s", count(len(v.Risks), "risk")), exitRisks}
 	}
 	return notReady{fmt.Errorf("not ready: %s", count(len(v.Reasons), "reason")), exitNotReady}
+}
+
+// readState reads an export of a cluster.
+func readState(std stdio, file string) (*state.Facts, error) {
+	if file == "-" {
+		return state.Read(std.in)
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	facts, err := state.Read(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return facts, nil
 }
 
 func readyProgress(w io.Writer) func(api.ReadyProgress) {

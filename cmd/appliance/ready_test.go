@@ -28,12 +28,7 @@ func TestReady(t *testing.T) {
 	contains(t, out, "no: OpenShift 4.18.1 for amd64 cannot be installed from ", "- release-unsigned: its OpenPGP signature is not here", "  hint: ")
 
 	key := filepath.Join(s.dir, "key.asc")
-	resp, err := http.Get("http://" + s.source + sample.SignatureKeyPath)
-	must(t, err)
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	must(t, err)
-	must(t, os.WriteFile(key, text, 0o600))
+	must(t, os.WriteFile(key, s.fetch(t, sample.SignatureKeyPath), 0o600))
 	t.Setenv("OCP_SIGNATURE_URL", "http://"+s.source+sample.SignaturesPath)
 	t.Setenv("OCP_SIGNATURE_VERIFICATION_PK", key)
 	s.mirror(t, s.set(t, "set.yaml", "  platform:\n    channels: [{name: stable-4.18, minVersion: 4.18.1, maxVersion: 4.18.1}]\n"))
@@ -65,4 +60,59 @@ func TestReady(t *testing.T) {
 			t.Errorf("%q: %d, %s", args, code, said)
 		}
 	}
+}
+
+// An upgrade is judged by the graph, and by what the cluster has told of itself.
+func TestReady_upgrade(t *testing.T) {
+	s := newSite(t)
+	t.Setenv("UPDATE_URL_OVERRIDE", "http://"+s.source+sample.GraphPath)
+	at := []string{"ready", "docker://" + s.address, "--dest-creds", "admin:" + faultPassword}
+	t.Setenv("OCP_SIGNATURE_URL", "http://"+s.source+"/nowhere/")
+	s.mirror(t, s.set(t, "set.yaml", "  platform:\n    channels: [{name: stable-4.17, full: true}]\n"))
+	code, out, _ := s.run(t, append(at, "--from", "4.16.2", "--to", "4.17.2")...)
+	if code != 4 {
+		t.Fatalf("without graph data: %d, %s", code, out)
+	}
+	contains(t, out, "no: OpenShift 4.17.2 for amd64 cannot be reached from 4.16.2 with ", "- graph-absent: there is no graph data here")
+
+	file := filepath.Join(s.dir, "graph-data")
+	must(t, os.WriteFile(file, s.fetch(t, sample.GraphDataPath), 0o600))
+	s.works(t, "updates", "load", file, "docker://"+s.address, "--dest-creds", "admin:"+faultPassword)
+	code, out, _ = s.run(t, append(at, "--from", "4.16.2", "--to", "4.17.2")...)
+	if code != 4 {
+		t.Fatalf("without signatures: %d, %s", code, out)
+	}
+	contains(t, out, "channel stable-4.17: 4.16.2 → 4.17.2\n", "- release-unsigned", "- operators-unknown: ")
+
+	cluster := filepath.Join(s.dir, "cluster.json")
+	must(t, os.WriteFile(cluster, []byte(`{"items":[{"kind":"ClusterVersion","apiVersion":"config.openshift.io/v1","metadata":{"name":"version"},"spec":{"channel":"stable-4.17"},"status":{"history":[{"state":"Completed","version":"4.16.2"}]}},
+		{"kind":"ClusterServiceVersion","apiVersion":"operators.coreos.com/v1alpha1","metadata":{"namespace":"a","name":"b.v1"}}]}`), 0o600))
+	code, out, _ = s.run(t, append(at, "--to", "4.17.2", "--cluster-state", cluster)...)
+	if code != 4 {
+		t.Fatalf("of a cluster without mirrors: %d, %s", code, out)
+	}
+	contains(t, out, "- unmapped: ", "- operator-unsubscribed: ", "  a/b.v1\n")
+	for want, args := range map[string][]string{
+		"runs 4.16.2, and not 4.16.1":      {"--cluster-state", cluster, "--from", "4.16.1"},
+		"the export of the cluster":        {"--cluster-state", file},
+		"open /nowhere":                    {"--cluster-state", "/nowhere"},
+		"4.17.2 is no update of 4.18.1":    {"--from", "4.18.1"},
+		"the release \"4\" that the clust": {"--from", "4"},
+	} {
+		code, _, said := s.run(t, append(append(at, "--to", "4.17.2"), args...)...)
+		if code != 1 || !strings.Contains(said, want) {
+			t.Errorf("%q: %d, %s", args, code, said)
+		}
+	}
+}
+
+// fetch gets a file of the source.
+func (s *site) fetch(t *testing.T, path string) []byte {
+	t.Helper()
+	resp, err := http.Get("http://" + s.source + path)
+	must(t, err)
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	must(t, err)
+	return text
 }

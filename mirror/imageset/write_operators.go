@@ -56,7 +56,9 @@ func (o HeldOperator) text() string {
 	for _, p := range o.Packages {
 		w.line(1, "  - name: %s", scalar(p.Name))
 		w.optional(2, "defaultChannel", p.DefaultChannel)
-		w.line(2, "  channels:")
+		if len(p.Channels) > 0 {
+			w.line(2, "  channels:")
+		}
 		for _, c := range p.Channels {
 			if held := o.Versions[p.Name][c.Name]; len(held) > 0 {
 				w.comment(3, "held: "+strings.Join(held, ", "))

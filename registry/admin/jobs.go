@@ -19,7 +19,11 @@ const progressEvery = time.Second
 func handleJob[Q, P, R any](h *Handler, job api.Job[Q, P, R], runner *jobs.Runner[Q, P, R]) {
 	h.mux.HandleFunc("POST "+job.Path, func(w http.ResponseWriter, r *http.Request) {
 		var q Q
-		if err := decode(r, api.MaxJSON, &q); err != nil {
+		most := int64(api.MaxJSON)
+		if large, ok := any(q).(interface{ MaxBytes() int64 }); ok {
+			most = large.MaxBytes()
+		}
+		if err := decode(r, most, &q); err != nil {
 			h.refuse(w, r, err)
 			return
 		}

@@ -61,6 +61,9 @@ var once = sync.OnceValues(func() (*mirrored, error) {
     graph: true
     architectures: [amd64, arm64, multi]
     channels: [{name: eus-4.18, full: true}]
+  operators:
+  - catalog: registry.redhat.io/redhat/redhat-operator-index:v4.18
+    full: true
 `)
 	if err != nil {
 		return nil, err
@@ -168,7 +171,7 @@ func (f *fixture) ask(q api.ReadyRequest) (api.Verdict, error) {
 	if q.Keys == nil {
 		q.Keys = f.sample.ReleaseKey()
 	}
-	j := ready.New(ready.Options{Store: f.Store, Registry: registry, Version: "v0-test", Log: slog.New(slog.DiscardHandler)})
+	j := ready.New(ready.Options{Store: f.Store, Registry: registry, Version: "v0-test", Dir: filepath.Join(f.dir, "work"), Log: slog.New(slog.DiscardHandler)})
 	return j.Judge(f.Context(), q, func(api.ReadyProgress) {})
 }
 

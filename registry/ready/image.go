@@ -62,10 +62,16 @@ func (j *judgement) place(ctx context.Context, p *payload, w wanted) (at place, 
 		return at, false, err
 	}
 	unmapped := func(code, what, files string) {
-		j.refuse(api.Reason{Code: code, Where: w.name, Text: "no mirror of this registry is named for it in " + what + ", and " + w.component + " is an image of it",
-			Hint: files, Cure: p.cure})
+		r := api.Reason{Code: code, Where: w.name, Text: "no mirror of this registry is named for it in " + what + ", and " + w.component + " is an image of it", Hint: files}
+		if j.request.Cluster == nil {
+			r.Cure = p.cure
+		}
+		j.refuse(r)
 	}
-	const files = "mirror the release with appliance mirror, which records where its images come from; then make the files again: appliance cluster-config"
+	files := "mirror the release with appliance mirror, which records where its images come from; then make the files again: appliance cluster-config"
+	if j.request.Cluster != nil {
+		files = applied
+	}
 	switch running := j.repositories(p.running, w.name); {
 	case len(running) == 0:
 		unmapped("unmapped", "the mirror sets", files)
@@ -162,8 +168,15 @@ func (j *judgement) wholeBelow(ctx context.Context, p *payload, w wanted, at pla
 
 // children returns the images of a list that nodes need.
 func (j *judgement) children(p *payload, m image.Manifest) (all []image.Reference) {
+	var archs []string
+	switch {
+	case p.Release.Arch == graphdata.Multi:
+		archs = j.nodes
+	case p.bundle: // which may have been mirrored with the platforms of the nodes alone
+		archs = []string{p.Release.Arch}
+	}
 	for _, r := range m.References {
-		if r.Kind == image.Child && (len(j.nodes) == 0 || p.Release.Arch != graphdata.Multi || slices.Contains(j.nodes, arch(r))) {
+		if r.Kind == image.Child && (len(archs) == 0 || slices.Contains(archs, arch(r))) {
 			all = append(all, r)
 		}
 	}

@@ -3,6 +3,7 @@ package ready
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/blang/semver/v4"
 
@@ -38,6 +39,18 @@ func ImageSet(v api.Verdict) ([]byte, error) {
 
 // bring adds what is missing.
 func bring(h *imageset.Held, c api.Cure) error {
+	if c.Catalog != "" {
+		at := slices.IndexFunc(h.Operators, func(o imageset.HeldOperator) bool { return o.Catalog == c.Catalog })
+		if at < 0 {
+			at = len(h.Operators)
+			h.Operators = append(h.Operators, imageset.HeldOperator{Operator: imageset.Operator{Catalog: c.Catalog}})
+		}
+		p := imageset.Package{Name: c.Package}
+		if c.PackageChannel != "" {
+			p.Channels = []imageset.PackageChannel{{Name: c.PackageChannel, MinVersion: c.MinVersion}}
+		}
+		h.Operators[at].Packages = append(h.Operators[at].Packages, p)
+	}
 	h.Graph = h.Graph || c.Graph || c.From != "" // a cluster is offered nothing without it
 	for _, text := range []string{c.Release, c.From} {
 		if text == "" {

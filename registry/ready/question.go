@@ -65,6 +65,23 @@ func read(q api.ReadyRequest) (question, error) {
 	return asked, nil
 }
 
+// completed adds to a question what a cluster has told.
+func completed(q *api.ReadyRequest) error {
+	c := q.Cluster
+	if c == nil {
+		return nil
+	}
+	if q.From != "" && q.From != c.Version {
+		return hint.New(fmt.Errorf("the cluster of the export runs %s, and not %s", c.Version, q.From), "leave --from out")
+	}
+	q.From = c.Version
+	q.Channel = cmp.Or(q.Channel, c.Channel)
+	if c.Multi && len(q.Architectures) == 0 {
+		q.Architectures = []string{graphdata.Multi}
+	}
+	return nil
+}
+
 // machine returns the architecture in the tag of a release, "" if it is none.
 func machine(name string) string {
 	switch name {

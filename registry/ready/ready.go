@@ -38,7 +38,9 @@ type Options struct {
 	MirrorNames bool
 	// Upstreams are those that the registry pulls through.
 	Upstreams []config.Upstream
-	Log       *slog.Logger
+	// Dir is made for catalogs that are read, and removed again.
+	Dir string
+	Log *slog.Logger
 }
 
 // Judge gives verdicts.
@@ -52,6 +54,9 @@ func New(o Options) *Judge { return &Judge{o} }
 func (o *Judge) Judge(ctx context.Context, q api.ReadyRequest, progress func(api.ReadyProgress)) (api.Verdict, error) {
 	keys, err := newKeys(q.Keys)
 	if err != nil {
+		return api.Verdict{}, err
+	}
+	if err := completed(&q); err != nil {
 		return api.Verdict{}, err
 	}
 	asked, err := read(q)

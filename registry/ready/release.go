@@ -32,6 +32,7 @@ type payload struct {
 	cure       *api.Cure
 	// Where nodes read images by digest: while they are installed, and once they run.
 	installing, running cluster.Sources
+	bundle              bool // it stands for a bundle of an operator
 }
 
 // wanted is an image of a release, by the name that its source has.
@@ -95,7 +96,7 @@ func (j *judgement) platforms(ctx context.Context, p *payload) bool {
 }
 
 // sources sets where nodes read images: what cluster-config prints for the version, of which the cluster
-// resources that this registry serves are a part.
+// resources that this registry serves are a part; or what a cluster has, if that is known.
 func (j *judgement) sources(ctx context.Context, p *payload) (err error) {
 	files, err := j.files.Files(ctx)
 	if err != nil {
@@ -103,6 +104,10 @@ func (j *judgement) sources(ctx context.Context, p *payload) (err error) {
 	}
 	facts := cluster.Facts{Registries: []cluster.Registry{{Address: j.Registry}}, Resources: files,
 		Version: cluster.Version{Major: int(p.Release.Version.Major), Minor: int(p.Release.Version.Minor)}} //nolint:gosec // of a version
+	if j.request.Cluster != nil {
+		p.running = j.request.Cluster.Digests
+		return nil
+	}
 	for _, u := range j.Upstreams {
 		facts.Upstreams = append(facts.Upstreams, cluster.Upstream{Prefix: u.Prefix, URL: u.URL, HeldOnly: u.Mode == config.ModeMirroredOnly})
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/mirror/graphdata"
+	"github.com/mirror-appliance/appliance/mirror/operator"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 )
 
@@ -64,6 +65,7 @@ func (j *judgement) upgrade(ctx context.Context, to graphdata.Release) error {
 			j.risk(conditional(h, risk))
 		}
 	}
+	var minors []operator.Minor
 	for _, h := range r.hops {
 		n := slices.IndexFunc(r.nodes, func(n graphdata.Node) bool { return n.Version == h.To })
 		_, d, _ := strings.Cut(r.nodes[n].Payload, "@")
@@ -71,8 +73,12 @@ func (j *judgement) upgrade(ctx context.Context, to graphdata.Release) error {
 		if err := j.release(ctx, j.known.Releases[at]); err != nil {
 			return err
 		}
+		v := j.known.Releases[at].Version
+		if minor := (operator.Minor{Major: v.Major, Minor: v.Minor}); !slices.Contains(minors, minor) {
+			minors = append(minors, minor)
+		}
 	}
-	return nil
+	return j.operators(ctx, to, minors)
 }
 
 // route returns the best route of a cluster. That there is none is a reason.

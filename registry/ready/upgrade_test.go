@@ -20,13 +20,15 @@ func way(v api.Verdict) string {
 
 func TestJudge_upgrade(t *testing.T) {
 	f := newFixture(t)
+	cluster := f.cluster("")
 	for _, tc := range []struct{ from, to, channel, arch, answer, way, risk string }{
 		{from: "4.16.2", to: "4.17.2", arch: "amd64", answer: api.ReadyYes, way: "stable-4.17: 4.16.2-4.17.2"},
 		{from: "4.16.2", to: "4.18.2", arch: "multi", answer: api.ReadyYes, way: "eus-4.18: 4.16.2-4.17.2 4.17.2-4.18.1 4.18.1-4.18.2"},
 		{from: "4.18.1", to: "4.18.2", arch: "amd64", answer: api.ReadyYes, way: "stable-4.18: 4.18.1-4.18.2"},
 		{from: "4.18.1", to: "4.18.2", arch: "amd64", channel: "candidate-4.18", answer: api.ReadyYes, way: "candidate-4.18: 4.18.1-4.18.2"},
 	} {
-		v := f.judge(api.ReadyRequest{From: tc.from, To: tc.to, Channel: tc.channel, Architectures: []string{tc.arch}})
+		cluster.Version, cluster.Channel = tc.from, ""
+		v := f.judge(api.ReadyRequest{From: tc.from, To: tc.to, Channel: tc.channel, Architectures: []string{tc.arch}, Cluster: cluster})
 		if v.Answer != tc.answer || way(v) != tc.way || len(v.Basis.Releases) != len(v.Path) || v.Basis.Graph == nil {
 			t.Errorf("%+v: %s by %s\n%s", tc, v.Answer, way(v), codes(v))
 		}
@@ -69,11 +71,11 @@ func TestJudge_upgrade_missing(t *testing.T) {
 			break_: func(f *fixture) {
 				f.record(payloads, "4.18.1-x86_64", func(about map[string]any) { delete(about, "signature") })
 			}},
-		"what was recorded of components": {answer: api.ReadyNo, code: "unmapped", where: "/openshift-release-dev/ocp-v4.0-art-dev", cure: "maxVersion: 4.17.2",
-			break_: func(f *fixture) { f.forget(components) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)
+			tc.q.Cluster = f.cluster("")
+			tc.q.Cluster.Channel = ""
 			tc.break_(f)
 			tc.q.From, tc.q.To, tc.q.Architectures = "4.16.2", "4.18.2", []string{"amd64"}
 			v := f.judge(tc.q)

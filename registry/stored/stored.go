@@ -81,3 +81,19 @@ func (s Repository) absent(err error) error {
 	}
 	return err
 }
+
+// Whole returns a function that reads manifests, as Repository does, if their configurations and layers are
+// here too.
+func Whole(s *store.Store) func(ctx context.Context, repository, ref string) (ocispec.Descriptor, []byte, error) {
+	return func(ctx context.Context, repository, ref string) (ocispec.Descriptor, []byte, error) {
+		desc, body, err := Repository{Store: s, Name: repository}.Manifest(ctx, ref)
+		if err != nil {
+			return desc, body, err
+		}
+		whole, err := s.Manifests.Whole(ctx, repository, desc.Digest)
+		if err == nil && !whole {
+			err = fmt.Errorf("manifest %s of %s lacks a blob: %w", desc.Digest, repository, fs.ErrNotExist)
+		}
+		return desc, body, err
+	}
+}

@@ -179,7 +179,7 @@ func (n *needs) byCatalogs(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	present, err := mirror.NewPresent(origins, n.read, n.store.Manifests.Repositories)
+	present, err := mirror.NewPresent(origins, stored.Whole(n.store), n.store.Manifests.Repositories)
 	if err != nil {
 		return err
 	}

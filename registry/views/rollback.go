@@ -11,6 +11,7 @@ import (
 	"github.com/mirror-appliance/appliance/mirror"
 	"github.com/mirror-appliance/appliance/registry/documents"
 	"github.com/mirror-appliance/appliance/registry/store"
+	"github.com/mirror-appliance/appliance/registry/stored"
 )
 
 // goneListed bounds the bundles that an error names.
@@ -43,7 +44,7 @@ func (v *Views) CheckRollback(ctx context.Context, moved []store.TagChange) erro
 	if len(catalogs) == 0 {
 		return nil
 	}
-	present, err := mirror.NewPresent(origins, v.read, v.store.Manifests.Repositories)
+	present, err := mirror.NewPresent(origins, stored.Whole(v.store), v.store.Manifests.Repositories)
 	if err != nil {
 		return err
 	}

@@ -16,15 +16,12 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"io/fs"
 	"log/slog"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mirror-appliance/appliance/mirror"
 	"github.com/mirror-appliance/appliance/mirror/catalog"
@@ -192,18 +189,5 @@ func (v *Views) present(ctx context.Context) (*mirror.Present, error) {
 	if err != nil {
 		return nil, err
 	}
-	return mirror.NewPresent(origins, v.read, v.store.Manifests.Repositories)
-}
-
-// read reads a manifest that has its configuration and its layers.
-func (v *Views) read(ctx context.Context, repository, ref string) (ocispec.Descriptor, []byte, error) {
-	desc, body, err := stored.Repository{Store: v.store, Name: repository}.Manifest(ctx, ref)
-	if err != nil {
-		return desc, body, err
-	}
-	whole, err := v.store.Manifests.Whole(ctx, repository, desc.Digest)
-	if err == nil && !whole {
-		err = fmt.Errorf("manifest %s of %s lacks a blob: %w", desc.Digest, repository, fs.ErrNotExist)
-	}
-	return desc, body, err
+	return mirror.NewPresent(origins, stored.Whole(v.store), v.store.Manifests.Repositories)
 }

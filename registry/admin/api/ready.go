@@ -6,6 +6,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/mirror-appliance/appliance/cluster/state"
 	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
@@ -18,10 +19,15 @@ type ReadyRequest struct {
 	Architectures []string `json:"architectures,omitempty"`
 	// Keys are public keys, armored, that sign releases besides the vendor's.
 	Keys []byte `json:"keys,omitempty"`
+	// Cluster is what the cluster has told of itself; nil: it is not known.
+	Cluster *state.Facts `json:"cluster,omitempty"`
 	// Content has every blob read that the verdict relies on, no faster than BytesPerSecond.
 	Content        bool  `json:"content,omitempty"`
 	BytesPerSecond int64 `json:"bytesPerSecond,omitempty"` // 0: no limit
 }
+
+// MaxBytes bounds the request: a cluster has hundreds of operators and mirrors.
+func (ReadyRequest) MaxBytes() int64 { return MaxList }
 
 // Check returns an error unless the request can be granted.
 func (q ReadyRequest) Check() error {
@@ -89,19 +95,25 @@ type Hop struct {
 	To   string `json:"to"`
 }
 
-// Cure is content that is missing: a release, or graph data.
+// Cure is content that is missing: a release, graph data, or a package of a catalog.
 type Cure struct {
 	Release      string `json:"release,omitempty"` // its version
 	From         string `json:"from,omitempty"`    // with those from this one on, if it is not ""
 	Architecture string `json:"architecture,omitempty"`
 	Channel      string `json:"channel,omitempty"`
 	Graph        bool   `json:"graph,omitempty"`
+	Catalog      string `json:"catalog,omitempty"` // of operators, as its source names it
+	Package      string `json:"package,omitempty"` // of the catalog
+	// PackageChannel of the package is needed, from MinVersion on.
+	PackageChannel string `json:"packageChannel,omitempty"`
+	MinVersion     string `json:"minVersion,omitempty"`
 }
 
 // Basis is what a verdict was given for: another one may be given when it changes.
 type Basis struct {
 	Releases []JudgedRelease `json:"releases"`
 	Graph    *JudgedImage    `json:"graph,omitempty"` // data, of an upgrade
+	Catalogs []JudgedImage   `json:"catalogs,omitempty"`
 }
 
 // JudgedImage is an image that a verdict is about.

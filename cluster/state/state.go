@@ -1,0 +1,303 @@
+// Package state reads what a cluster has told of itself: an export of
+//
+//	oc get csv,subscription,clusterversion,imagecontentsourcepolicy,imagedigestmirrorset,imagetagmirrorset,catalogsource -A -o json
+//
+// Use Read. Of hundreds of megabytes it keeps the few facts that decide whether an upgrade works, which are
+// all that leaves the host of the export. It decodes one object after the other.
+//
+// Refused: the types of Kubernetes and OLM, some hundred modules for a dozen fields.
+package state
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/mirror-appliance/appliance/cluster"
+	"github.com/mirror-appliance/appliance/internal/hint"
+)
+
+// Facts are what is known of a cluster.
+type Facts struct {
+	Version  string `json:"version"`            // that it runs
+	Updating string `json:"updating,omitempty"` // the version of an update under way
+	Channel  string `json:"channel,omitempty"`
+	Multi    bool   `json:"multi,omitempty"` // its release is one for several architectures
+	// Where its nodes read images by digest, and by tag.
+	Digests  cluster.Sources `json:"digests,omitempty"`
+	Tags     cluster.Sources `json:"tags,omitempty"`
+	Catalogs []Catalog       `json:"catalogs,omitempty"`
+	// Subscriptions are those of operators.
+	Subscriptions []Subscription `json:"subscriptions,omitempty"`
+	// Operators are the ClusterServiceVersions, but for copies.
+	Operators []Operator `json:"operators,omitempty"`
+}
+
+// Catalog is a CatalogSource.
+type Catalog struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	Image     string `json:"image"` // "": it is no image
+}
+
+// Subscription is one of an operator.
+type Subscription struct {
+	Namespace       string `json:"namespace"`
+	Name            string `json:"name"`
+	Package         string `json:"package"`
+	Channel         string `json:"channel,omitempty"` // "": the default channel
+	Source          string `json:"source"`
+	SourceNamespace string `json:"sourceNamespace"`
+	Installed       string `json:"installed,omitempty"` // the name of its bundle
+}
+
+// Operator is an installed bundle.
+type Operator struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	Version   string `json:"version,omitempty"`
+	Phase     string `json:"phase,omitempty"`
+	// Max are the values of olm.maxOpenShiftVersion, Versions is com.redhat.openshift.versions.
+	Max      []string `json:"max,omitempty"`
+	Versions string   `json:"versions,omitempty"`
+}
+
+// kind is what is read of objects of a kind.
+type kind func(f *Facts, o *object) error
+
+// kinds are the kinds that are read, with their groups.
+var kinds = map[string]kind{
+	"ClusterVersion.config.openshift.io":             (*Facts).clusterVersion,
+	"ImageDigestMirrorSet.config.openshift.io":       (*Facts).mirrorSet,
+	"ImageTagMirrorSet.config.openshift.io":          (*Facts).mirrorSet,
+	"ImageContentSourcePolicy.operator.openshift.io": (*Facts).mirrorSet,
+	"CatalogSource.operators.coreos.com":             (*Facts).catalog,
+	"Subscription.operators.coreos.com":              (*Facts).subscription,
+	"ClusterServiceVersion.operators.coreos.com":     (*Facts).operator,
+}
+
+// object is an object of a cluster.
+type object struct {
+	APIVersion string
+	Kind       string
+	Metadata   struct {
+		Namespace, Name     string
+		Annotations, Labels map[string]string
+	}
+	Spec, Status json.RawMessage
+}
+
+const export = "make the file with: oc get csv,subscription,clusterversion,imagecontentsourcepolicy,imagedigestmirrorset,imagetagmirrorset,catalogsource -A -o json"
+
+// Read reads an export, or several after each other.
+func Read(r io.Reader) (*Facts, error) {
+	f := &Facts{}
+	d := json.NewDecoder(r)
+	for {
+		err := f.document(d)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, hint.New(fmt.Errorf("the export of the cluster: %w", err), export)
+		}
+	}
+	switch {
+	case f.Version == "":
+		return nil, hint.New(errors.New("the export of the cluster has no ClusterVersion with a version that was completed"), export)
+	case len(f.Operators) == 0: // each cluster with operators has the one of its package server
+		return nil, hint.New(errors.New("the export of the cluster has no ClusterServiceVersion: its operators are not known"), export)
+	}
+	return f, nil
+}
+
+// document reads a list of objects, or one object. After the last one it returns io.EOF.
+func (f *Facts) document(d *json.Decoder) error {
+	switch begin, err := d.Token(); {
+	case err != nil:
+		return err
+	case begin != json.Delim('{'):
+		return errors.New("it is not JSON of oc get")
+	}
+	rest := map[string]json.RawMessage{}
+	list := false
+	for d.More() {
+		key, err := d.Token()
+		if err != nil {
+			return unexpected(err)
+		}
+		if key == "items" {
+			list = true
+			if err := f.items(d); err != nil {
+				return unexpected(err)
+			}
+			continue
+		}
+		var value json.RawMessage
+		if err := d.Decode(&value); err != nil {
+			return unexpected(err)
+		}
+		rest[key.(string)] = value
+	}
+	if _, err := d.Token(); err != nil {
+		return unexpected(err)
+	}
+	if list {
+		return nil
+	}
+	text, err := json.Marshal(rest)
+	if err != nil {
+		return err
+	}
+	return f.item(text)
+}
+
+// unexpected returns an error that is not io.EOF: the end within a document is not its end.
+func unexpected(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+func (f *Facts) items(d *json.Decoder) error {
+	switch begin, err := d.Token(); {
+	case err != nil:
+		return err
+	case begin == nil: // null
+		return nil
+	case begin != json.Delim('['):
+		return errors.New("its items are not a list")
+	}
+	for d.More() {
+		var value json.RawMessage
+		if err := d.Decode(&value); err != nil {
+			return err
+		}
+		if err := f.item(value); err != nil {
+			return err
+		}
+	}
+	_, err := d.Token()
+	return err
+}
+
+// item reads an object. One of another kind is passed over.
+func (f *Facts) item(text []byte) error {
+	var o object
+	if err := json.Unmarshal(text, &o); err != nil {
+		return err
+	}
+	group, _, _ := strings.Cut(o.APIVersion, "/")
+	read := kinds[o.Kind+"."+group]
+	if read == nil {
+		return nil
+	}
+	if err := read(f, &o); err != nil {
+		return fmt.Errorf("%s %s: %w", o.Kind, strings.TrimPrefix(o.Metadata.Namespace+"/"+o.Metadata.Name, "/"), err)
+	}
+	return nil
+}
+
+// decode reads a part of an object, which may be absent.
+func decode(text json.RawMessage, into any) error {
+	if len(text) == 0 {
+		return nil
+	}
+	return json.Unmarshal(text, into)
+}
+
+func (f *Facts) clusterVersion(o *object) error {
+	var spec struct{ Channel string }
+	var status struct {
+		Desired struct{ Version, Architecture string }
+		History []struct{ State, Version string }
+	}
+	if err := errors.Join(decode(o.Spec, &spec), decode(o.Status, &status)); err != nil {
+		return err
+	}
+	f.Channel, f.Multi = spec.Channel, status.Desired.Architecture == "Multi"
+	for n, h := range status.History {
+		if h.State == "Completed" {
+			f.Version = h.Version
+			break
+		}
+		if n == 0 {
+			f.Updating = h.Version
+		}
+	}
+	return nil
+}
+
+func (f *Facts) mirrorSet(o *object) error {
+	type entry struct {
+		Source  string
+		Mirrors []string
+		Policy  string `json:"mirrorSourcePolicy"`
+	}
+	var spec struct {
+		ByDigest []entry `json:"imageDigestMirrors"`
+		Policy   []entry `json:"repositoryDigestMirrors"`
+		ByTag    []entry `json:"imageTagMirrors"`
+	}
+	if err := decode(o.Spec, &spec); err != nil {
+		return err
+	}
+	for _, e := range slices.Concat(spec.ByDigest, spec.Policy) {
+		f.Digests = f.Digests.Add(cluster.Source{Source: e.Source, Mirrors: e.Mirrors, NeverContact: e.Policy == "NeverContactSource"})
+	}
+	for _, e := range spec.ByTag {
+		f.Tags = f.Tags.Add(cluster.Source{Source: e.Source, Mirrors: e.Mirrors, NeverContact: e.Policy == "NeverContactSource"})
+	}
+	return nil
+}
+
+func (f *Facts) catalog(o *object) error {
+	var spec struct{ Image string }
+	err := decode(o.Spec, &spec)
+	f.Catalogs = append(f.Catalogs, Catalog{o.Metadata.Namespace, o.Metadata.Name, spec.Image})
+	return err
+}
+
+func (f *Facts) subscription(o *object) error {
+	var spec struct{ Name, Channel, Source, SourceNamespace string }
+	var status struct{ InstalledCSV string }
+	err := errors.Join(decode(o.Spec, &spec), decode(o.Status, &status))
+	f.Subscriptions = append(f.Subscriptions, Subscription{o.Metadata.Namespace, o.Metadata.Name, spec.Name, spec.Channel, spec.Source, spec.SourceNamespace, status.InstalledCSV})
+	return err
+}
+
+func (f *Facts) operator(o *object) error {
+	if o.Metadata.Labels["olm.copiedFrom"] != "" {
+		return nil
+	}
+	var spec struct{ Version string }
+	var status struct{ Phase, Reason string }
+	if err := errors.Join(decode(o.Spec, &spec), decode(o.Status, &status)); err != nil {
+		return err
+	}
+	if status.Reason == "Copied" {
+		return nil
+	}
+	one := Operator{Namespace: o.Metadata.Namespace, Name: o.Metadata.Name, Version: spec.Version, Phase: status.Phase,
+		Versions: o.Metadata.Annotations["com.redhat.openshift.versions"]}
+	if text := o.Metadata.Annotations["olm.properties"]; text != "" {
+		var all []struct {
+			Type  string
+			Value json.RawMessage
+		}
+		if err := json.Unmarshal([]byte(text), &all); err != nil {
+			return fmt.Errorf("olm.properties: %w", err)
+		}
+		for _, p := range all {
+			if p.Type == "olm.maxOpenShiftVersion" {
+				one.Max = append(one.Max, strings.Trim(string(p.Value), `"`))
+			}
+		}
+	}
+	f.Operators = append(f.Operators, one)
+	return nil
+}

@@ -1,0 +1,91 @@
+package state_test
+
+import (
+	"encoding/json"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/mirror-appliance/appliance/cluster"
+	"github.com/mirror-appliance/appliance/cluster/state"
+)
+
+const (
+	version = `{"kind":"ClusterVersion","apiVersion":"config.openshift.io/v1","metadata":{"name":"version"},"spec":{"channel":"eus-4.18"},
+		"status":{"desired":{"version":"4.16.3","architecture":"Multi"},"history":[{"state":"Partial","version":"4.16.3"},{"state":"Completed","version":"4.16.2"},{"state":"Completed","version":"4.16.1"}]}}`
+	csv = `{"kind":"ClusterServiceVersion","apiVersion":"operators.coreos.com/v1alpha1","metadata":{"namespace":"a","name":"op.v1","annotations":{"olm.properties":"[{\"type\":\"olm.maxOpenShiftVersion\",\"value\":\"4.17\"},{\"type\":\"olm.maxOpenShiftVersion\",\"value\":4.9},{\"type\":\"x\",\"value\":{}}]",
+		"com.redhat.openshift.versions":"v4.12-v4.17"}},"spec":{"version":"1.0.0","install":{"strategy":"deployment"}},"status":{"phase":"Succeeded"}}`
+	rest = `{"kind":"Subscription","apiVersion":"operators.coreos.com/v1alpha1","metadata":{"namespace":"a","name":"s"},"spec":{"name":"op","channel":"stable","source":"cs","sourceNamespace":"m"},"status":{"installedCSV":"op.v1"}},
+		{"kind":"CatalogSource","apiVersion":"operators.coreos.com/v1alpha1","metadata":{"namespace":"m","name":"cs"},"spec":{"image":"r/c:v4.16"}},
+		{"kind":"ImageContentSourcePolicy","apiVersion":"operator.openshift.io/v1alpha1","metadata":{"name":"p"},"spec":{"repositoryDigestMirrors":[{"source":"quay.io/a","mirrors":["r/a"]}]}},
+		{"kind":"ImageDigestMirrorSet","apiVersion":"config.openshift.io/v1","metadata":{"name":"d"},"spec":{"imageDigestMirrors":[{"source":"quay.io/a","mirrors":["r/a","r/b"],"mirrorSourcePolicy":"NeverContactSource"}]}},
+		{"kind":"ImageTagMirrorSet","apiVersion":"config.openshift.io/v1","metadata":{"name":"t"},"spec":{"imageTagMirrors":[{"source":"quay.io/t","mirrors":["r/t"]}]}},
+		{"kind":"Subscription","apiVersion":"messaging.knative.dev/v1","metadata":{"namespace":"a","name":"another group"},"spec":{"channel":{"kind":"Channel"}}},
+		{"kind":"ClusterServiceVersion","apiVersion":"operators.coreos.com/v1alpha1","metadata":{"namespace":"b","name":"op.v1","labels":{"olm.copiedFrom":"a"}},"spec":{}},
+		{"kind":"ClusterServiceVersion","apiVersion":"operators.coreos.com/v1alpha1","metadata":{"namespace":"c","name":"op.v1"},"spec":{},"status":{"reason":"Copied"}}`
+)
+
+func list(items ...string) string {
+	return `{"apiVersion":"v1","items":[` + strings.Join(items, ",") + `],"kind":"List","metadata":{"resourceVersion":""}}`
+}
+
+func TestRead(t *testing.T) {
+	want := &state.Facts{Version: "4.16.2", Updating: "4.16.3", Channel: "eus-4.18", Multi: true,
+		Digests:       cluster.Sources{{Source: "quay.io/a", Mirrors: []string{"r/a", "r/b"}, NeverContact: true}},
+		Tags:          cluster.Sources{{Source: "quay.io/t", Mirrors: []string{"r/t"}}},
+		Catalogs:      []state.Catalog{{Namespace: "m", Name: "cs", Image: "r/c:v4.16"}},
+		Subscriptions: []state.Subscription{{Namespace: "a", Name: "s", Package: "op", Channel: "stable", Source: "cs", SourceNamespace: "m", Installed: "op.v1"}},
+		Operators:     []state.Operator{{Namespace: "a", Name: "op.v1", Version: "1.0.0", Phase: "Succeeded", Max: []string{"4.17", "4.9"}, Versions: "v4.12-v4.17"}}}
+	for name, text := range map[string]string{
+		"one list": list(version, csv, rest), "several": list(version) + "\n" + list(csv) + list(rest), "objects": version + csv + list(rest),
+		"a list of nothing": list(version, csv, rest) + `{"kind":"List","items":null}`,
+	} {
+		got, err := state.Read(strings.NewReader(text))
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
+	}
+}
+
+func TestRead_refused(t *testing.T) {
+	for text, want := range map[string]string{
+		"": "no ClusterVersion", list(csv): "no ClusterVersion", list(version): "no ClusterServiceVersion",
+		list(strings.ReplaceAll(version, "Completed", "Partial"), csv): "no ClusterVersion",
+		list(version, csv)[:400]:      "unexpected EOF",
+		"apiVersion: v1\nitems: []\n": "invalid character",
+		"[]":                          "not JSON of oc get",
+		`{"items":{}}`:                "not a list",
+		list(strings.Replace(csv, `"[{`, `"{`, 1)):    "olm.properties",
+		list(strings.Replace(csv, `"1.0.0"`, "1", 1)): "a/op.v1",
+	} {
+		_, err := state.Read(strings.NewReader(text))
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%.60s: %v, and not %s", text, err, want)
+		}
+	}
+}
+
+// FuzzRead has whatever file there may be. What is read can be read again as the registry gets it.
+func FuzzRead(f *testing.F) {
+	f.Add(list(version, csv, rest))
+	f.Add(version + csv)
+	f.Add(`{"items":[null,{"kind":"ClusterVersion","apiVersion":"config.openshift.io/v1","spec":null,"status":{"history":[{}]}}]}`)
+	f.Add(`{"kind":"List","items":null}[`)
+	f.Fuzz(func(t *testing.T, text string) {
+		facts, err := state.Read(strings.NewReader(text))
+		if (err == nil) != (facts != nil) {
+			t.Fatalf("%v with %v", facts, err)
+		}
+		if err != nil {
+			return
+		}
+		if facts.Version == "" || len(facts.Operators) == 0 {
+			t.Errorf("%+v of a cluster that is not known", facts)
+		}
+		raw, err := json.Marshal(facts)
+		var again state.Facts
+		if err != nil || json.Unmarshal(raw, &again) != nil {
+			t.Errorf("%s, %v", raw, err)
+		}
+	})
+}
