@@ -99,9 +99,11 @@ func (d *dist) release(ctx context.Context, b *build) (made []string, err error)
 	return made, err
 }
 
-// contents writes the list of the modules in a program.
+// contents writes the list of the modules in a program. The list has a digest of the tool itself, which
+// therefore is built the same each time too.
 func (d *dist) contents(ctx context.Context, program, file string) error {
-	return d.command(ctx, nil, "go", "-C", "cmd/dist", "tool", "cyclonedx-gomod", "bin", "-json", "-noserial", "-notimestamp",
+	env := append((&build{arch: runtime.GOARCH}).environment(), "GOFLAGS=-trimpath")
+	return d.command(ctx, env, "go", "-C", "cmd/dist", "tool", "cyclonedx-gomod", "bin", "-json", "-noserial", "-notimestamp",
 		"-version", d.version, "-output", filepath.Join(d.dir, file), program)
 }
 

@@ -102,8 +102,14 @@ func (d *dist) packed(format, program, dir string) (files.Contents, error) {
 	}
 	add(filepath.Join(d.tmp, "bash"), "/usr/share/bash-completion/completions/appliance")
 	add(filepath.Join(d.tmp, "fish"), "/usr/share/fish/vendor_completions.d/appliance.fish")
-	for _, doc := range []string{"README.md", "docs/install.md", "docs/mirror.md", "docs/operate.md", "docs/cluster.md", "docs/medium.md", "docs/security.md"} {
-		as(kindOf(format, "doc"), filepath.Join(d.root, doc), "/usr/share/doc/appliance/"+filepath.Base(doc), 0o644)
+	docs, err := filepath.Glob(filepath.Join(d.root, "docs", "*.md"))
+	if err != nil {
+		return nil, err
+	}
+	for _, doc := range append(docs, filepath.Join(d.root, "README.md")) {
+		if base := filepath.Base(doc); base != "development.md" { // which is about the repository
+			as(kindOf(format, "doc"), doc, "/usr/share/doc/appliance/"+base, 0o644)
+		}
 	}
 	licenses := filepath.Join(dir, "LICENSES.gz")
 	if err := compress(d.licenseFile(), licenses); err != nil {
