@@ -99,7 +99,7 @@ func (s *site) checkMoveSpace() {
 		if disks[id] == nil {
 			disks[id] = &disk{place: p}
 		}
-		disks[id].need += uint64(max(m.size.Bytes-m.there.Bytes, 0))
+		disks[id].need += uint64(max(m.size.Disk-m.there.Disk, 0))
 		disks[id].files += uint64(max(m.size.Files-m.there.Files, 0))
 	}
 	for _, d := range disks {
@@ -110,7 +110,7 @@ func (s *site) checkMoveSpace() {
 				p.name, p.path, humanize.Bytes(free), humanize.Bytes(d.need), humanize.Bytes(kept)),
 				"make room, or choose a directory on a larger file system")
 		}
-		if p.fs.Files > 0 && p.fs.Ffree < d.files+d.files/64 { // and their directories
+		if p.fs.Files > 0 && p.fs.Ffree < d.files {
 			s.problem(fmt.Sprintf("%s %s has %d inodes free, and what moves there takes %d", p.name, p.path, p.fs.Ffree, d.files),
 				"choose a directory on another file system")
 		}

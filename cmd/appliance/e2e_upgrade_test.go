@@ -107,6 +107,7 @@ func TestUpgrade(t *testing.T) {
 			t.Error("the schema is the old one")
 		}
 	})
+	step("images and database move", func(t *testing.T) { b.movesUnderLoad(t) })
 	step("another port", func(t *testing.T) {
 		b.inside(t, next, "upgrade", "--quayHostname", boxHost+":9443")
 		b.client(t, "curl", "-fsS", "--cacert", filepath.Join(b.certs(), "ca.crt"), "https://"+boxHost+":9443/health/instance")
@@ -156,35 +157,48 @@ func (b *box) variant(t *testing.T, name, check string) string {
 
 func (b *box) upgradesUnderLoad(t *testing.T, program string) {
 	t.Helper()
+	b.underLoad(t, func() { b.inside(t, program, "upgrade") })
+	if out := b.inside(t, installed, "verify", "--content"); !strings.Contains(out, "no problem") && !strings.Contains(out, "nothing") {
+		t.Logf("verify: %s", out)
+	}
+}
+
+// underLoad has clients push and pull while do runs, none of which may fail, and looks for all that they
+// have pushed.
+func (b *box) underLoad(t *testing.T, do func()) {
+	t.Helper()
 	dir := t.TempDir()
 	c := exec.Command(b.script, "outside", "bash", "-c", upgradeUnderLoad, "load", filepath.Join(b.certs(), "ca.crt"), b.curlLogin(t), registryAddress, dir)
 	c.Env = b.env
 	out := &strings.Builder{}
 	c.Stdout, c.Stderr = out, out
 	must(t, c.Start())
-	pushed := func() int {
+	pushed := func() []string {
 		text, _ := os.ReadFile(filepath.Join(dir, "pushed"))
-		return strings.Count(string(text), "\n")
+		return strings.Fields(string(text))
 	}
 	enough := func(n int) {
 		waitFor(t, "pushes", func() error {
-			if pushed() < n {
-				return fmt.Errorf("%d of %d: %s", pushed(), n, out)
+			if len(pushed()) < n {
+				return fmt.Errorf("%d of %d: %s", len(pushed()), n, out)
 			}
 			return nil
 		})
 	}
 	enough(10)
-	began := pushed()
-	b.inside(t, program, "upgrade")
-	t.Logf("%d pushes and pulls during the upgrade", pushed()-began)
-	enough(pushed() + 10)
+	began := len(pushed())
+	do()
+	t.Logf("%d pushes and pulls meanwhile", len(pushed())-began)
+	enough(len(pushed()) + 10)
 	must(t, os.WriteFile(filepath.Join(dir, "stop"), nil, 0o600))
 	must(t, c.Wait())
 	if failed, err := os.ReadFile(filepath.Join(dir, "failed")); err != nil || len(failed) > 0 {
 		t.Errorf("%v\n%s", err, failed)
 	}
-	if out := b.inside(t, installed, "verify", "--content"); !strings.Contains(out, "no problem") && !strings.Contains(out, "nothing") {
-		t.Logf("verify: %s", out)
+	have := b.inside(t, "sh", "-c", "find $(sed -n 's/^storage: //p' /root/quay-install/quay-config/config.yaml) -name '"+strings.Repeat("?", 64)+"'")
+	for _, digest := range pushed() {
+		if !strings.Contains(have, digest) {
+			t.Errorf("%s is lost", digest)
+		}
 	}
 }

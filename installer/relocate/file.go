@@ -56,6 +56,9 @@ func (c *copying) file(ctx context.Context, name string) error {
 	exists := err == nil
 	if was, ok := c.seen[name]; !ok || was != now || !exists || there.Size() != info.Size() {
 		if err := c.content(ctx, name, f, info, exists && there.Size() == info.Size()); err != nil {
+			if at := new(fs.PathError); errors.As(err, &at) {
+				err = at.Err // its path is by a descriptor
+			}
 			return fmt.Errorf("%s: %w", name, err)
 		}
 		delete(c.seen, name)

@@ -44,7 +44,14 @@ type Tree struct {
 }
 
 // Size is how much there is.
-type Size struct{ Bytes, Files int64 }
+type Size struct {
+	Bytes int64
+	Files int64 // and directories, of Measure
+	Disk  int64 // what they take, of Measure
+}
+
+// unit is what a file takes at least.
+const unit = 4096
 
 // look tells a file from what it was, or becomes.
 type look struct {
@@ -79,9 +86,15 @@ func (t *Tree) Measure(ctx context.Context, to bool) (size Size, err error) {
 			if err != nil || ctx.Err() != nil {
 				return errors.Join(err, ctx.Err())
 			}
-			if info, err := d.Info(); err == nil && d.Type().IsRegular() && !strings.HasSuffix(d.Name(), skipped) {
-				size.Files++
+			info, err := d.Info()
+			if err != nil || strings.HasSuffix(d.Name(), skipped) {
+				return nil
+			}
+			size.Files++
+			size.Disk += unit
+			if d.Type().IsRegular() {
 				size.Bytes += info.Size()
+				size.Disk += info.Size()
 			}
 			return nil
 		}))
@@ -125,7 +138,10 @@ func (t *Tree) Rename() error {
 	}
 	defer from.Close()
 	defer to.Close()
-	return t.rename(from, to)
+	if err := rename(from, to, t.names); err != nil {
+		return fmt.Errorf("rename from %s to %s: %w", t.From, t.To, err)
+	}
+	return nil
 }
 
 // RenameBack undoes a Rename, also one that was killed, and reports whether there was anything to do.
@@ -143,7 +159,10 @@ func (t *Tree) RenameBack() (moved bool, err error) {
 	if err != nil || len(names) == 0 {
 		return false, err
 	}
-	return true, t.rename(to, from)
+	if err := rename(to, from, t.names); err != nil {
+		return true, fmt.Errorf("rename back from %s to %s: %w", t.To, t.From, err)
+	}
+	return true, nil
 }
 
 // Renamed reports whether To has anything that moves.
@@ -160,8 +179,8 @@ func (t *Tree) Renamed() (bool, error) {
 	return len(names) > 0, err
 }
 
-func (t *Tree) rename(from, to *os.Root) error {
-	names, err := t.names(from)
+func rename(from, to *os.Root, ours func(*os.Root) ([]string, error)) error {
+	names, err := ours(from)
 	if err != nil {
 		return err
 	}
@@ -177,7 +196,7 @@ func (t *Tree) rename(from, to *os.Root) error {
 	defer b.Close()
 	for _, name := range names {
 		if err := renameNew(a, b, name); err != nil {
-			return fmt.Errorf("rename %s from %s to %s: %w", name, from.Name(), to.Name(), err)
+			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
 	return errors.Join(durable.SyncRoot(to), durable.SyncRoot(from))
