@@ -169,8 +169,12 @@ func (s *site) left(moves []relocation) {
 func (s *site) awaitMove(ctx context.Context) (bool, error) {
 	for {
 		ok, err := s.journal.Claim()
+		if notThere(err) { // it has ended meanwhile, and what was read before does not count
+			s.journal.Entries, s.journal.Done = nil, true
+			return true, nil
+		}
 		if ok || err != nil {
-			return ok && err == nil, ignoreNotThere(err) // it has ended meanwhile
+			return ok, err
 		}
 		if closed, err := s.Host.Exists(s.gate()); err != nil || !closed {
 			return false, err
@@ -179,13 +183,6 @@ func (s *site) awaitMove(ctx context.Context) (bool, error) {
 			return false, err
 		}
 	}
-}
-
-func ignoreNotThere(err error) error {
-	if notThere(err) {
-		return nil
-	}
-	return err
 }
 
 // clearOld removes what moved from the places where it was, and of the directories those that install has

@@ -418,6 +418,19 @@ func TestRecover_waits(t *testing.T) {
 	}
 }
 
+// The unit has nothing to take back where the journal has gone, and removes itself.
+func TestRecover_withoutAJournal(t *testing.T) {
+	b := newBox(t, false)
+	b.install()
+	before := b.snapshot()
+	b.write("etc/systemd/system/appliance-recover.service", "")
+	b.write("usr/local/bin/appliance.upgrade", "")
+	if err := Recover(t.Context(), Request{}, b.deps, func(line string) { t.Error(line) }); err != nil {
+		t.Fatal(err)
+	}
+	same(t, "after it", b.snapshot(), before)
+}
+
 // during has something happen before a step is applied.
 type during struct {
 	*move
