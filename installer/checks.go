@@ -49,7 +49,9 @@ func (s *site) preflight() {
 			"choose another name")
 	}
 	s.checkMirrorRegistry()
-	s.checkUpgrade()
+	if s.checkUpgrade(); s.Upgrade && s.unit == nil {
+		return // what is in the way of an install is not in the way here
+	}
 	if err := auth.CheckPassword(s.InitPassword); err != nil {
 		s.problem("--initPassword: "+err.Error(), hint.Of(err)) // without the password
 	}

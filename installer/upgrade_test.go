@@ -29,6 +29,11 @@ func TestPlanUpgrade_refuses(t *testing.T) {
 	if err := b.upgrade(b.request()); err == nil || !strings.Contains(err.Error(), "there is no appliance to upgrade") {
 		t.Errorf("without an install: %v", err)
 	}
+	taken := newBox(t, false)
+	taken.write("proc/net/tcp", takenPort)
+	if err := taken.upgrade(taken.request()); err == nil || strings.Contains(err.Error(), "in use") {
+		t.Errorf("without an install, it judges the port for one: %v", err)
+	}
 	b.install()
 	b.deps.Schema = 11
 	header := "SQLite format 3\x00" + strings.Repeat("\x00", 44) + "\x00\x00\x00\x0c" + strings.Repeat("\x00", 40)
