@@ -1,6 +1,7 @@
 package installer
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"path/filepath"
@@ -144,7 +145,7 @@ func (b *builder) trust() error {
 	}
 	for _, address := range b.cfg.Addresses() {
 		for _, program := range []string{"containers", "docker"} {
-			add(filepath.Join(base, program, "certs.d", address, "ca.crt"), "")
+			add(b.anchorIn(filepath.Join(base, program, "certs.d", address)), "")
 		}
 	}
 	if i := slices.IndexFunc(stores, func(in struct{ dir, refresh string }) bool { return b.has(in.dir) }); i >= 0 && !b.User {
@@ -165,6 +166,28 @@ func (b *builder) trust() error {
 		b.add(&anchor{File: file, host: b.Host, Refresh: files[path], again: again})
 	}
 	return nil
+}
+
+// anchorIn returns the path of the CA's copy in a directory of certs.d, whose files *.crt are all read: not
+// that of a file of another's.
+func (b *builder) anchorIn(dir string) string {
+	usual, beside := filepath.Join(dir, "ca.crt"), filepath.Join(dir, "appliance.crt")
+	have, err := b.Host.ReadFile(usual)
+	switch {
+	case b.record.hasAnchor(beside):
+		return beside
+	case err != nil || b.record.hasAnchor(usual) || bytes.Equal(have, b.site.files.caPEM):
+		return usual
+	}
+	return beside
+}
+
+// hasAnchor reports whether trust has made a file.
+func (r *record) hasAnchor(path string) bool {
+	return slices.ContainsFunc(r.entries, func(e host.Entry) bool {
+		a, ok := e.Step.(*anchor)
+		return ok && a.Path == path
+	})
 }
 
 // distrust adds steps that take back what trust has recorded, and forget it.

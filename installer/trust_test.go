@@ -116,6 +116,31 @@ func TestTrust_leavesOthers(t *testing.T) {
 	}
 }
 
+// A CA of another's for the same address is not replaced, also after a rotation.
+func TestTrust_besideAnothers(t *testing.T) {
+	b := newBox(t, false)
+	dir := "etc/containers/certs.d/registry.example.com:8443/"
+	b.install()
+	b.write(dir+"ca.crt", "another's")
+	for range 2 {
+		b.trust(false)
+		if got, ca := b.read(dir+"appliance.crt"), b.read("root/quay-install/quay-rootCA/rootCA.pem"); got != ca || b.read(dir+"ca.crt") != "another's" {
+			t.Errorf("it has %q, and %q", got, b.read(dir+"ca.crt"))
+		}
+		p, err := PlanRotateCA(t.Context(), Request{}, RotationBegin, b.deps)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.Apply(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.trust(true)
+	if b.read(dir+"ca.crt") != "another's" || exists(b.path(dir+"appliance.crt")) {
+		t.Error("undo leaves its own, or takes another's")
+	}
+}
+
 func TestTrust_user(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, true)
