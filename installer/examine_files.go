@@ -17,6 +17,7 @@ type namedFile struct {
 	secret    bool // other users must not read it
 	logins    bool // it is a file of logins
 	write     bool // the service writes to the directory
+	made      bool // the daemon makes it where it is absent
 }
 
 // named lists what config.yaml names.
@@ -30,6 +31,8 @@ func namedBy(cfg *config.Config) (all []namedFile) {
 		}
 	}
 	c := cfg.TLS
+	add(namedFile{key: "tls.certificate", path: c.Certificate, made: true})
+	add(namedFile{key: "tls.key", path: c.Key, made: true})
 	add(namedFile{key: "tls.ca", path: c.CA})
 	add(namedFile{key: "tls.caKey", path: c.CAKey})
 	add(namedFile{key: "tls.acme.ca", path: c.ACME.CA})
@@ -57,6 +60,8 @@ func (x *examiner) checkNamed() {
 		what := fmt.Sprintf("%s of config.yaml is %s, ", f.key, f.path)
 		info, err := x.Host.StatTarget(f.path)
 		switch {
+		case notThere(err) && f.made:
+			continue
 		case notThere(err):
 			x.problem(what+"which does not exist", "put it there, or correct config.yaml")
 			continue

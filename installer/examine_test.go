@@ -97,6 +97,9 @@ func TestExamine(t *testing.T) {
 		{"an ACME server's CA that does not exist", false, func(b *box) {
 			b.edit("directory: \"\"\n    ca: \"\"", "directory: https://acme.example.com/directory\n    ca: /opt/none.pem")
 		}, "failed files : tls.acme.ca of config.yaml is /opt/none.pem, which does not exist"},
+		{"a key that the service may not read", false, func(b *box) {
+			b.write("etc/passwd", b.passwd("appliance:x:4242:4242::/:/sbin/nologin\n"))
+		}, "tls.key of config.yaml is /root/quay-install/quay-config/ssl.key, which the registry's user appliance may not use (mode 0600) | chown root:appliance"},
 		{"a firewall", false, func(b *box) {
 			b.firewalled()
 		}, "warning firewall firewalld: port 8443 is not open in firewalld's zone public | sudo firewall-cmd --permanent --zone=public --add-port=8443/tcp"},

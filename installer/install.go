@@ -319,6 +319,9 @@ func (b *builder) files() error {
 	if secret := b.pullSecret(); b.changer != nil && b.has(secret) {
 		b.add(&host.File{Host: b.Host, Path: secret, AnyContent: true, Mode: 0o600, Owner: b.admin})
 	}
+	if text := b.readdressedSecret(); text != nil && b.changer == nil {
+		b.add(&host.File{Host: b.Host, Path: b.pullSecret(), Content: text, Mode: 0o600, Owner: b.reader()})
+	}
 	if b.certs.oldKey != "" { // after config.yaml, which names the new one
 		b.add(&host.Remove{Host: b.Host, Path: b.certs.oldKey})
 	}

@@ -110,7 +110,8 @@ func (s *site) rotate(part Rotation) {
 		return
 	}
 	next := s.next()
-	if next == nil && part == RotationFinish {
+	// A run that was killed may have left the key alone.
+	if next == nil && (part == RotationFinish || part == RotationAbort && !s.has(s.nextKey())) {
 		s.problem("no rotation of the CA is under way", "begin one: appliance cert rotate-ca")
 		return
 	}

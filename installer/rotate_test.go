@@ -116,6 +116,9 @@ func TestRotateCA_abort(t *testing.T) {
 		delete(after, record)
 		delete(installed, record)
 		same(t, "after an abort", after, installed)
+		if _, err := PlanRotateCA(t.Context(), Request{User: b.user}, RotationAbort, b.deps); err == nil || !strings.Contains(err.Error(), "no rotation of the CA is under way") {
+			t.Errorf("another abort: %v", err)
+		}
 		b.rotate(RotationBegin)
 		b.uninstall(true)
 		same(t, "after an uninstall in the middle", b.snapshot(), before)

@@ -132,21 +132,48 @@ func CheckLogin(ctx context.Context, cfg *config.Config, user, password string) 
 // else. The file comes first: another install does not know the password of a user that exists.
 func seedPuller(ctx context.Context, control *client.Client, in Installation) error {
 	password := rand.Text()
-	auths := make(map[string]any)
-	for _, address := range in.Config.Addresses() {
-		login := base64.StdEncoding.EncodeToString([]byte(PullerUser + ":" + password))
-		auths[address] = map[string]string{"auth": login}
-	}
-	secret, err := json.Marshal(map[string]any{"auths": auths})
+	login := base64.StdEncoding.EncodeToString([]byte(PullerUser + ":" + password))
+	secret, err := secretText(in.Config, map[string]string{"auth": login})
 	if err != nil {
 		return err
 	}
-	if err := writeSecret(PullSecretFile(in.QuayRoot), append(secret, '\n')); err != nil {
+	if err := writeSecret(PullSecretFile(in.QuayRoot), secret); err != nil {
 		return err
 	}
 	user := api.NewUser{Name: PullerUser, Role: string(auth.Pull), Password: password}
 	if _, err := control.CreateUser(ctx, user); err != nil {
 		return fmt.Errorf("create user %s: %w", PullerUser, err)
+	}
+	return nil
+}
+
+// secretText returns a pull secret with one login for each address of the registry.
+func secretText(cfg *config.Config, login any) ([]byte, error) {
+	auths := make(map[string]any)
+	for _, address := range cfg.Addresses() {
+		auths[address] = login
+	}
+	text, err := json.Marshal(map[string]any{"auths": auths})
+	return append(text, '\n'), err
+}
+
+// readdressedSecret returns the pull secret for the addresses of the configuration, nil where it has them
+// or is not there.
+func (s *site) readdressedSecret() []byte {
+	content, err := s.Host.ReadFile(s.pullSecret())
+	var have struct{ Auths map[string]json.RawMessage }
+	if err != nil || json.Unmarshal(content, &have) != nil || len(have.Auths) == 0 {
+		return nil
+	}
+	for _, address := range s.cfg.Addresses() {
+		if _, ok := have.Auths[address]; ok {
+			continue
+		}
+		for _, login := range have.Auths { // all are the puller's
+			if text, err := secretText(s.cfg, login); err == nil {
+				return text
+			}
+		}
 	}
 	return nil
 }

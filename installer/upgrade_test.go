@@ -55,6 +55,8 @@ func TestPlanUpgrade(t *testing.T) {
 		clean["/program"] = b.snapshot()["/program"]
 		r := b.request()
 		r.Hostname, r.Port = "other.example.com", 9443
+		secret := strings.TrimPrefix(b.deps.Home, "/") + "/quay-install/quay-config/pull-secret.json"
+		b.write(secret, `{"auths":{"registry.example.com:8443":{"auth":"eA=="}}}`)
 		if err := b.upgrade(r); err != nil {
 			t.Fatal(err)
 		}
@@ -67,6 +69,9 @@ func TestPlanUpgrade(t *testing.T) {
 		conf := strings.TrimPrefix(b.deps.Home, "/") + "/quay-install/quay-config/config.yaml"
 		if text := b.read(conf); !strings.Contains(text, "\nport: 9443\n") || !strings.Contains(text, "hostname: other.example.com\n") {
 			t.Errorf("config.yaml:\n%s", text)
+		}
+		if got := b.read(secret); got != `{"auths":{"other.example.com:9443":{"auth":"eA=="}}}`+"\n" {
+			t.Errorf("the pull secret is %s", got)
 		}
 		b.uninstall(true)
 		same(t, "after the uninstall", b.snapshot(), clean)
