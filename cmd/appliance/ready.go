@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -42,12 +43,15 @@ type readyOptions struct {
 	state      string
 	output     string
 	asImageSet bool
+	sign       string
+	check      string
+	allowed    string
 }
 
 func newReadyCommand(std stdio) *cobra.Command {
 	var o readyOptions
 	c := &cobra.Command{
-		Use:   "ready [docker://HOST:PORT] --to VERSION [--from VERSION]",
+		Use:   "ready [docker://HOST:PORT] {--to VERSION [--from VERSION] | --check FILE}",
 		Short: "Judge whether a cluster can be installed from what the appliance has, or upgraded with it",
 		Long: `Judge whether a cluster can be installed from what the registry of this host has, or another's as a user of role admin,
 without a network: the release, each of its images on each architecture of the nodes, the boot image, the mirror sets
@@ -64,14 +68,27 @@ the file no more than these facts goes to the registry. It is made by:
 With --content each layer that the verdict relies on is read and compared with its digest. With --as-imageset, print the
 ImageSetConfiguration that brings what is missing.
 
+With --sign the verdict is JSON with a signature in the format of SSH, by a private key without a passphrase. --check FILE verifies
+the signature of such a file, or reads one without (-o json), and compares the releases, the graph data and the catalogs
+that the verdict was given for with those that the registry has now. With --allowed-signers, a file as that of ssh-keygen,
+it is to be signed by one of these.
+
 Exit codes: 0 yes; 3 yes, with risks; 4 no; 1 no verdict could be given.`,
 		Example: `  appliance ready --to 4.20.3
   appliance ready --to 4.20.3-multi --arch amd64,arm64 --content -o json
   appliance ready --from 4.18.12 --to 4.20.3 --channel eus-4.20
   appliance ready --to 4.20.3 --cluster-state cluster.json
-  appliance ready --to 4.20.3 --as-imageset > missing.yaml`,
+  appliance ready --to 4.20.3 --as-imageset > missing.yaml
+  appliance ready --to 4.20.3 --cluster-state cluster.json --sign ~/.ssh/ready > verdict.json
+  appliance ready --check verdict.json --allowed-signers signers`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
+			if o.check != "" {
+				return runReadyCheck(c, std, o, args)
+			}
+			if o.allowed != "" {
+				return usageError(c, errors.New("--allowed-signers is for --check"))
+			}
 			if o.request.To == "" {
 				return usageError(c, hint.New(errors.New("--to is missing"), "name the release, such as --to 4.20.3"))
 			}
@@ -89,6 +106,9 @@ Exit codes: 0 yes; 3 yes, with risks; 4 no; 1 no verdict could be given.`,
 	pathVar(f, &o.state, "cluster-state", "", "what the cluster has told of itself, JSON of oc get; - is standard input")
 	f.BoolVar(&o.request.Content, "content", false, "read each layer that the verdict relies on and check its digest")
 	addRateFlag(f, &o.request.BytesPerSecond, "read")
+	pathVar(f, &o.sign, "sign", "", "sign the verdict with this private key of SSH, and print it as JSON")
+	pathVar(f, &o.check, "check", "", "check a verdict that was given before")
+	pathVar(f, &o.allowed, "allowed-signers", "", "keys that may have signed it, as for ssh-keygen: NAME KEY")
 	f.BoolVar(&o.asImageSet, "as-imageset", false, "print the image set configuration that brings what is missing")
 	return c
 }
@@ -111,22 +131,40 @@ func runReady(ctx context.Context, std stdio, o readyOptions, args []string) err
 		v, err = control.Ready(ctx, o.request, readyProgress(std.err))
 		return err
 	})
-	switch {
-	case err != nil:
+	if err == nil {
+		err = o.print(std, v)
+	}
+	if err != nil {
 		return err
+	}
+	return answered(v)
+}
+
+// print prints a verdict, or what was asked for of it.
+func (o *readyOptions) print(std stdio, v api.Verdict) error {
+	switch {
 	case o.asImageSet:
 		text, err := ready.ImageSet(v)
 		if err == nil {
 			_, err = std.out.Write(text)
 		}
+		return err
+	case o.sign != "":
+		key, err := regular.ReadFile(o.sign)
+		if err != nil {
+			return fmt.Errorf("the key that signs %s: %w", o.sign, regular.Reason(err))
+		}
+		sealed, err := ready.Seal(v, key)
 		if err != nil {
 			return err
 		}
-	default:
-		if err := show(std.out, o.output, v, printVerdict); err != nil {
-			return err
-		}
+		return printJSON(std.out, sealed)
 	}
+	return show(std.out, o.output, v, printVerdict)
+}
+
+// answered returns the error that has the exit code of a verdict.
+func answered(v api.Verdict) error {
 	switch v.Answer {
 	case api.ReadyYes:
 		return nil
@@ -134,6 +172,68 @@ func runReady(ctx context.Context, std stdio, o readyOptions, args []string) err
 		return notReady{fmt.Errorf("ready, with %s", count(len(v.Risks), "risk")), exitRisks}
 	}
 	return notReady{fmt.Errorf("not ready: %s", count(len(v.Reasons), "reason")), exitNotReady}
+}
+
+// maxVerdict bounds the file of a verdict.
+const maxVerdict = 64 << 20
+
+// runReadyCheck checks a verdict that was given before.
+func runReadyCheck(c *cobra.Command, std stdio, o readyOptions, args []string) error {
+	if o.request.To != "" || o.sign != "" || o.asImageSet {
+		return usageError(c, errors.New("--check takes a verdict as it is: leave out --to, --sign and --as-imageset"))
+	}
+	text, err := regular.ReadFileUpTo(o.check, maxVerdict)
+	var allowed []byte
+	if err == nil && o.allowed != "" {
+		allowed, err = regular.ReadFile(o.allowed)
+	}
+	if err != nil {
+		return regular.Reason(err)
+	}
+	given, err := ready.Open(text, allowed, time.Now())
+	if err != nil {
+		return fmt.Errorf("%s: %w", o.check, err)
+	}
+	var now api.Verdict
+	err = o.ask(c.Context(), std, args, func(control *client.Client) (err error) {
+		now, err = control.Ready(c.Context(), api.ReadyRequest{Unchanged: &given.Basis}, nil)
+		return err
+	})
+	switch {
+	case err != nil:
+		return err
+	case now.Registry != given.Registry:
+		return hint.New(fmt.Errorf("the verdict was given for %s, and this is %s", given.Registry, now.Registry), "name the appliance: docker://"+given.Registry)
+	}
+	if err := show(std.out, o.output, checked{*given, now.Reasons}, printChecked); err != nil {
+		return err
+	}
+	if now.Answer != api.ReadyYes {
+		return notReady{fmt.Errorf("the verdict does not hold any more: %s", count(len(now.Reasons), "reason")), exitNotReady}
+	}
+	return answered(given.Verdict)
+}
+
+// checked is a verdict that was given before, with what has changed since.
+type checked struct {
+	Given   ready.Opened `json:"given"`
+	Changed []api.Reason `json:"changed"`
+}
+
+func printChecked(w io.Writer, c checked) {
+	signed := "it is not signed"
+	switch {
+	case c.Given.Signer != "":
+		signed = "signed by " + c.Given.Signer + ", key " + c.Given.Key
+	case c.Given.Key != "":
+		signed = "signed by key " + c.Given.Key + ", which was not compared with any: --allowed-signers FILE"
+	}
+	fmt.Fprintf(w, "given %s, %s\n", when(c.Given.Made), plain.Line(signed))
+	if len(c.Changed) == 0 {
+		fmt.Fprintln(w, "what it was given for is here as it was")
+	}
+	printReasons(w, c.Changed)
+	printVerdict(w, c.Given.Verdict)
 }
 
 // readState reads an export of a cluster.

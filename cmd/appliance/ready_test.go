@@ -1,13 +1,18 @@
 package main_test
 
 import (
+	"crypto/ed25519"
 	"encoding/json"
+	"encoding/pem"
 	"io"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/crypto/ssh"
 
 	"github.com/mirror-appliance/appliance/cmd/sample-upstream/sample"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
@@ -39,6 +44,7 @@ func TestReady(t *testing.T) {
 		t.Errorf("the verdict is %+v", v)
 	}
 
+	s.sealed(t, at)
 	code, out, said = s.run(t, append(at, "--to", "4.18.2", "--as-imageset")...)
 	if code != 4 || !strings.Contains(said, "not ready: 1 reason") {
 		t.Fatalf("what is missing: %d, %s%s", code, out, said)
@@ -104,6 +110,55 @@ func TestReady_upgrade(t *testing.T) {
 			t.Errorf("%q: %d, %s", args, code, said)
 		}
 	}
+}
+
+// sealed has a verdict signed, and checked until the release is gone.
+func (s *site) sealed(t *testing.T, at []string) {
+	t.Helper()
+	key, verdict, signers := filepath.Join(s.dir, "id"), filepath.Join(s.dir, "verdict.json"), filepath.Join(s.dir, "signers")
+	public, private, err := ed25519.GenerateKey(nil)
+	must(t, err)
+	block, err := ssh.MarshalPrivateKey(private, "")
+	must(t, err)
+	must(t, os.WriteFile(key, pem.EncodeToMemory(block), 0o600))
+	of, err := ssh.NewPublicKey(public)
+	must(t, err)
+	must(t, os.WriteFile(signers, append([]byte("ops "), ssh.MarshalAuthorizedKey(of)...), 0o600))
+	must(t, os.WriteFile(verdict, []byte(s.works(t, append(at, "--to", "4.18.1", "--sign", key)...)), 0o600))
+	contains(t, s.works(t, append(at, "--check", verdict)...), "signed by key SHA256:", "which was not compared with any", "is here as it was\n", "yes: OpenShift 4.18.1")
+	contains(t, s.works(t, append(at, "--check", verdict, "--allowed-signers", signers)...), "signed by ops, key SHA256:")
+	for want, args := range map[string][]string{
+		"it is no verdict":                 {"--check", signers},
+		"--check takes a verdict as it is": {"--check", verdict, "--to", "4.18.1"},
+		"--allowed-signers is for --check": {"--allowed-signers", signers, "--to", "4.18.1"},
+		"none of the allowed signers":      {"--check", verdict, "--allowed-signers", verdict},
+		"the key that signs " + signers:    {"--to", "4.18.1", "--sign", signers + ".none"},
+	} {
+		code, _, said := s.run(t, append(at, args...)...)
+		if code != 1 || !strings.Contains(said, want) {
+			t.Errorf("%q: %d, %s", args, code, said)
+		}
+	}
+	changed, err := os.ReadFile(verdict)
+	must(t, err)
+	other := filepath.Join(s.dir, "other.json")
+	must(t, os.WriteFile(other, []byte(strings.Replace(string(changed), "sha256:", "sha256:0", 1)), 0o600))
+	if code, _, said := s.run(t, append(at, "--check", other)...); code != 1 || !strings.Contains(said, "its signature") {
+		t.Errorf("a verdict that was changed: %d, %s", code, said)
+	}
+	var sealed struct{ Verdict json.RawMessage }
+	must(t, json.Unmarshal(changed, &sealed))
+	var v api.Verdict
+	must(t, json.Unmarshal(sealed.Verdict, &v))
+	v.Basis.Releases[0].Digest = "sha256:" + digest.Digest(strings.Repeat("0", 64))
+	text, err := json.Marshal(v)
+	must(t, err)
+	must(t, os.WriteFile(other, text, 0o600))
+	code, out, said := s.run(t, append(at, "--check", other)...)
+	if code != 4 || !strings.Contains(said, "does not hold any more: 1 reason") {
+		t.Errorf("a release that is gone: %d, %s", code, said)
+	}
+	contains(t, out, "it is not signed\n", "- release-changed: ")
 }
 
 // fetch gets a file of the source.

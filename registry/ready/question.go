@@ -29,6 +29,9 @@ type question struct {
 // read reads a question.
 func read(q api.ReadyRequest) (question, error) {
 	asked := question{request: q}
+	if q.Unchanged != nil {
+		return asked, nil
+	}
 	for _, a := range q.Architectures {
 		switch a = release.Architecture(a); {
 		case !slices.Contains([]string{graphdata.Multi, "amd64", "arm64", "ppc64le", "s390x"}, a):

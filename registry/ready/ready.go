@@ -72,6 +72,10 @@ func (o *Judge) Judge(ctx context.Context, q api.ReadyRequest, progress func(api
 	j.verdict = api.Verdict{To: q.To, From: q.From, Channel: q.Channel, Reasons: []api.Reason{}, Risks: []api.Reason{},
 		Basis: api.Basis{Releases: []api.JudgedRelease{}}, Registry: o.Registry, Version: o.Version, Made: time.Now().UTC()}
 	j.files = &documents.Resources{Tags: o.Store.Tags, Registry: o.Registry, Version: o.Version, Log: o.Log}
+	if q.Unchanged != nil {
+		err = j.check(ctx, *q.Unchanged)
+		return j.give(), err
+	}
 	if err := j.judge(ctx); err != nil {
 		return api.Verdict{}, err
 	}

@@ -12,7 +12,7 @@ import (
 
 // ReadyRequest asks whether a cluster can be installed from what the registry has, or upgraded with it.
 type ReadyRequest struct {
-	To      string `json:"to"`                // a version, a tag such as 4.20.3-x86_64, or a digest
+	To      string `json:"to,omitempty"`      // a version, a tag such as 4.20.3-x86_64, or a digest
 	From    string `json:"from,omitempty"`    // the version of the cluster; "": it is to be installed
 	Channel string `json:"channel,omitempty"` // of the cluster; "": any that leads there
 	// Architectures are those of the nodes, as amd64, or multi; none: that of the only release.
@@ -21,6 +21,8 @@ type ReadyRequest struct {
 	Keys []byte `json:"keys,omitempty"`
 	// Cluster is what the cluster has told of itself; nil: it is not known.
 	Cluster *state.Facts `json:"cluster,omitempty"`
+	// Unchanged asks instead whether what a verdict was given for is here as it was.
+	Unchanged *Basis `json:"unchanged,omitempty"`
 	// Content has every blob read that the verdict relies on, no faster than BytesPerSecond.
 	Content        bool  `json:"content,omitempty"`
 	BytesPerSecond int64 `json:"bytesPerSecond,omitempty"` // 0: no limit
@@ -31,7 +33,7 @@ func (ReadyRequest) MaxBytes() int64 { return MaxList }
 
 // Check returns an error unless the request can be granted.
 func (q ReadyRequest) Check() error {
-	if q.To == "" {
+	if q.To == "" && q.Unchanged == nil {
 		return hint.New(errors.New("to is missing"), "name a release, such as 4.20.3")
 	}
 	return checkRate(q.BytesPerSecond)

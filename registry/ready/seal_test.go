@@ -1,0 +1,177 @@
+package ready_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"encoding/json"
+	"encoding/pem"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/ready"
+)
+
+// newKey returns a private key, and its line of allowed signers.
+func newKey(t *testing.T, name string) (private []byte, line string) {
+	t.Helper()
+	public, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, err := ssh.MarshalPrivateKey(key, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	of, err := ssh.NewPublicKey(public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(block), name + " " + string(ssh.MarshalAuthorizedKey(of))
+}
+
+func given() api.Verdict {
+	return api.Verdict{Answer: api.ReadyYes, To: "4.18.2", Reasons: []api.Reason{}, Risks: []api.Reason{{Text: "a < b & ü", Where: "4.17 → 4.18"}}, Made: time.Now().UTC(), Registry: registry}
+}
+
+func TestOpen(t *testing.T) {
+	key, line := newKey(t, "ops")
+	_, other := newKey(t, "dev")
+	sealed, err := ready.Seal(given(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.MarshalIndent(sealed, "", "    ") // as another program may write it
+	if err != nil {
+		t.Fatal(err)
+	}
+	unsigned, err := json.Marshal(given())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		text    []byte
+		allowed string
+		signer  string
+		fails   string
+	}{
+		"signed":                             {text: text},
+		"not signed":                         {text: unsigned},
+		"by an allowed signer":               {text: text, allowed: "# all\n" + other + line, signer: "ops"},
+		"by one that is allowed for this":    {text: text, allowed: strings.Replace(line, " ", ` namespaces="git,appliance-ready",valid-after="20200101",valid-before="22000101Z" `, 1), signer: "ops"},
+		"by another":                         {text: text, allowed: other, fails: "none of the allowed signers"},
+		"by none, and one is wanted":         {text: unsigned, allowed: line, fails: "it is not signed"},
+		"by one that is allowed for git":     {text: text, allowed: strings.Replace(line, " ", ` namespaces="git" `, 1), fails: "it is for git"},
+		"by one that was allowed":            {text: text, allowed: strings.Replace(line, " ", ` valid-before="20200101" `, 1), fails: "not valid now"},
+		"by one that will be allowed":        {text: text, allowed: strings.Replace(line, " ", ` valid-after="22000101000000Z" `, 1), fails: "not valid now"},
+		"by an authority":                    {text: text, allowed: strings.Replace(line, " ", ` cert-authority `, 1), fails: "is not understood"},
+		"changed":                            {text: bytes.Replace(text, []byte("4.18.2"), []byte("4.18.3"), 1), fails: "its signature"},
+		"changed, and by an allowed signer":  {text: bytes.Replace(text, []byte("4.18.2"), []byte("4.18.3"), 1), allowed: line, fails: "its signature"},
+		"without a signature that is whole":  {text: bytes.Replace(text, []byte("BEGIN SSH"), []byte("BEGIN"), 1), fails: "its signature"},
+		"no verdict":                         {text: []byte(`{"verdict":{}}`), fails: "it is no verdict"},
+		"no JSON":                            {text: []byte("yes"), fails: "it is no verdict"},
+		"a signature of the whole, for more": {text: bytes.Replace(text, []byte(`"answer"`), []byte(`"more": 1, "answer"`), 1), fails: "its signature"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var allowed []byte
+			if tc.allowed != "" {
+				allowed = []byte(tc.allowed)
+			}
+			got, err := ready.Open(tc.text, allowed, time.Now())
+			if tc.fails != "" {
+				if err == nil || !strings.Contains(err.Error(), tc.fails) {
+					t.Errorf("%v, and not %s", err, tc.fails)
+				}
+				return
+			}
+			if err != nil || got.To != "4.18.2" || got.Signer != tc.signer || (got.Key == "") != (name == "not signed") {
+				t.Errorf("%+v, %v", got, err)
+			}
+		})
+	}
+	if _, err := ready.Seal(given(), []byte("no key")); err == nil {
+		t.Error("what is no key signs")
+	}
+	_, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	locked, err := ssh.MarshalPrivateKeyWithPassphrase(private, "", []byte("secret"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ready.Seal(given(), pem.EncodeToMemory(locked)); err == nil || !strings.Contains(err.Error(), "has a passphrase") {
+		t.Errorf("a key with a passphrase: %v", err)
+	}
+}
+
+// TestSeal_openssh has the programs that people have verify a verdict.
+func TestSeal_openssh(t *testing.T) {
+	key, line := newKey(t, "ops")
+	sealed, err := ready.Seal(given(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	text, err := json.MarshalIndent(sealed, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, data := range map[string][]byte{"verdict": text, "signers": []byte(line)} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sh := exec.CommandContext(context.Background(), "sh", "-ec", `command -v jq ssh-keygen > /dev/null || exit 0
+jq -r .signature verdict > signature
+jq -cSj .verdict verdict | ssh-keygen -Y verify -f signers -I ops -n appliance-ready -s signature`)
+	sh.Dir = dir
+	if out, err := sh.CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// TestJudge_unchanged has what a verdict was given for change.
+func TestJudge_unchanged(t *testing.T) {
+	f := newFixture(t)
+	f.catalog("v4.16", nil)
+	v := f.judge(api.ReadyRequest{To: "4.18.2-x86_64", Cluster: f.cluster("", installed{"1.0.0", "stable", registry + "/" + index + ":v4.16"})})
+	if v.Answer != api.ReadyYes || len(v.Basis.Releases) != 3 || v.Basis.Graph == nil || len(v.Basis.Catalogs) != 2 {
+		t.Fatalf("%+v\n%s", v.Basis, codes(v))
+	}
+	now := func() string {
+		t.Helper()
+		again := f.judge(api.ReadyRequest{Unchanged: &v.Basis})
+		var all []string
+		for _, r := range again.Reasons {
+			all = append(all, r.Code)
+		}
+		return again.Answer + " " + strings.Join(all, " ")
+	}
+	if got := now(); got != "yes " {
+		t.Errorf("nothing has changed: %s", got)
+	}
+	f.catalog("v4.16", maxOpenShift("1.0.0", "4.20"))
+	if got := now(); got != "no catalog-changed" {
+		t.Errorf("a catalog has changed: %s", got)
+	}
+	f.must(f.Tags.Delete(f.Context(), index, "v4.16"))
+	if got := now(); got != "no catalog-changed" {
+		t.Errorf("a catalog is gone: %s", got)
+	}
+	f.must(f.Manifests.Delete(f.Context(), payloads, f.release("4.17.2", "amd64").Digest))
+	if got := now(); got != "no release-changed catalog-changed" {
+		t.Errorf("a release is gone: %s", got)
+	}
+	f.must(f.Tags.Delete(f.Context(), "openshift/graph-image", "latest"))
+	if got := now(); got != "no release-changed graph-changed catalog-changed" {
+		t.Errorf("graph data is gone: %s", got)
+	}
+}
