@@ -171,8 +171,9 @@ func TestCleanup_withoutContent(t *testing.T) {
 		}
 		after := b.snapshot()
 		for path, what := range before {
-			if removed := strings.HasSuffix(path, RetiredSuffix); removed != (after[path] == "") || !removed && after[path] != what {
-				t.Errorf("%s was %q, is %q", path, what, after[path])
+			got, there := after[path]
+			if removed := strings.HasSuffix(path, RetiredSuffix); removed == there || there && got != what {
+				t.Errorf("%s was %q, is %q (there: %v)", path, what, got, there)
 			}
 		}
 		if !there["volume sqlite-storage"] {
