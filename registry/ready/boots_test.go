@@ -97,6 +97,15 @@ func TestJudge_boots_missing(t *testing.T) {
 			break_: func(f *fixture) {
 				f.must(f.Tags.Delete(f.Context(), payloads, signatureOf(f.release("4.18.2", "amd64").Digest)))
 			}},
+		"a signature in an attachment": {archs: amd64, code: "signature-absent", where: components + "@",
+			break_: func(f *fixture) {
+				name := signatureOf(f.component(f.release("4.18.2", "amd64"), "etcd"))
+				m, err := f.Manifests.ByTag(f.Context(), components, name)
+				f.must(err)
+				body := strings.ReplaceAll(string(m.Body), "dev.cosignproject.cosign/signature", "dev.cosignproject.cosign/none")
+				_, err = f.Manifests.Put(f.Context(), components, []byte(body), store.PutOptions{MediaType: m.MediaType, Tags: []string{name}})
+				f.must(err)
+			}},
 		"a valid signature": {archs: amd64, code: "signature-invalid", where: components + "@",
 			break_: func(f *fixture) {
 				other, err := f.Manifests.ByTag(f.Context(), components, signatureOf(f.component(f.release("4.18.2", "amd64"), "pod")))

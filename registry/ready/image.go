@@ -38,19 +38,27 @@ const again = "mirror it again: appliance mirror"
 // image judges an image of a release: where it is read, whether it is whole there, and whether it is signed
 // as nodes demand.
 func (j *judgement) image(ctx context.Context, p *payload, w wanted) error {
-	j.verdict.Images++
 	at, ok, err := j.place(ctx, p, w)
 	if err != nil || !ok {
+		j.verdict.Images++
 		return err
 	}
-	found, ok := j.looked[at]
-	if !ok {
-		if found, err = j.whole(ctx, p, w, at); err != nil {
-			return err
-		}
-		j.looked[at] = found
+	found, err := j.look(ctx, p, w, at)
+	if err != nil {
+		return err
 	}
 	return j.attachments(ctx, p, w, at, found)
+}
+
+// look looks at an image where it is read, once.
+func (j *judgement) look(ctx context.Context, p *payload, w wanted, at place) (*looked, error) {
+	j.verdict.Images++
+	if found, ok := j.looked[at]; ok {
+		return found, nil
+	}
+	found, err := j.whole(ctx, p, w, at)
+	j.looked[at] = found
+	return found, err
 }
 
 // place finds where nodes read an image. It is to be the same place while they are installed and once they
@@ -176,11 +184,16 @@ func (j *judgement) children(p *payload, m image.Manifest) (all []image.Referenc
 		archs = []string{p.Release.Arch}
 	}
 	for _, r := range m.References {
-		if r.Kind == image.Child && (len(archs) == 0 || slices.Contains(archs, arch(r))) {
+		if isImage(r) && (len(archs) == 0 || slices.Contains(archs, arch(r))) {
 			all = append(all, r)
 		}
 	}
 	return all
+}
+
+// isImage reports whether a member of a list is an image that nodes run, and no statement about one.
+func isImage(r image.Reference) bool {
+	return r.Kind == image.Child && !strings.HasPrefix(r.Platform, "unknown/")
 }
 
 // missing gives a reason where a list has no image for an architecture of the nodes.
@@ -231,7 +244,7 @@ func (j *judgement) parts(ctx context.Context, p *payload, w wanted, at place, m
 func (j *judgement) archs(ctx context.Context, at place) (all []string, err error) {
 	m, _, err := j.manifest(ctx, at)
 	for _, r := range m.References {
-		if r.Kind == image.Child {
+		if isImage(r) {
 			all = append(all, arch(r))
 		}
 	}
@@ -249,7 +262,7 @@ func (j *judgement) layers(ctx context.Context, at place, of string) (all []dige
 		switch {
 		case r.Kind == image.Layer:
 			all = append(all, r.Digest)
-		case r.Kind == image.Child && (of == "" || arch(r) == of) && (len(j.nodes) == 0 || slices.Contains(j.nodes, arch(r))):
+		case isImage(r) && (of == "" || arch(r) == of) && (len(j.nodes) == 0 || slices.Contains(j.nodes, arch(r))):
 			return j.layers(ctx, place{at.repository, r.Digest}, of)
 		}
 	}

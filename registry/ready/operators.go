@@ -142,6 +142,9 @@ func (o *operators) updates(ctx context.Context, s state.Subscription, csv state
 	u := &upgrades{operators: o, Subscription: s, installed: csv, known: map[string]operator.OfferedBundle{}, reached: map[string]bool{csv.Name: true},
 		cure: o.cureOf(repository+":"+tag, s, csv)}
 	u.add(now, repository+":"+tag)
+	if csv.Phase != "" && csv.Phase != "Succeeded" {
+		o.risk(api.Reason{Code: "operator-unwell", Where: s.Namespace + "/" + csv.Name, Text: "the phase of this operator is " + csv.Phase, Hint: "oc describe csv " + csv.Name + " -n " + s.Namespace + "; mend it before the upgrade"})
+	}
 	for _, minor := range o.minors {
 		at := repository + ":v" + minor.String()
 		last := minor == o.minors[len(o.minors)-1]
@@ -167,9 +170,9 @@ func (o *operators) absent(ctx context.Context, at string) bool {
 }
 
 // offer returns what a catalog here has of a package. That it cannot be read is a reason.
-func (o *operators) offer(ctx context.Context, place string, s state.Subscription, csv state.Operator) (*operator.Offer, error) {
-	pkg, cure := s.Package, o.cureOf(place, s, csv)
-	c, err := o.catalog(ctx, place)
+func (o *operators) offer(ctx context.Context, named string, s state.Subscription, csv state.Operator) (*operator.Offer, error) {
+	pkg, cure := s.Package, o.cureOf(named, s, csv)
+	c, err := o.catalog(ctx, named, cure)
 	var found *operator.Offer
 	if err == nil && c != nil {
 		found, err = c.index.Offer(ctx, c.files, pkg)
@@ -178,13 +181,13 @@ func (o *operators) offer(ctx context.Context, place string, s state.Subscriptio
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case errors.Is(err, fs.ErrNotExist):
-		o.refuse(api.Reason{Code: "catalog-absent", Where: o.Registry + "/" + place, Text: "this catalog, which operator " + pkg + " needs, is not here", Hint: "mirror it: appliance mirror, or --as-imageset", Cure: cure})
+		o.refuse(api.Reason{Code: "catalog-absent", Where: o.Registry + "/" + named, Text: "this catalog, which operator " + pkg + " needs, is not here", Hint: "mirror it: appliance mirror, or --as-imageset", Cure: cure})
 		return nil, nil
 	case err != nil:
-		o.refuse(api.Reason{Code: "catalog-unread", Where: o.Registry + "/" + place, Text: "this catalog cannot be read: " + err.Error(), Hint: hintOr(err, again), Cure: cure})
+		o.refuse(api.Reason{Code: "catalog-unread", Where: o.Registry + "/" + named, Text: "this catalog cannot be read: " + err.Error(), Hint: hintOr(err, again), Cure: cure})
 		return nil, nil
 	case found == nil:
-		o.refuse(api.Reason{Code: "operator-absent", Where: o.Registry + "/" + place, Text: "operator " + pkg + " is not in this catalog", Hint: "mirror the catalog with it: appliance mirror, or --as-imageset", Cure: cure})
+		o.refuse(api.Reason{Code: "operator-absent", Where: o.Registry + "/" + named, Text: "operator " + pkg + " is not in this catalog", Hint: "mirror the catalog with it: appliance mirror, or --as-imageset", Cure: cure})
 	}
 	return found, nil
 }
@@ -197,8 +200,8 @@ func hintOr(err error, other string) string {
 }
 
 // cureOf is a package of a catalog as content, nil if it is not known where the catalog comes from.
-func (o *operators) cureOf(place string, s state.Subscription, csv state.Operator) *api.Cure {
-	repository, tag, _ := strings.Cut(place, ":")
+func (o *operators) cureOf(named string, s state.Subscription, csv state.Operator) *api.Cure {
+	repository, tag, _ := strings.Cut(named, ":")
 	for _, h := range o.held {
 		at, _, _ := strings.Cut(h.Image, ":")
 		if ref, err := imageset.ParseReference(h.Catalog); err == nil && at == repository && !strings.HasPrefix(tag, "sha256") {
@@ -209,11 +212,11 @@ func (o *operators) cureOf(place string, s state.Subscription, csv state.Operato
 }
 
 // catalog reads a catalog, once.
-func (o *operators) catalog(ctx context.Context, place string) (*readCatalog, error) {
-	if c, ok := o.read[place]; ok {
+func (o *operators) catalog(ctx context.Context, named string, cure *api.Cure) (*readCatalog, error) {
+	if c, ok := o.read[named]; ok {
 		return c, nil
 	}
-	repository, ref, _ := strings.Cut(place, ":")
+	repository, ref, _ := strings.Cut(named, ":")
 	repo := stored.Repository{Store: o.Store, Name: repository}
 	d, err := repo.Resolve(ctx, ref)
 	if err != nil {
@@ -231,9 +234,15 @@ func (o *operators) catalog(ctx context.Context, place string) (*readCatalog, er
 		}
 		return nil, err
 	}
-	o.read[place] = c
-	o.verdict.Basis.Catalogs = append(o.verdict.Basis.Catalogs, api.JudgedImage{Image: place, Digest: d})
-	return c, nil
+	o.read[named] = c
+	o.verdict.Basis.Catalogs = append(o.verdict.Basis.Catalogs, api.JudgedImage{Image: named, Digest: d})
+	_, err = o.look(ctx, o.standsFor(cure), wanted{"catalog " + named, named, d}, place{repository, d})
+	return c, err
+}
+
+// standsFor returns what images of operators are judged as.
+func (o *operators) standsFor(cure *api.Cure) *payload {
+	return &payload{Release: graphdata.Release{Arch: o.arch}, running: o.cluster.Digests, cure: cure, bundle: true}
 }
 
 // upgrades are those of one operator.
@@ -249,7 +258,7 @@ type upgrades struct {
 }
 
 // add has a catalog count.
-func (u *upgrades) add(o *operator.Offer, place string) {
+func (u *upgrades) add(o *operator.Offer, named string) {
 	maps.Copy(u.known, o.Bundles)
 	channel := u.Channel
 	if channel == "" {
@@ -257,7 +266,7 @@ func (u *upgrades) add(o *operator.Offer, place string) {
 	}
 	n := slices.IndexFunc(o.Channels, func(c operator.Channel) bool { return c.Name == channel })
 	if n < 0 {
-		u.refuse(api.Reason{Code: "channel-absent", Where: u.Registry + "/" + place, Text: "channel " + channel + " of operator " + u.Package + " is not in this catalog",
+		u.refuse(api.Reason{Code: "channel-absent", Where: u.Registry + "/" + named, Text: "channel " + channel + " of operator " + u.Package + " is not in this catalog",
 			Hint: "mirror the catalog with it, or change the channel of the Subscription", Cure: u.cure})
 	} else {
 		u.channels = append(u.channels, o.Channels[n])
@@ -355,7 +364,7 @@ func (u *upgrades) images(ctx context.Context, able map[string]bool) error {
 	if !able[name] {
 		name = u.best(able)
 	}
-	p := &payload{Release: graphdata.Release{Arch: u.arch}, running: u.cluster.Digests, cure: u.cure, bundle: true}
+	p := u.standsFor(u.cure)
 	for _, image := range u.known[name].Images {
 		repository, ref, ok := u.here(image)
 		if !ok {
@@ -370,12 +379,8 @@ func (u *upgrades) images(ctx context.Context, able map[string]bool) error {
 		case err != nil:
 			return err
 		}
-		at := place{repository, d}
-		u.verdict.Images++
-		if _, ok := u.looked[at]; !ok {
-			if u.looked[at], err = u.whole(ctx, p, wanted{"operator " + u.Package, image, d}, at); err != nil {
-				return err
-			}
+		if _, err := u.look(ctx, p, wanted{"operator " + u.Package, image, d}, place{repository, d}); err != nil {
+			return err
 		}
 	}
 	return nil

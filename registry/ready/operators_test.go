@@ -93,6 +93,7 @@ func TestJudge_operators(t *testing.T) {
 		"what is installed":                 {break_: func(_ *fixture, c *state.Facts) { c.Subscriptions[0].Installed, c.Operators = "", c.Operators[:1] }, answer: api.ReadyNo, code: "operator-pending", text: "installed no bundle"},
 		"the Subscription":                  {break_: func(_ *fixture, c *state.Facts) { c.Subscriptions = nil }, answer: api.ReadyNo, code: "operator-unsubscribed", text: "no Subscription"},
 		"an update under way":               {break_: func(_ *fixture, c *state.Facts) { c.Updating = "4.16.3" }, answer: api.ReadyNo, code: "cluster-updating", text: "under way"},
+		"a CSV that has succeeded":          {break_: func(_ *fixture, c *state.Facts) { c.Operators[1].Phase = "Failed" }, answer: api.ReadyRisks, code: "operator-unwell", text: "Failed"},
 		"what is not deprecated": {catalogs: func(all string) string {
 			return all + `{"schema":"olm.deprecations","package":"sample-database","entries":[{"reference":{"schema":"olm.channel","name":"stable"},"message":"use fast"},{"reference":{"schema":"olm.channel","name":"fast"},"message":"use slow"}]}`
 		}, answer: api.ReadyRisks, code: "operator-deprecated", text: "channel stable: use fast"},

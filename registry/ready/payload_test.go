@@ -16,6 +16,7 @@ import (
 	"github.com/mirror-appliance/appliance/cmd/sample-upstream/sample"
 	"github.com/mirror-appliance/appliance/mirror/layers"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/store"
 )
 
 // made is a release that no vendor has made.
@@ -56,6 +57,15 @@ func TestJudge_boots_payload(t *testing.T) {
 			})
 			m.components["etcd"] = vendor + "@" + f.component(f.release("4.18.2", "amd64"), "etcd").String()
 		}, "policy-unknown", "no policy of the release is about etcd"},
+		"nothing but what a list says of its images": {func(f *fixture, m *made) {
+			child := f.component(f.release("4.18.2", "amd64"), "etcd")
+			list := f.json(map[string]any{"schemaVersion": 2, "mediaType": ocispec.MediaTypeImageIndex, "manifests": []map[string]any{
+				{"mediaType": "application/vnd.docker.distribution.manifest.v2+json", "digest": child, "size": 1, "platform": map[string]string{"os": "linux", "architecture": "amd64"}},
+				{"mediaType": ocispec.MediaTypeImageManifest, "digest": digest.FromString("not here"), "size": 1, "platform": map[string]string{"os": "unknown", "architecture": "unknown"}}}})
+			put, err := f.Manifests.Put(f.Context(), components, list, store.PutOptions{})
+			f.must(err)
+			m.components["etcd"] = strings.Replace(m.components["etcd"], child.String(), put.Digest.String(), 1)
+		}, "", ""},
 		"no component": {func(_ *fixture, m *made) { m.components = nil }, "release-unread", "names no component"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -48,7 +48,7 @@ func (p *payload) String() string { return p.Release.Version.String() }
 func (j *judgement) release(ctx context.Context, r graphdata.Release) error {
 	image := j.known.Places[r.Digest]
 	repository, _, _ := strings.Cut(image, ":")
-	p := &payload{Release: r, repository: repository, cure: cureOf(r.Version, r.Arch, j.request.Channel)}
+	p := &payload{Release: r, repository: repository, cure: j.cureOf(r)}
 	j.verdict.Basis.Releases = append(j.verdict.Basis.Releases, api.JudgedRelease{Version: p.String(), Architecture: r.Arch, Digest: r.Digest, Payload: r.Payload, Image: image})
 	if err := j.sources(ctx, p); err != nil {
 		return err
@@ -93,6 +93,16 @@ func (j *judgement) platforms(ctx context.Context, p *payload) bool {
 		}
 	}
 	return true
+}
+
+// cureOf is a release that is here, in part, as content: of the channel of the cluster, or the usual one of
+// the release.
+func (j *judgement) cureOf(r graphdata.Release) *api.Cure {
+	channel := j.request.Channel
+	if channel == "" && j.known.Graph != nil {
+		channel = j.usual(j.known.Graph.ChannelsOf(r))
+	}
+	return cureOf(r.Version, r.Arch, channel)
 }
 
 // sources sets where nodes read images: what cluster-config prints for the version, of which the cluster
