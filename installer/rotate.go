@@ -3,7 +3,6 @@ package installer
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 
 	"github.com/mirror-appliance/appliance/ansible-free/host"
 	"github.com/mirror-appliance/appliance/internal/hint"
@@ -78,9 +77,7 @@ func planCertificates(ctx context.Context, r Request, d Deps, change func(*site)
 }
 
 // nextKey is where the key of the next CA waits for the end of a rotation.
-func (s *site) nextKey() string {
-	return filepath.Join(filepath.Dir(s.cfg.TLS.CAKey), "rootCA-next-key.pem")
-}
+func (s *site) nextKey() string { return tlsgen.NextKeyFile(s.cfg.TLS.CAKey) }
 
 // next returns the CA of the rotation under way, nil if there is none.
 func (s *site) next() *tlsgen.CA {

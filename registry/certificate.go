@@ -28,10 +28,10 @@ func (a certificateAdmin) Describe() (api.Certificate, error) {
 	}
 	t := a.cfg.TLS
 	c := api.Certificate{CertificateInfo: describe(served), Renews: t.CAKey != "", ACME: t.ACME.Directory,
-		CAFile: t.CA, CA: authorities(t.CA)}
+		CAFile: t.CA, CA: authorities(t.CA, served)}
 	c.File, c.Key = a.tls.Files()
-	refused, soon := a.tls.Trouble()
-	for _, err := range slices.Concat(refused, soon) {
+	refused, notices := a.tls.Trouble()
+	for _, err := range slices.Concat(refused, notices) {
 		c.Trouble = append(c.Trouble, api.Trouble{Problem: err.Error(), Hint: hint.Of(err)})
 	}
 	return c, nil
@@ -55,7 +55,7 @@ func fingerprint(c *x509.Certificate) string {
 }
 
 // authorities describes the certificates that /ca.crt has, none if it cannot be read.
-func authorities(path string) (all []api.CertificateInfo) {
+func authorities(path string, served *x509.Certificate) (all []api.Authority) {
 	if path == "" {
 		return nil
 	}
@@ -65,7 +65,7 @@ func authorities(path string) (all []api.CertificateInfo) {
 	}
 	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
 		if c, err := x509.ParseCertificate(block.Bytes); err == nil && block.Type == "CERTIFICATE" {
-			all = append(all, describe(c))
+			all = append(all, api.Authority{CertificateInfo: describe(c), Signs: served.CheckSignatureFrom(c) == nil})
 		}
 	}
 	return all

@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -41,8 +42,14 @@ func TestCertificate(t *testing.T) {
 	must(t, err)
 	both := append(old, next.CertPEM()...)
 	must(t, os.WriteFile(d.cfg.TLS.CA, both, 0o600))
-	if c := shown(); len(c.CA) != 2 || c.CA[1].Subject != "CN=next,O=Mirror appliance" {
+	must(t, os.WriteFile(tlsgen.NextKeyFile(d.cfg.TLS.CAKey), next.KeyPEM(), 0o600))
+	if c := shown(); len(c.CA) != 2 || c.CA[1].Subject != "CN=next,O=Mirror appliance" || !c.CA[0].Signs || c.CA[1].Signs ||
+		len(c.Trouble) != 1 || !strings.Contains(c.Trouble[0].Problem, "the CA is being replaced, since 20") ||
+		!strings.Contains(c.Trouble[0].Hint, "rotate-ca --finish") {
 		t.Errorf("described as %+v", c)
+	}
+	if err := d.checkCertificate(t.Context()); err != nil {
+		t.Errorf("during a rotation it is not healthy: %v", err)
 	}
 	w := httptest.NewRecorder()
 	d.public().ServeHTTP(w, httptest.NewRequestWithContext(context.Background(), "GET", "https://registry.test/ca.crt", nil))

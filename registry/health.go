@@ -93,14 +93,14 @@ func (d *daemon) warnOfCertificate(ctx context.Context) error {
 	return every(ctx, 0, 24*time.Hour, d.logCertificate)
 }
 
-// logCertificate logs why clients refuse the certificate, or soon will.
+// logCertificate logs why clients refuse the certificate, and what else needs attention.
 func (d *daemon) logCertificate() {
-	refused, soon := d.tls.Trouble()
+	refused, notices := d.tls.Trouble()
 	for _, err := range refused {
 		d.log.Error("clients refuse the certificate", "error", err, "hint", "appliance status says what to do")
 	}
-	for _, err := range soon {
-		d.log.Warn("clients will soon refuse the certificate", "error", err, "hint", "appliance status says what to do")
+	for _, err := range notices {
+		d.log.Warn("the certificate needs attention", "error", err, "hint", "appliance status says what to do")
 	}
 }
 

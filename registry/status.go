@@ -52,8 +52,8 @@ func (d *daemon) status(ctx context.Context) (api.Status, error) {
 	for _, r := range room {
 		s.Space = append(s.Space, api.Space(r))
 	}
-	refused, soon := d.tls.Trouble()
-	for _, err := range slices.Concat([]error{err, spaceErr}, found.exhausted, d.upstreams.troubles(), unread, refused, soon) {
+	refused, notices := d.tls.Trouble()
+	for _, err := range slices.Concat([]error{err, spaceErr}, found.exhausted, d.upstreams.troubles(), unread, refused, notices) {
 		if err != nil {
 			s.Trouble = append(s.Trouble, api.Trouble{Problem: err.Error(), Hint: hint.Of(err)})
 		}

@@ -35,7 +35,7 @@ type Options struct {
 	KeyFile  string   // 0600
 	StateDir string   // certmagic's storage; only with a CA
 	CAFile   string   // the CA that clients trust; "" if they know the issuer
-	// CAKeyFile is named in hints about a new CA; only with a CA.
+	// CAKeyFile is named in hints about a new CA, and beside it a rotation is found; only with a CA.
 	CAKeyFile string
 	ACME      ACME // only with a CA
 	Log       *slog.Logger

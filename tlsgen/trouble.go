@@ -2,9 +2,14 @@ package tlsgen
 
 import (
 	"crypto/x509"
+	"encoding/pem"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
 const (
@@ -16,8 +21,9 @@ const (
 )
 
 // Trouble returns the reasons for which clients reject the certificate that is served, or will
-// after the next start, and those for which they soon will. The errors have hints.
-func (m *Manager) Trouble() (refused, soon []error) {
+// after the next start, and what else needs attention: the reasons for which they soon will, a name
+// that the user's own certificate lacks, a rotation that is not finished. The errors have hints.
+func (m *Manager) Trouble() (refused, notices []error) {
 	now := m.o.Now()
 	judge := func(what, file string, cert *x509.Certificate, notice time.Duration, remedy string) {
 		problem := func(format string, at time.Time) error {
@@ -32,7 +38,7 @@ func (m *Manager) Trouble() (refused, soon []error) {
 				"%s is valid from %s only, and clients refuse it until then; check this host's clock",
 				cert.NotBefore))
 		case cert.NotAfter.Sub(now) < notice:
-			soon = append(soon, problem("%s expires at %s", cert.NotAfter))
+			notices = append(notices, problem("%s expires at %s", cert.NotAfter))
 		}
 	}
 	if ca := m.authority(); ca != nil {
@@ -59,7 +65,10 @@ func (m *Manager) Trouble() (refused, soon []error) {
 		}
 	}
 	if m.o.CA == nil {
-		return refused, soon
+		return refused, append(notices, m.misnamed()...)
+	}
+	if err := m.rotating(); err != nil {
+		notices = append(notices, err)
 	}
 	if m.acme != nil {
 		if cert := m.acme.current(m.o); cert != nil {
@@ -67,7 +76,7 @@ func (m *Manager) Trouble() (refused, soon []error) {
 			judge("the certificate of the ACME server", "", cert.Leaf, life/6, remedyACME(m.acme.name))
 		}
 		if err := m.acme.trouble(m.o); err != nil {
-			soon = append(soon, err)
+			notices = append(notices, err)
 		}
 	}
 	if names := m.o.CA.Refuses(m.o.Names); len(names) > 0 {
@@ -76,7 +85,57 @@ func (m *Manager) Trouble() (refused, soon []error) {
 			"put the hostname in config.yaml back, or run install again: it makes a new CA, which "+
 				"clients must then be given", nil))
 	}
-	return refused, soon
+	return refused, notices
+}
+
+// misnamed returns an error if the user's own certificate lacks the hostname: install takes one with
+// --sslCheckSkip, for clients that do not check names.
+func (m *Manager) misnamed() []error {
+	served, err := m.source.current()
+	if err != nil {
+		return nil // told already
+	}
+	own := Own{file: m.o.CertFile, cert: served}
+	if err := own.CheckName(m.o.Names[0]); err != nil {
+		return []error{hint.New(err, Misnamed)}
+	}
+	return nil
+}
+
+// Misnamed is the hint where such a certificate is served.
+const Misnamed = "clients that check names refuse it; put in one with that name: " +
+	"appliance cert replace --sslCert FILE --sslKey FILE"
+
+// NextKeyFile returns the file where the key of the next CA waits for the end of a rotation, beside
+// that of the CA.
+func NextKeyFile(caKeyFile string) string {
+	return filepath.Join(filepath.Dir(caKeyFile), "rootCA-next-key.pem")
+}
+
+// rotating returns an error while clients are given a second CA, which does not sign yet.
+func (m *Manager) rotating() error {
+	if m.o.CAKeyFile == "" {
+		return nil
+	}
+	if _, err := os.Stat(NextKeyFile(m.o.CAKeyFile)); err != nil {
+		return nil
+	}
+	data, err := readFile(m.o.CAFile)
+	if err != nil {
+		return nil // told at the start
+	}
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		next, err := x509.ParseCertificate(block.Bytes)
+		if err != nil || next.Equal(m.o.CA.cert) {
+			continue
+		}
+		return fault(m.o.CAFile, fmt.Sprintf("the CA is being replaced, since %s: clients are given two, and the old one signs "+
+			"(its serial number is %X, that of the new one %X)", next.NotBefore.Add(backdate).Format(time.RFC3339),
+			m.o.CA.cert.SerialNumber, next.SerialNumber),
+			"once all clients have the new one, which /ca.crt has: appliance cert rotate-ca --finish; to give it up: "+
+				"appliance cert rotate-ca --abort", nil)
+	}
+	return nil
 }
 
 // authority returns the CA that clients trust, nil if it is not known here.

@@ -177,3 +177,16 @@ func TestManager_tellsThatRenewalFails(t *testing.T) {
 		m.Close()
 	}
 }
+
+// Clients that do not check names use the user's own certificate all the same.
+func TestManager_Trouble_ownName(t *testing.T) {
+	ca := newCA(t)
+	for name, want := range map[string]string{"r.example.com": "", "other.example.com": "not for r.example.com: it is for other.example.com"} {
+		o, _ := watchedOptions(t)
+		install(t, o, ca, time.Now(), name)
+		refused, notices := troubles(t, start(t, o))
+		if refused != "" || !strings.Contains(notices, want) || want == "" && notices != "" {
+			t.Errorf("%s: refused %q, notices %q", name, refused, notices)
+		}
+	}
+}

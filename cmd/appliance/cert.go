@@ -84,7 +84,11 @@ func printCertificate(w io.Writer, c api.Certificate) {
 	row("SHA-256", "%s", c.Fingerprint)
 	row("files", "%s, %s", c.File, c.Key)
 	for _, ca := range c.CA {
-		row("CA", "%s, %s", ca.Subject, validity(ca))
+		signs := ""
+		if ca.Signs && len(c.CA) > 1 {
+			signs = ", signs the certificate"
+		}
+		row("CA", "%s, %s%s", ca.Subject, validity(ca.CertificateInfo), signs)
 		row("", "SHA-256 %s", ca.Fingerprint)
 	}
 	if c.CAFile != "" {

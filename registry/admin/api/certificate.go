@@ -11,8 +11,14 @@ type Certificate struct {
 	Key    string `json:"keyFile"`
 	CAFile string `json:"caFile,omitempty"`
 	// CA are the authorities that clients are given, more than one while the CA is rotated.
-	CA      []CertificateInfo `json:"ca,omitempty"`
-	Trouble []Trouble         `json:"trouble,omitempty"`
+	CA      []Authority `json:"ca,omitempty"`
+	Trouble []Trouble   `json:"trouble,omitempty"`
+}
+
+// Authority is a CA that clients are given.
+type Authority struct {
+	CertificateInfo
+	Signs bool `json:"signs"` // it has signed the certificate that is served
 }
 
 // CertificateInfo is what a certificate says.
