@@ -224,7 +224,9 @@ func (r *record) with(entries []host.Entry) *record {
 			continue
 		}
 		before := e.Before
-		if _, dir := step.(*host.Dir); !dir {
+		switch step.(type) {
+		case *host.Dir, *host.SystemUser: // whose group may have been there
+		default:
 			before = &host.Before{} // an uninstall removes what replaced something, too
 		}
 		all.entries = append(all.entries, host.Entry{Step: step, Before: before})

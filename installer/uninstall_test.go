@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -43,6 +44,26 @@ func TestUninstall_LeavesWhatWasThereBefore(t *testing.T) {
 	if _, err := b.plan(r).Apply(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
+	b.uninstall(true)
+	same(t, "after the uninstall", b.snapshot(), before)
+}
+
+// userdel deletes the group of the user's name, which may be older than the user.
+func TestUninstall_groupBefore(t *testing.T) {
+	b := newBox(t, false)
+	const group = "appliance:x:970:\n"
+	b.write("etc/group", group)
+	b.ran = func(name string, args ...string) {
+		switch {
+		case name == "userdel":
+			b.write("etc/group", "")
+		case name == "groupadd" && slices.Contains(args, "970"):
+			b.write("etc/group", group)
+		}
+	}
+	before := b.snapshot()
+	b.install()
+	b.install()
 	b.uninstall(true)
 	same(t, "after the uninstall", b.snapshot(), before)
 }

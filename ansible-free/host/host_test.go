@@ -424,7 +424,7 @@ func TestRemoveTree_StopsWithItsContext(t *testing.T) {
 func TestSystemUser(t *testing.T) {
 	root := t.TempDir()
 	write(t, root, "etc/passwd", "root:x:0:0::/root:/bin/sh\n")
-	write(t, root, "etc/group", "root:x:0:\nappliance:x:990:\n")
+	write(t, root, "etc/group", "root:x:0:\n")
 	before := snapshot(t, root)
 	var ran []string
 	h := Under(root, func(_ context.Context, name string, args ...string) ([]byte, error) {
@@ -432,8 +432,11 @@ func TestSystemUser(t *testing.T) {
 		switch name {
 		case "systemd-sysusers":
 			write(t, root, "etc/passwd", "root:x:0:0::/root:/bin/sh\nappliance:x:990:990::/:/sbin/nologin\n")
+			write(t, root, "etc/group", "root:x:0:\nappliance:x:990:\n")
 		case "userdel":
 			write(t, root, "etc/passwd", "root:x:0:0::/root:/bin/sh\n")
+		case "groupdel":
+			write(t, root, "etc/group", "root:x:0:\n")
 		}
 		return nil, nil
 	})

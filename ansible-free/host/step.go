@@ -28,7 +28,7 @@ type Step interface {
 
 // Before is what a step found. The zero value means that there was nothing.
 type Before struct {
-	Is     string      `json:"is,omitempty"` // file, directory, link, running, enabled
+	Is     string      `json:"is,omitempty"` // file, directory, link, group, running, enabled
 	Path   string      `json:"path,omitempty"`
 	Mode   fs.FileMode `json:"mode,omitempty"`
 	Owner  Owner       `json:"owner"`
@@ -46,6 +46,7 @@ const (
 	isFile      = "file"
 	isDirectory = "directory"
 	isLink      = "link"
+	isGroup     = "group" // of the user; the user was not there
 )
 
 // has reports whether mode and owner are what a step demands.

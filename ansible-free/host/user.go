@@ -26,12 +26,27 @@ func (s *SystemUser) String() string { return "create system user " + s.Name }
 // Taken returns what Undo does.
 func (s *SystemUser) Taken() string { return "delete system user " + s.Name }
 
-// Check looks the user up.
+// Check looks the user up, and a group of its name, which the user gets.
 func (s *SystemUser) Check(context.Context) (*Before, error) {
 	if _, err := s.Host.User(s.Name); !absent(err) {
 		return nil, err
 	}
-	return &Before{}, nil
+	gid, ok, err := s.group()
+	if !ok || err != nil {
+		return &Before{}, err
+	}
+	return &Before{Is: isGroup, Owner: Owner{GID: gid}}, nil
+}
+
+// group returns the number of the group with the user's name, if there is one.
+func (s *SystemUser) group() (gid int, ok bool, err error) {
+	groups, err := s.Host.table("/etc/group", 4)
+	i := slices.IndexFunc(groups, func(g []string) bool { return g[0] == s.Name })
+	if i < 0 || err != nil {
+		return 0, false, err
+	}
+	gid, err = strconv.Atoi(groups[i][2])
+	return gid, err == nil, err
 }
 
 // Apply creates the user.
@@ -45,9 +60,9 @@ func (s *SystemUser) Apply(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
-// Undo deletes the user and its group. Where there is no userdel, which a base system may lack, the
-// user stays: it owns nothing and cannot log in.
-func (s *SystemUser) Undo(ctx context.Context, _ *Before) (bool, error) {
+// Undo deletes the user and, unless it was there before, its group. Where there is no userdel, which a
+// base system may lack, the user stays: it owns nothing and cannot log in.
+func (s *SystemUser) Undo(ctx context.Context, before *Before) (bool, error) {
 	if _, err := s.Host.User(s.Name); absent(err) {
 		return false, nil
 	} else if err != nil {
@@ -61,15 +76,26 @@ func (s *SystemUser) Undo(ctx context.Context, _ *Before) (bool, error) {
 		return false, hint.New(fmt.Errorf("delete user %s: %w", s.Name, err), "end what runs as that "+
 			"user, then run the command again: ps -u "+s.Name)
 	}
-	groups, err := s.Host.table("/etc/group", 4)
-	// userdel leaves the group where login.defs says USERGROUPS_ENAB no.
-	if slices.ContainsFunc(groups, func(g []string) bool { return g[0] == s.Name }) {
+	return true, s.undoGroup(ctx, before)
+}
+
+// undoGroup has the group be there, or not, as before. userdel deletes it with the user where
+// login.defs says USERGROUPS_ENAB yes, unless it has other members.
+func (s *SystemUser) undoGroup(ctx context.Context, before *Before) error {
+	_, ok, err := s.group()
+	had := before != nil && before.Is == isGroup
+	switch {
+	case err != nil || ok == had:
+	case had:
+		gid := strconv.Itoa(before.Owner.GID)
+		_, err = s.Host.runWhole(ctx, "groupadd", "--system", "--gid", gid, s.Name)
+	default:
 		_, err = s.Host.runWhole(ctx, "groupdel", s.Name)
 	}
 	if err != nil && !errors.Is(err, exec.ErrNotFound) {
-		return true, fmt.Errorf("delete group %s: %w", s.Name, err)
+		return fmt.Errorf("undo the change of group %s: %w", s.Name, err)
 	}
-	return true, nil
+	return nil
 }
 
 // runWhole runs a program that edits /etc/passwd. Killed half way, the program would leave

@@ -35,3 +35,33 @@ func TestSystemUser_InUse(t *testing.T) {
 		t.Errorf("error %v, hint %q", err, hint.Of(err))
 	}
 }
+
+// TestSystemUser_groupBefore has a group of that name before the user, which userdel takes along
+// where USERGROUPS_ENAB is yes.
+func TestSystemUser_groupBefore(t *testing.T) {
+	const user, group = "appliance:x:990:970::/:/sbin/nologin\n", "appliance:x:970:\n"
+	for _, takesAlong := range []bool{true, false} {
+		root := t.TempDir()
+		write(t, root, "etc/passwd", "")
+		write(t, root, "etc/group", group)
+		before := snapshot(t, root)
+		h := Under(root, func(_ context.Context, name string, args ...string) ([]byte, error) {
+			switch {
+			case name == "systemd-sysusers":
+				write(t, root, "etc/passwd", user)
+			case name == "userdel":
+				write(t, root, "etc/passwd", "")
+				if takesAlong {
+					write(t, root, "etc/group", "")
+				}
+			case name == "groupadd" && strings.Join(args, " ") == "--system --gid 970 appliance":
+				write(t, root, "etc/group", group)
+			default:
+				t.Errorf("ran %s %q", name, args)
+			}
+			return nil, nil
+		})
+		do(t, &SystemUser{Host: h, Name: "appliance", File: "/etc/sysusers.d/appliance.conf"})()
+		same(t, "after Undo", snapshot(t, root), before)
+	}
+}
