@@ -237,15 +237,19 @@ func (s *site) checkApart() {
 	}
 }
 
-// checkContent checks that the directories of blobs and database have no other files, and that
-// there are no blobs without the database that knows them: the first collection would remove them.
+// checkContent checks that the directories of blobs and database have no other files, unless an install
+// has made them its own, and that there are no blobs without the database that knows them: the first
+// collection would remove them.
 func (s *site) checkContent() {
-	if !s.checkAlone(s.dirs.storage, chooseEmpty) && !s.dirs.known && s.dirs.images {
+	others := s.record == nil || s.record.Storage != s.cfg.Storage
+	if !(others && s.checkAlone(s.dirs.storage, chooseEmpty)) && !s.dirs.known && s.dirs.images {
 		s.problem(fmt.Sprintf("--quayStorage %s holds images, but there is no database %s that knows "+
 			"them", s.dirs.storage.path, s.cfg.Database), "name the directory of its database with "+
 			"--sqliteStorage; otherwise choose an empty directory; appliance adopt takes over the storage of Quay")
 	}
-	s.checkAlone(s.dirs.database, chooseEmpty)
+	if s.record == nil || s.record.Database != s.databaseDir() {
+		s.checkAlone(s.dirs.database, chooseEmpty)
+	}
 }
 
 const chooseEmpty = "choose an empty directory, or one that does not exist"

@@ -227,6 +227,24 @@ func TestInstall_FindsKeptContentElsewhere(t *testing.T) {
 	}
 }
 
+// A file of another's that came to the directories of an install does not keep the next from going on.
+func TestInstall_strayFile(t *testing.T) {
+	eachMode(t, func(t *testing.T, b *box) {
+		b.install()
+		for _, dir := range []string{"quay-storage", "sqlite-storage"} {
+			b.write(filepath.Join(b.deps.Home, "quay-install", dir, "notes.txt"), "")
+		}
+		if result := b.install(); result.Changed {
+			t.Error("the second install changed something")
+		}
+		b.write("srv/blobs/notes.txt", "")
+		b.edit("storage: "+b.deps.Home+"/quay-install/quay-storage", "storage: /srv/blobs")
+		if _, err := PlanInstall(t.Context(), b.request(), b.deps); err == nil || !strings.Contains(err.Error(), "/srv/blobs holds other things already (notes.txt)") {
+			t.Errorf("in a directory that no install has had: %v", err)
+		}
+	})
+}
+
 // The directory of a CA that the user has elsewhere is not ours to open.
 func TestInstall_CAElsewhere(t *testing.T) {
 	b := newBox(t, false)
