@@ -308,3 +308,54 @@ func (s *openPort) args(option string) []string {
 	}
 	return args
 }
+
+// closePort closes a port that an install has opened, once the registry has another one.
+type closePort struct {
+	Opened openPort `json:"opened"`
+}
+
+// closings returns the steps for the ports that the record has, besides the one that is wanted.
+func (s *site) closings() (steps []host.Step) {
+	if s.record == nil || s.User {
+		return nil
+	}
+	for _, e := range s.record.entries {
+		if opened, ok := e.Step.(*openPort); ok && opened.Port != s.cfg.Port {
+			steps = append(steps, &closePort{Opened: *opened})
+		}
+	}
+	return steps
+}
+
+// closes reports whether an entry is the opening of the port.
+func (s *closePort) closes(e host.Entry) bool {
+	opened, ok := e.Step.(*openPort)
+	return ok && opened.text() == s.Opened.text()
+}
+
+func (s *closePort) String() string { return s.Opened.Taken() }
+
+func (s *closePort) Check(ctx context.Context) (*host.Before, error) {
+	f := askFirewalld(ctx, s.Opened.host)
+	if f == nil {
+		return nil, nil
+	}
+	for _, lasts := range s.Opened.configurations() {
+		if !lasts && !f.runs {
+			continue
+		}
+		if _, err := f.run(ctx, lasts, s.Opened.args("--query-port")...); err == nil {
+			return &host.Before{}, nil
+		}
+	}
+	return nil, nil
+}
+
+func (s *closePort) Apply(ctx context.Context) (bool, error) { return s.Opened.Undo(ctx, nil) }
+
+func (s *closePort) Undo(ctx context.Context, _ *host.Before) (bool, error) {
+	if askFirewalld(ctx, s.Opened.host) == nil {
+		return false, nil
+	}
+	return s.Opened.Apply(ctx)
+}

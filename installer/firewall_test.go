@@ -1,12 +1,16 @@
 package installer
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/mirror-appliance/appliance/ansible-free/host"
+	"github.com/mirror-appliance/appliance/registry/config"
 )
 
 // fakeFirewalld stands in for firewall-cmd and firewall-offline-cmd; the end-to-end tests have
@@ -104,6 +108,83 @@ func TestInstall_firewall(t *testing.T) {
 				t.Errorf("open now and for good after an uninstall: %v", is)
 			}
 		})
+	}
+}
+
+// A change of the port closes the old one as far as an install has opened it, and one that fails does not.
+func TestPlanUpgrade_firewall(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, false)
+	f := b.firewalled()
+	r := b.request()
+	r.OpenFirewall = true
+	if _, err := b.plan(r).Apply(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	open := func(want string) {
+		t.Helper()
+		if now, permanent := strings.Join(f.now, " "), strings.Join(f.permanent, " "); now != want || permanent != want {
+			t.Errorf("open are %q, and for good %q: want %q", now, permanent, want)
+		}
+	}
+	change := func(port int) error {
+		t.Helper()
+		r.Port = port
+		return b.upgrade(r)
+	}
+	b.deps.Health = func(context.Context, *config.Config) error {
+		b.sm.restarts++
+		return errors.New("unhealthy")
+	}
+	if err := change(9443); err == nil {
+		t.Error("a daemon that ends is taken for a healthy one")
+	}
+	open("8443/tcp")
+	b.deps.Health = b.health
+	for range 2 {
+		if err := change(9443); err != nil {
+			t.Fatal(err)
+		}
+		open("9443/tcp")
+	}
+	r.OpenFirewall = false
+	if err := change(8443); err != nil {
+		t.Fatal(err)
+	}
+	open("")
+	f.now, f.permanent = []string{"9443/tcp"}, []string{"9443/tcp"} // by the administrator
+	b.uninstall(true)
+	open("9443/tcp")
+}
+
+// A change of the port that was killed after it had closed the old one is taken back with it.
+func TestClosePort_Undo(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, false)
+	f := b.firewalled()
+	f.now = []string{"8443/tcp"}
+	s, err := newSite(Request{}, b.deps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	step := &closePort{Opened: openPort{host: b.deps.Host, Port: 8443, Zone: "public", Only: onlyRunning}}
+	before, err := step.Check(t.Context())
+	if before == nil || err != nil {
+		t.Fatalf("it is open: %v, %v", before, err)
+	}
+	line, err := host.Kinds(s.kinds).Encode(host.Entry{Step: step, Before: before})
+	if err != nil || line == nil {
+		t.Fatalf("a journal does not take it: %v", err)
+	}
+	if _, err := step.Apply(t.Context()); err != nil || len(f.now) > 0 {
+		t.Errorf("open are %q: %v", f.now, err)
+	}
+	e, err := host.Kinds(s.kinds).Decode(line)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Step.Undo(t.Context(), e.Before); err != nil || !slices.Equal(f.now, []string{"8443/tcp"}) || len(f.permanent) > 0 {
+		t.Errorf("open are %q, and for good %q: %v", f.now, f.permanent, err)
 	}
 }
 

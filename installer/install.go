@@ -415,8 +415,8 @@ func (b *builder) running() error {
 		&enable{bus: b.bus, host: b.Host, UnitDir: b.unitDir()},
 		&start{bus: b.bus, host: b.Host, journal: b.journal, binary: b.binary,
 			socket: b.unitFile(systemd.Socket), renamed: b.certs.renamed, unstarted: b.unstarted},
-		&health{bus: b.bus, host: b.Host, cfg: b.cfg, check: b.Health},
-		&confirm{bus: b.bus, host: b.Host, paths: b.passing()}}
+		&health{bus: b.bus, host: b.Host, cfg: b.cfg, check: b.Health}}
+	steps = append(append(steps, b.closings()...), &confirm{bus: b.bus, host: b.Host, paths: b.passing()})
 	if b.Request.TakeOver != nil { // before the first users: its own stay
 		steps = append(steps, &takeOver{do: b.Adopt, t: b.Request.TakeOver,
 			in: Installation{Config: b.cfg, QuayRoot: b.QuayRoot, Owner: b.owner}})

@@ -77,6 +77,7 @@ func (s *site) kinds() map[string]host.Step {
 		"start":     &start{bus: bus},
 		"database":  &database{host: h},
 		"firewall":  &openPort{host: h},
+		"close":     &closePort{Opened: openPort{host: h}},
 		"intent":    &intent{},
 		"copy":      &copyAhead{bus: bus, host: h},
 		"move":      &move{bus: bus, host: h},
@@ -288,8 +289,11 @@ func (r *record) hasFile(path string) bool {
 func (s *site) writeRecord(ctx context.Context, steps []host.Step) error {
 	r := s.record.with(slices.DeleteFunc(slices.Clone(s.journal.Entries), s.isPassing))
 	for _, step := range steps { // with the hashes of what was right already
-		if step, ok := step.(lasting); ok {
+		switch step := step.(type) {
+		case lasting:
 			r.update(step)
+		case *closePort: // which is over
+			r.entries = slices.DeleteFunc(r.entries, step.closes)
 		}
 	}
 	if len(r.entries) == 0 {

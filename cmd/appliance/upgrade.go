@@ -57,7 +57,7 @@ back. The program that was replaced stays beside the new one: --rollback goes ba
 	f.Lookup("sqliteStorage").Usage = "move the database to this directory"
 	f.StringVar(&o.hostname, "quayHostname", "", "another name, and optionally port, for the registry: HOST[:PORT]")
 	o.certificate.addFlags(f)
-	f.BoolVar(&o.autoApprove, "autoApprove", false, "do not ask what a rollback may lose, or a cleanup")
+	f.BoolVar(&o.autoApprove, "autoApprove", false, "do not ask what a rollback may lose, or a cleanup; open the port in firewalld")
 	f.BoolVar(&o.clean, "cleanup", false, cleanupUsage)
 	f.BoolVar(&o.rollback, "rollback", false, "go back to the program that the last upgrade replaced")
 	f.BoolVar(&o.recover, "recover", false, "")
@@ -80,6 +80,7 @@ func (o *upgradeOptions) run(ctx context.Context, std stdio) error {
 	if err != nil {
 		return err
 	}
+	request.OpenFirewall = o.autoApprove
 	if o.rollback && o.clean {
 		return hint.New(errors.New("--cleanup and --rollback are both given"), "give one after the other")
 	}
