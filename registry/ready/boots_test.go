@@ -132,8 +132,7 @@ func TestJudge_boots_missing(t *testing.T) {
 				text[len(text)/2] ^= 1
 				f.must(os.WriteFile(name, text, 0o600))
 			},
-			incured: true,
-			change:  func(q *api.ReadyRequest) { q.Content = true }},
+			change: func(q *api.ReadyRequest) { q.Content = true }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)

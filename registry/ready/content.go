@@ -31,9 +31,9 @@ func (j *judgement) content(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case errors.Is(err, fs.ErrNotExist): // it was taken out of service meanwhile
-			j.refuse(api.Reason{Code: "blob-absent", Where: j.at(at), Text: "a blob is not here", Hint: again + "; see appliance verify"})
+			j.refuse(api.Reason{Code: "blob-absent", Where: j.at(at), Text: "a blob is not here", Hint: again + "; see appliance verify", Cure: j.blobs[d].cure})
 		case err != nil:
-			j.refuse(api.Reason{Code: "content-damaged", Where: j.at(at), Text: err.Error(), Hint: "appliance scrub, which fetches it again where it can; otherwise mirror it again"})
+			j.refuse(api.Reason{Code: "content-damaged", Where: j.at(at), Text: err.Error(), Hint: "appliance scrub, which takes it out of service, and fetches it again where it can; otherwise mirror it again then", Cure: j.blobs[d].cure})
 		}
 	}
 	j.verdict.ContentRead = true

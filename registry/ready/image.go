@@ -27,6 +27,7 @@ type place struct {
 type blob struct {
 	repository string
 	size       int64
+	cure       *api.Cure
 }
 
 // looked is what was found of an image.
@@ -235,7 +236,7 @@ func (j *judgement) parts(ctx context.Context, p *payload, w wanted, at place, m
 			j.refuse(api.Reason{Code: "content-damaged", Where: j.at(place{at.repository, r.Digest}), Text: fmt.Sprintf("a %s of the image of %s has %d bytes, and is to have %d", r.Kind, w.component, size, r.Size),
 				Hint: "appliance verify", Cure: p.cure})
 		}
-		j.blobs[r.Digest] = blob{at.repository, size}
+		j.blobs[r.Digest] = blob{at.repository, size, p.cure}
 	}
 	return nil
 }

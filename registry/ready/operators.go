@@ -1,6 +1,7 @@
 package ready
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -139,6 +140,7 @@ func (o *operators) updates(ctx context.Context, s state.Subscription, csv state
 	if err != nil || now == nil {
 		return err // which is a reason
 	}
+	s.Channel = cmp.Or(s.Channel, now.DefaultChannel)
 	u := &upgrades{operators: o, Subscription: s, installed: csv, known: map[string]operator.OfferedBundle{}, reached: map[string]bool{csv.Name: true},
 		cure: o.cureOf(repository+":"+tag, s, csv)}
 	u.add(now, repository+":"+tag)
@@ -261,9 +263,6 @@ type upgrades struct {
 func (u *upgrades) add(o *operator.Offer, named string) {
 	maps.Copy(u.known, o.Bundles)
 	channel := u.Channel
-	if channel == "" {
-		channel = o.DefaultChannel
-	}
 	n := slices.IndexFunc(o.Channels, func(c operator.Channel) bool { return c.Name == channel })
 	if n < 0 {
 		u.refuse(api.Reason{Code: "channel-absent", Where: u.Registry + "/" + named, Text: "channel " + channel + " of operator " + u.Package + " is not in this catalog",

@@ -56,7 +56,7 @@ func (j *judgement) attachments(ctx context.Context, p *payload, w wanted, at pl
 		return nil
 	}
 	for _, d := range found.manifests {
-		all, err := j.texts(ctx, place{at.repository, d})
+		all, err := j.texts(ctx, p, place{at.repository, d})
 		if err == nil {
 			for _, policy := range policies {
 				if err = policy.VerifyAny(all, w.name, d); err != nil {
@@ -85,7 +85,7 @@ func (j *judgement) attachments(ctx context.Context, p *payload, w wanted, at pl
 
 // texts returns the signatures that are attached to a manifest, in the repository that has it: nodes ask no
 // other.
-func (j *judgement) texts(ctx context.Context, at place) ([]signature.SignedText, error) {
+func (j *judgement) texts(ctx context.Context, p *payload, at place) ([]signature.SignedText, error) {
 	tags := image.AttachmentTags(at.digest)
 	if len(tags) == 0 {
 		return nil, signature.ErrNone
@@ -107,7 +107,7 @@ func (j *judgement) texts(ctx context.Context, at place) ([]signature.SignedText
 		if err != nil {
 			return nil, err
 		}
-		j.blobs[r.Digest] = blob{at.repository, size}
+		j.blobs[r.Digest] = blob{at.repository, size, p.cure}
 	}
 	return signature.Texts(body, func(l ocispec.Descriptor) ([]byte, error) { return readText(ctx, repo, l.Digest) })
 }
