@@ -24,6 +24,7 @@ import (
 	"github.com/mirror-appliance/appliance/registry/limits"
 	"github.com/mirror-appliance/appliance/registry/misses"
 	"github.com/mirror-appliance/appliance/registry/oci"
+	"github.com/mirror-appliance/appliance/registry/retain"
 	"github.com/mirror-appliance/appliance/registry/store"
 	"github.com/mirror-appliance/appliance/registry/updates"
 	"github.com/mirror-appliance/appliance/registry/views"
@@ -61,6 +62,7 @@ type daemon struct {
 	mirrors   []*scheduled
 	views     *views.Views
 	updates   *updates.Service
+	clusters  *retain.Clusters
 	jobs      admin.Jobs
 	metrics   *metrics
 	health    *health
@@ -234,6 +236,7 @@ func (d *daemon) openJobs(ctx context.Context) {
 	d.jobs.Catalogs = d.views.Runner()
 	d.updates = updates.New(updates.Options{Store: d.store, Registry: d.cfg.Address(),
 		MirrorNames: d.cfg.Updates.Payloads == config.PayloadsMirror, Log: d.log})
+	d.clusters = retain.New(retain.Options{Store: d.store, Registry: d.cfg.Address(), Log: d.log})
 	d.onClose(func() error {
 		d.jobs.GC.Wait()
 		return nil
@@ -242,7 +245,7 @@ func (d *daemon) openJobs(ctx context.Context) {
 
 // newAdmin returns the control API; status is nil if no daemon runs.
 func (d *daemon) newAdmin(status func(context.Context) (api.Status, error)) *admin.Handler {
-	o := admin.Options{Store: d.store, Auth: d.auth, Jobs: d.jobs, Catalogs: d.views, Link: d.link, Misses: d.misses, Pins: pinner{d}, Updates: d.updates,
+	o := admin.Options{Store: d.store, Auth: d.auth, Jobs: d.jobs, Catalogs: d.views, Link: d.link, Misses: d.misses, Pins: pinner{d}, Updates: d.updates, Clusters: d.clusters,
 		Status: status, Drain: d.draining, Log: d.log}
 	if status != nil {
 		o.Upstreams, o.Certificate = upstreamAdmin{d}, certificateAdmin{d}
@@ -255,9 +258,10 @@ func (d *daemon) public() http.Handler {
 	administer := func(*http.Request) auth.Action { return auth.Administer }
 	mux := http.NewServeMux()
 	mux.Handle("/api/v1/", d.auth.Require(administer, admitted(d.admin, admin.Denied), admin.Denied))
+	login := func(*http.Request) auth.Action { return auth.Login }
+	mux.Handle(api.PushCluster.Method+" "+api.PushCluster.Path, d.auth.Require(login, admitted(d.admin, admin.Denied), admin.Denied))
 	mux.Handle(updates.Path, d.updates)
 	mux.Handle(updates.SignaturesPath, d.updates)
-	login := func(*http.Request) auth.Action { return auth.Login }
 	mux.Handle(documents.ResourcesPath, d.auth.Require(login, admitted(d.resources(), documents.Denied), documents.Denied))
 	read := func(*http.Request) auth.Action { return auth.Read }
 	files := &documents.Files{Store: d.store, Blobs: d.api, Log: d.log}

@@ -84,6 +84,7 @@ func (d *daemon) serve(ctx context.Context) error {
 	g.Go(func() error { return d.scheduleMirrors(ctx) })
 	g.Go(func() error { return d.views.Follow(ctx) })
 	g.Go(func() error { return d.updates.Follow(ctx) })
+	g.Go(func() error { return d.clusters.Follow(ctx) })
 	g.Go(func() error { return d.maintain(ctx) })
 	g.Go(func() error { return d.warnOfCertificate(ctx) })
 	g.Go(func() error { return d.evictor.run(ctx) })

@@ -22,10 +22,13 @@ import (
 
 // Facts are what is known of a cluster.
 type Facts struct {
+	ID       string `json:"id,omitempty"`       // its own
 	Version  string `json:"version"`            // that it runs
 	Updating string `json:"updating,omitempty"` // the version of an update under way
 	Channel  string `json:"channel,omitempty"`
 	Multi    bool   `json:"multi,omitempty"` // its release is one for several architectures
+	// Releases are those that it runs, is updated to, or may roll back to: the version before.
+	Releases []Release `json:"releases,omitempty"`
 	// Where its nodes read images by digest, and by tag.
 	Digests  cluster.Sources `json:"digests,omitempty"`
 	Tags     cluster.Sources `json:"tags,omitempty"`
@@ -34,6 +37,14 @@ type Facts struct {
 	Subscriptions []Subscription `json:"subscriptions,omitempty"`
 	// Operators are the ClusterServiceVersions, but for copies.
 	Operators []Operator `json:"operators,omitempty"`
+	// Images are those that its operators run, by name.
+	Images []string `json:"images,omitempty"`
+}
+
+// Release is one that a cluster has had, or is to have.
+type Release struct {
+	Version string `json:"version"`
+	Image   string `json:"image"`
 }
 
 // Catalog is a CatalogSource.
@@ -105,6 +116,8 @@ func Read(r io.Reader) (*Facts, error) {
 			return nil, hint.New(fmt.Errorf("the export of the cluster: %w", err), export)
 		}
 	}
+	slices.Sort(f.Images)
+	f.Images = slices.Compact(f.Images)
 	switch {
 	case f.Version == "":
 		return nil, hint.New(errors.New("the export of the cluster has no ClusterVersion with a version that was completed"), export)
@@ -211,25 +224,36 @@ func decode(text json.RawMessage, into any) error {
 }
 
 func (f *Facts) clusterVersion(o *object) error {
-	var spec struct{ Channel string }
+	var spec struct{ ClusterID, Channel string }
 	var status struct {
-		Desired struct{ Version, Architecture string }
-		History []struct{ State, Version string }
+		Desired struct{ Version, Image, Architecture string }
+		History []struct{ State, Version, Image string }
 	}
 	if err := errors.Join(decode(o.Spec, &spec), decode(o.Status, &status)); err != nil {
 		return err
 	}
-	f.Channel, f.Multi = spec.Channel, status.Desired.Architecture == "Multi"
+	f.ID, f.Channel, f.Multi = spec.ClusterID, spec.Channel, status.Desired.Architecture == "Multi"
+	f.release(status.Desired.Version, status.Desired.Image)
+	running := "" // the image of the version that it runs
 	for n, h := range status.History {
-		if h.State == "Completed" {
-			f.Version = h.Version
-			break
-		}
-		if n == 0 {
+		f.release(h.Version, h.Image)
+		switch {
+		case h.State == "Completed" && f.Version == "":
+			f.Version, running = h.Version, h.Image
+		case h.State == "Completed" && h.Image != running: // the one before
+			return nil
+		case n == 0 && h.State != "Completed":
 			f.Updating = h.Version
 		}
 	}
 	return nil
+}
+
+// release adds a release, once.
+func (f *Facts) release(version, image string) {
+	if r := (Release{version, image}); image != "" && !slices.Contains(f.Releases, r) {
+		f.Releases = append(f.Releases, r)
+	}
 }
 
 func (f *Facts) mirrorSet(o *object) error {
@@ -274,13 +298,37 @@ func (f *Facts) operator(o *object) error {
 	if o.Metadata.Labels["olm.copiedFrom"] != "" {
 		return nil
 	}
-	var spec struct{ Version string }
+	type container struct{ Image string }
+	var spec struct {
+		Version       string
+		RelatedImages []container
+		Install       struct {
+			Spec struct {
+				Deployments []struct {
+					Spec struct {
+						Template struct {
+							Spec struct{ InitContainers, Containers []container }
+						}
+					}
+				}
+			}
+		}
+	}
 	var status struct{ Phase, Reason string }
 	if err := errors.Join(decode(o.Spec, &spec), decode(o.Status, &status)); err != nil {
 		return err
 	}
 	if status.Reason == "Copied" {
 		return nil
+	}
+	images := spec.RelatedImages
+	for _, d := range spec.Install.Spec.Deployments {
+		images = slices.Concat(images, d.Spec.Template.Spec.InitContainers, d.Spec.Template.Spec.Containers)
+	}
+	for _, i := range images {
+		if i.Image != "" {
+			f.Images = append(f.Images, i.Image)
+		}
 	}
 	one := Operator{Namespace: o.Metadata.Namespace, Name: o.Metadata.Name, Version: spec.Version, Phase: status.Phase,
 		Versions: o.Metadata.Annotations["com.redhat.openshift.versions"]}

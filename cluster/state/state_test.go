@@ -11,10 +11,11 @@ import (
 )
 
 const (
-	version = `{"kind":"ClusterVersion","apiVersion":"config.openshift.io/v1","metadata":{"name":"version"},"spec":{"channel":"eus-4.18"},
-		"status":{"desired":{"version":"4.16.3","architecture":"Multi"},"history":[{"state":"Partial","version":"4.16.3"},{"state":"Completed","version":"4.16.2"},{"state":"Completed","version":"4.16.1"}]}}`
+	version = `{"kind":"ClusterVersion","apiVersion":"config.openshift.io/v1","metadata":{"name":"version"},"spec":{"clusterID":"c-1","channel":"eus-4.18"},
+		"status":{"desired":{"version":"4.16.3","image":"q/r@3","architecture":"Multi"},"history":[{"state":"Partial","version":"4.16.3","image":"q/r@3"},{"state":"Completed","version":"4.16.2","image":"q/r@2"},
+		{"state":"Completed","version":"4.16.2","image":"q/r@2"},{"state":"Partial","version":"4.16.2"},{"state":"Completed","version":"4.16.1","image":"q/r@1"},{"state":"Completed","version":"4.16.0","image":"q/r@0"}]}}`
 	csv = `{"kind":"ClusterServiceVersion","apiVersion":"operators.coreos.com/v1alpha1","metadata":{"namespace":"a","name":"op.v1","annotations":{"olm.properties":"[{\"type\":\"olm.maxOpenShiftVersion\",\"value\":\"4.17\"},{\"type\":\"olm.maxOpenShiftVersion\",\"value\":4.9},{\"type\":\"x\",\"value\":{}}]",
-		"com.redhat.openshift.versions":"v4.12-v4.17"}},"spec":{"version":"1.0.0","install":{"strategy":"deployment"}},"status":{"phase":"Succeeded"}}`
+		"com.redhat.openshift.versions":"v4.12-v4.17"}},"spec":{"version":"1.0.0","relatedImages":[{"name":"b","image":"q/b@1"},{"image":""}],"install":{"strategy":"deployment","spec":{"deployments":[{"spec":{"template":{"spec":{"initContainers":[{"image":"q/i@1"}],"containers":[{"image":"q/b@1"},{"image":"q/a@1"}]}}}}]}}},"status":{"phase":"Succeeded"}}`
 	rest = `{"kind":"Subscription","apiVersion":"operators.coreos.com/v1alpha1","metadata":{"namespace":"a","name":"s"},"spec":{"name":"op","channel":"stable","source":"cs","sourceNamespace":"m"},"status":{"installedCSV":"op.v1"}},
 		{"kind":"CatalogSource","apiVersion":"operators.coreos.com/v1alpha1","metadata":{"namespace":"m","name":"cs"},"spec":{"image":"r/c:v4.16"}},
 		{"kind":"ImageContentSourcePolicy","apiVersion":"operator.openshift.io/v1alpha1","metadata":{"name":"p"},"spec":{"repositoryDigestMirrors":[{"source":"quay.io/a","mirrors":["r/a"]}]}},
@@ -30,7 +31,8 @@ func list(items ...string) string {
 }
 
 func TestRead(t *testing.T) {
-	want := &state.Facts{Version: "4.16.2", Updating: "4.16.3", Channel: "eus-4.18", Multi: true,
+	want := &state.Facts{ID: "c-1", Images: []string{"q/a@1", "q/b@1", "q/i@1"}, Releases: []state.Release{{Version: "4.16.3", Image: "q/r@3"}, {Version: "4.16.2", Image: "q/r@2"}, {Version: "4.16.1", Image: "q/r@1"}},
+		Version: "4.16.2", Updating: "4.16.3", Channel: "eus-4.18", Multi: true,
 		Digests:       cluster.Sources{{Source: "quay.io/a", Mirrors: []string{"r/a", "r/b"}, NeverContact: true}},
 		Tags:          cluster.Sources{{Source: "quay.io/t", Mirrors: []string{"r/t"}}},
 		Catalogs:      []state.Catalog{{Namespace: "m", Name: "cs", Image: "r/c:v4.16"}},

@@ -33,7 +33,7 @@ Exit codes: 0 all are pinned, 1 one is not.`,
 		RunE:    func(c *cobra.Command, args []string) error { return runPin(c.Context(), std, o, args) },
 	}
 	o.addFlags(c.Flags())
-	c.AddCommand(newPinListCommand(std), newPinRemoveCommand(std))
+	c.AddCommand(newPinListCommand(std), newPinRemoveCommand(std), newPinClusterCommand(std))
 	return c
 }
 

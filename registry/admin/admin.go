@@ -41,6 +41,7 @@ type Options struct {
 	Misses      Misses
 	Pins        Pins
 	Updates     Updates
+	Clusters    Clusters
 	Drain       context.Context // ends when the daemon drains
 	Log         *slog.Logger
 }
@@ -85,6 +86,7 @@ type Handler struct {
 	misses    Misses
 	pins      Pins
 	updates   Updates
+	clusters  Clusters
 
 	certificate Certificate
 
@@ -100,7 +102,7 @@ type Handler struct {
 // NewHandler returns the handler of all calls.
 func NewHandler(o Options) *Handler {
 	h := &Handler{store: o.Store, auth: o.Auth, status: o.Status, drain: o.Drain, log: o.Log,
-		mux: http.NewServeMux(), mirrors: o.Jobs.Mirrors, catalogs: o.Catalogs, link: o.Link, upstreams: o.Upstreams, misses: o.Misses, pins: o.Pins, updates: o.Updates, certificate: o.Certificate}
+		mux: http.NewServeMux(), mirrors: o.Jobs.Mirrors, catalogs: o.Catalogs, link: o.Link, upstreams: o.Upstreams, misses: o.Misses, pins: o.Pins, updates: o.Updates, clusters: o.Clusters, certificate: o.Certificate}
 	handle(h, api.Ping, h.ping)
 	handle(h, api.GetStatus, h.getStatus)
 
@@ -117,6 +119,11 @@ func NewHandler(o Options) *Handler {
 	handle(h, api.Reload, h.reloadUpstreams)
 
 	handle(h, api.GetUpdates, h.getUpdates)
+
+	handle(h, api.AttachCluster, h.attachCluster)
+	handle(h, api.PushCluster, h.pushCluster)
+	handle(h, api.ListClusters, h.listClusters)
+	handle(h, api.DetachCluster, h.detachCluster)
 
 	handle(h, api.ListUsers, h.listUsers)
 	handle(h, api.CreateUser, h.createUser)

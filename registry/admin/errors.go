@@ -48,7 +48,7 @@ func statusOf(err error) int {
 		return refused.status
 	case errors.Is(err, store.ErrNotFound):
 		return http.StatusNotFound
-	case is[*store.BusyError](err), is[*store.PartialError](err), is[*jobs.BusyError](err), errors.Is(err, jobs.ErrStopping):
+	case is[*store.KeptError](err), is[*store.BusyError](err), is[*store.PartialError](err), is[*jobs.BusyError](err), errors.Is(err, jobs.ErrStopping):
 		return http.StatusConflict
 	case is[*store.MissingError](err):
 		return http.StatusUnprocessableEntity

@@ -113,6 +113,7 @@ func (c errorCodes) explain(err error) error {
 		missing *store.MissingError
 		full    *store.FullError
 		inUse   *store.InUseError
+		kept    *store.KeptError
 	)
 	refusal := func(status int, code string) *problem {
 		return &problem{status: status, code: code, message: err.Error(), cause: err}
@@ -140,6 +141,10 @@ func (c errorCodes) explain(err error) error {
 		// the specification's answer of a registry that does not delete a blob
 		p := refusal(http.StatusMethodNotAllowed, codeUnsupported).with("Allow", "GET, HEAD")
 		p.message = inUse.Error()
+		return p
+	case errors.As(err, &kept):
+		p := refusal(http.StatusForbidden, codeDenied)
+		p.message = kept.Error()
 		return p
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return &problem{status: http.StatusServiceUnavailable, code: codeUnavailable, message: "cancelled", cause: err}

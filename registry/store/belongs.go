@@ -7,6 +7,8 @@ import (
 	"fmt"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
 // Referrers belong to a manifest, by subject or by a tag made of its digest (sha256-<hex> for an
@@ -52,12 +54,13 @@ var (
 	allLinked = `SELECT d.value FROM json_each(?2) d CROSS JOIN repository_manifests p WHERE p.repository = ?1 AND p.digest = d.value`
 
 	// orphans selects those that neither a tag, nor an index, nor a manifest that they refer to
-	// keeps.
+	// keeps, and that no cluster needs.
 	orphans = `SELECT d.value FROM json_each(?2) d CROSS JOIN repository_manifests l
 		WHERE l.repository = ?1 AND l.digest = d.value AND NOT EXISTS (SELECT 1 FROM tags t WHERE t.repository = ?1 AND t.digest = d.value)
 		AND NOT EXISTS (SELECT 1 FROM manifest_refs f CROSS JOIN repository_manifests p
 			WHERE f.digest = d.value AND f.kind = 'child' AND p.repository = ?1 AND p.digest = f.manifest)
-		AND NOT EXISTS (` + subjects("?1", "d.value") + `)`
+		AND NOT EXISTS (` + subjects("?1", "d.value") + `)
+		AND NOT EXISTS (SELECT 1 FROM cluster_manifests k WHERE k.digest = d.value)`
 
 	allTagged = `SELECT t.digest FROM json_each(?2) d CROSS JOIN tags t WHERE t.repository = ?1 AND t.digest = d.value LIMIT 1`
 	unlinkAll = `DELETE FROM repository_manifests WHERE repository = ?1 AND digest IN (SELECT value FROM json_each(?2))`
@@ -66,7 +69,7 @@ var (
 // Delete removes a manifest and its tags from repo, and deletes it when no other repository or run
 // has it. Children of an index go with it, unless repo has a tag, another index or a subject for
 // them: a client that deletes an image means all of it. A large removal continues in further
-// transactions, see removal.
+// transactions, see removal. What an attached cluster needs stays: *KeptError.
 func (s *Manifests) Delete(ctx context.Context, repo string, d digest.Digest) error {
 	_, err := s.deleteManifest(ctx, repo, d, false)
 	return err
@@ -83,12 +86,22 @@ func (s *core) deleteManifest(ctx context.Context, repo string, d digest.Digest,
 	if err := checkRepositoryAndDigest(repo, d); err != nil {
 		return nil, err
 	}
+	spared := func(ctx context.Context, q sqlite.Querier) (int64, error) {
+		id, err := repositoryID(ctx, q, repo)
+		if err == nil {
+			err = checkKept(ctx, q, id, d, repo+"@"+d.String())
+		}
+		return id, err
+	}
+	if _, err := spared(ctx, s.db.Reader()); err != nil { // its tags go first
+		return nil, err
+	}
 	if err := s.untagMost(ctx, repo, d); err != nil {
 		return nil, err
 	}
 	r := removal{store: s, whole: whole}
 	err = s.db.ShareFreeing(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		id, err := repositoryID(ctx, tx, repo)
+		id, err := spared(ctx, tx)
 		if err != nil {
 			return err
 		}

@@ -38,7 +38,8 @@ var needed = `(EXISTS (
 
 // evictable reports whether the manifest of a link may be evicted by itself. One that belongs to
 // another goes with that.
-var evictable = `NOT ` + needed + ` AND NOT ` + syncing + ` AND NOT EXISTS (` + subjects("l.repository", "l.digest") + `)`
+var evictable = `NOT ` + needed + ` AND NOT ` + syncing + `
+	AND NOT EXISTS (` + subjects("l.repository", "l.digest") + `) AND NOT EXISTS (` + keeping("l.repository", "l.digest") + `)`
 
 var selectEvictable = `SELECT 1 FROM repository_manifests l
 	WHERE l.repository = ?1 AND l.digest = ?2 AND (l.used = ?3 OR ?4) AND l.pulled = 1 AND ` + evictable
@@ -256,11 +257,12 @@ func (s *core) mostBytes(ctx context.Context) (n int64, err error) {
 	return n + database + wal, nil
 }
 
-var sumEvictable = `WITH mixed (repository) AS MATERIALIZED (
+var sumEvictable = `WITH RECURSIVE ` + keptLinks + `, mixed (repository) AS MATERIALIZED (
 		SELECT repository FROM repository_manifests GROUP BY repository HAVING min(pulled) <> max(pulled)),
 	link (repository, digest) AS MATERIALIZED (
 		SELECT l.repository, l.digest FROM repository_manifests l INDEXED BY repository_manifests_by_use WHERE l.pulled = 1
-		AND CASE WHEN l.repository IN (SELECT repository FROM mixed) THEN NOT ` + needed + ` ELSE 1 END AND NOT ` + syncing + `),
+		AND CASE WHEN l.repository IN (SELECT repository FROM mixed) THEN NOT ` + needed + ` ELSE 1 END AND NOT ` + syncing + `
+		AND (l.repository, l.digest) NOT IN (SELECT repository, digest FROM kept)),
 	evictable (digest) AS MATERIALIZED (
 		SELECT digest FROM link GROUP BY digest
 		HAVING count(*) = (SELECT count(*) FROM repository_manifests k WHERE k.digest = link.digest)

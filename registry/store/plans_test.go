@@ -26,7 +26,7 @@ func composed() map[string]string {
 		"held blob": blobContent().find, "held manifest": manifestContent().find,
 		"staged blobs": lastStaged("run_blobs"), "staged manifests": lastStaged("run_manifests"),
 		"clear tags": clearing("run_tags", "name", 1), "clear origins": clearing("run_origins", "tag", 1), "clear blobs": clearing("run_blobs", "digest", 1), "clear manifests": clearingManifests,
-		"insert references": insertRows(2), "moves of a run": runMoves, "pinned": selectPinned, "pin": pinLink, "unpin": unpinLink, "parts": countParts,
+		"insert references": insertRows(2), "moves of a run": runMoves, "pinned": selectPinned, "pin": pinLink, "unpin": unpinLink, "parts": countParts, "keeping": selectKeeping,
 	}
 	for name, texts := range map[string][]string{"link blobs": linkBlobs, "link references": linkReferences, "link again": linkAgain, "flip": flipping, "rolling back": rollingBack} {
 		for i, text := range texts {
@@ -50,7 +50,7 @@ func scans() map[string]string {
 		`SELECT coalesce(sum(size), 0) FROM blobs`:                                                                 "counts all, once for each eviction",
 		`SELECT l.repository, r.name, l.digest FROM repository_manifests l INDEXED BY repository_manifests_pinned`: "lists all that is pinned",
 		`WITH RECURSIVE below (digest) AS (SELECT ?2`:                                                              "reads the parts of one image that it has found",
-		`WITH mixed (repository) AS MATERIALIZED`:                                                                  "counts all that was pulled through, once for each eviction",
+		`WITH RECURSIVE kept (repository, digest)`:                                                                 "counts all that was pulled through, once for each eviction",
 		`SELECT DISTINCT b.digest, b.size`:                                                                         "reads the links of pulled blobs, once for each eviction",
 		`SELECT json_array(`:                                                                                       "looks for times in the future, once for each collection",
 		`SELECT id, name, committed`:                                                                               "there are few runs",

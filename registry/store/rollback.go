@@ -67,8 +67,9 @@ func (s *Runs) PlanRollback(ctx context.Context, id string) (Rollback, error) {
 
 // Rollback gives the tags that a run moved their manifests of before the run, in one transaction. A
 // tag that something else has moved since stays. A manifest that was deleted since is a
-// *NotFoundError, and no tag moves. Manifests that the run brought can still be read by digest. If no
-// tag moves, nothing is recorded.
+// *NotFoundError, a tag that would go while an attached cluster needs its image is a *KeptError, and no
+// tag moves then. Manifests that the run brought can still be read by digest. If no tag moves, nothing is
+// recorded.
 func (s *Runs) Rollback(ctx context.Context, id string) (Rollback, error) {
 	random, err := uuid.NewRandom()
 	if err != nil {
@@ -106,11 +107,13 @@ func planRollback(ctx context.Context, q sqlite.Querier, id string) (r Rollback,
 	if err != nil {
 		return r, err
 	}
+	var repositories []int64 // of r.Moved
 	scan := func(rows *sql.Rows) error {
 		var c TagChange
+		var repository int64
 		var now digest.Digest
 		var exists bool
-		if err := rows.Scan(&c.Repository, &c.Name, &c.Was, &c.Became, &now, &exists); err != nil {
+		if err := rows.Scan(&repository, &c.Repository, &c.Name, &c.Was, &c.Became, &now, &exists); err != nil {
 			return err
 		}
 		switch {
@@ -122,16 +125,22 @@ func planRollback(ctx context.Context, q sqlite.Querier, id string) (r Rollback,
 			return &NotFoundError{Kind: "manifest",
 				Name: fmt.Sprintf("%s of %s:%s before the run", c.Became, c.Repository, c.Name)}
 		}
-		r.Moved = append(r.Moved, c)
+		r.Moved, repositories = append(r.Moved, c), append(repositories, repository)
 		return nil
 	}
-	return r, sqlite.Query(ctx, q, scan, runMoves, id)
+	err = sqlite.Query(ctx, q, scan, runMoves, id)
+	for i, c := range r.Moved {
+		if err == nil && c.Became == "" {
+			err = checkKept(ctx, q, repositories[i], c.Was, c.Repository+":"+c.Name)
+		}
+	}
+	return r, err
 }
 
 var (
 	// runMoves selects how each tag would move back, what it names now, and whether its manifest of
 	// before still exists.
-	runMoves = `SELECT r.name, h.name, h.became, h.was, coalesce(t.digest, ''),
+	runMoves = `SELECT r.id, r.name, h.name, h.became, h.was, coalesce(t.digest, ''),
 		h.was = '' OR EXISTS (SELECT 1 FROM repository_manifests m WHERE m.repository = h.repository AND m.digest = h.was)
 		FROM tag_history h CROSS JOIN repositories r ON r.id = h.repository
 		LEFT JOIN tags t ON t.repository = h.repository AND t.name = h.name

@@ -40,6 +40,7 @@ type Store struct {
 	Tags      *Tags      // tags of a repository
 	Runs      *Runs      // staged syncs
 	Users     *Users     // accounts
+	Clusters  *Clusters  // attached clusters, and what they need
 	Garbage   *Garbage   // unused content
 
 	lock *os.File
@@ -56,6 +57,9 @@ type Manifests struct{ *core }
 
 // Tags are the tags of repositories.
 type Tags struct{ *core }
+
+// Clusters are the attached clusters.
+type Clusters struct{ *core }
 
 // Runs begins and resumes runs.
 type Runs struct{ *core }
@@ -155,7 +159,7 @@ func newStore(o Options) (*Store, error) {
 	c := &core{database: path, now: o.Now, log: o.Log,
 		turns: turns{places: newManifestPlaces(), part: partTime, patience: 10 * time.Second}}
 	s := &Store{core: c, Blobs: &Blobs{c}, Uploads: &Uploads{c}, Manifests: &Manifests{c}, Tags: &Tags{c},
-		Runs: &Runs{c}, Users: &Users{c}, Garbage: &Garbage{c}}
+		Runs: &Runs{c}, Users: &Users{c}, Clusters: &Clusters{c}, Garbage: &Garbage{c}}
 	s.space = diskspace.Checker{Bytes: diskspace.Bytes, Inodes: diskspace.Inodes, MinFree: o.MinFree}
 	if s.now == nil {
 		s.now = time.Now

@@ -104,7 +104,7 @@ func (s *core) page(ctx context.Context, n int, text string, args ...any) (names
 	return names, false, nil
 }
 
-// Delete deletes a tag and keeps its manifest.
+// Delete deletes a tag and keeps its manifest. That of what an attached cluster needs stays: *KeptError.
 func (s *Tags) Delete(ctx context.Context, repo, tag string) error {
 	if err := image.CheckRepository(repo); err != nil {
 		return err
@@ -117,7 +117,7 @@ func (s *Tags) Delete(ctx context.Context, repo, tag string) error {
 		if err != nil {
 			return err
 		}
-		return s.dropTag(ctx, tx, id, tag)
+		return s.dropTag(ctx, tx, id, repo, tag)
 	})
 }
 
@@ -160,13 +160,14 @@ func (s *core) untagSome(ctx context.Context, tx *sql.Tx, repository int64, d di
 	return sqlite.Exists(ctx, tx, `SELECT 1 FROM tags WHERE repository = ? AND digest = ?`, repository, d)
 }
 
-func (s *core) dropTag(ctx context.Context, tx *sql.Tx, repository int64, tag string) error {
-	found, err := sqlite.Exists(ctx, tx, `SELECT 1 FROM tags WHERE repository = ? AND name = ?`, repository, tag)
-	if err == nil && !found {
-		err = sql.ErrNoRows
-	}
+func (s *core) dropTag(ctx context.Context, tx *sql.Tx, repository int64, repo, tag string) error {
+	var d digest.Digest
+	err := tx.QueryRowContext(ctx, `SELECT digest FROM tags WHERE repository = ? AND name = ?`, repository, tag).Scan(&d)
 	if err != nil {
 		return orNotFound(err, "tag", tag)
+	}
+	if err := checkKept(ctx, tx, repository, d, repo+":"+tag); err != nil {
+		return err
 	}
 	return s.dropTags(ctx, tx, `VALUES (?2, ?3, '')`, repository, tag)
 }

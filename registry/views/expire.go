@@ -88,7 +88,7 @@ func (v *view) remove(ctx context.Context, d digest.Digest) error {
 	if err == nil {
 		v.log.Info("a superseded view of a catalog is removed", "digest", d)
 	}
-	if errors.Is(err, store.ErrNotFound) {
+	if kept := (*store.KeptError)(nil); errors.Is(err, store.ErrNotFound) || errors.As(err, &kept) {
 		err = nil
 	}
 	if err != nil {

@@ -21,6 +21,7 @@ import (
 	"github.com/mirror-appliance/appliance/mirror/operator"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/documents"
+	"github.com/mirror-appliance/appliance/registry/store"
 	"github.com/mirror-appliance/appliance/registry/stored"
 )
 
@@ -36,7 +37,7 @@ type needs struct {
 }
 
 // Needs returns those of some images that something else than a workspace needs: the last run of an
-// image set of another one, a catalog that is not the workspace's alone, a view, or another tag. A catalog that is
+// image set of another one, an attached cluster, a catalog that is not the workspace's alone, a view, or another tag. A catalog that is
 // among the images needs nothing.
 func (v *Views) Needs(ctx context.Context, q api.NeedsRequest) ([]api.Need, error) {
 	n := &needs{Views: v, workspace: q.Workspace, asked: map[mirror.Place][]mirror.Place{}, found: map[mirror.Place]api.Need{},
@@ -50,7 +51,10 @@ func (v *Views) Needs(ctx context.Context, q api.NeedsRequest) ([]api.Need, erro
 	if len(n.asked) == 0 {
 		return all, nil
 	}
-	err := n.byImageSets(ctx)
+	err := n.byClusters(ctx)
+	if err == nil {
+		err = n.byImageSets(ctx)
+	}
 	if err == nil {
 		err = n.byCatalogs(ctx)
 	}
@@ -96,6 +100,22 @@ func (n *needs) need(ctx context.Context, i mirror.Place, by string) error {
 		n.found[asked] = api.Need{Repository: asked.Repository, Reference: asked.Reference, By: by, Content: content}
 	}
 	return err
+}
+
+// byClusters notes what attached clusters need. It is first: the store refuses to delete that, also by force.
+func (n *needs) byClusters(ctx context.Context) error {
+	for at, all := range n.asked {
+		by, err := n.store.Clusters.Keeping(ctx, at.Repository, digest.Digest(at.Reference))
+		if err != nil {
+			return err
+		}
+		for _, asked := range all {
+			if len(by) > 0 {
+				n.found[asked] = api.Need{Repository: asked.Repository, Reference: asked.Reference, By: store.ClusterNames(by)}
+			}
+		}
+	}
+	return nil
 }
 
 // byImageSets notes what the image sets of other workspaces want.

@@ -85,6 +85,14 @@ var (
 	Unpin    = Call[PinRequest, PinResult]{http.MethodPost, "/api/v1/unpin", http.StatusOK, MaxList}
 	ListPins = Call[None, []PinnedImage]{http.MethodGet, "/api/v1/pins", http.StatusOK, 0}
 
+	// AttachCluster protects what a cluster runs and may roll back to, and DetachCluster ends that, by its
+	// id or its name. PushCluster is AttachCluster with an export of oc get, and also for the user of
+	// role pull that an administrator has named for the cluster.
+	AttachCluster = Call[AttachRequest, AttachedCluster]{http.MethodPut, "/api/v1/clusters", http.StatusOK, MaxList}
+	PushCluster   = Call[None, AttachedCluster]{http.MethodPut, "/api/v1/clusters/{id}", http.StatusOK, 0}
+	ListClusters  = Call[None, []AttachedCluster]{http.MethodGet, "/api/v1/clusters", http.StatusOK, 0}
+	DetachCluster = Call[None, None]{http.MethodDelete, "/api/v1/clusters/{id}", http.StatusNoContent, 0}
+
 	// GetUpdates returns what the update service offers, and the graph of a channel if one is named.
 	GetUpdates = Call[UpdatesRequest, Updates]{http.MethodPost, "/api/v1/updates", http.StatusOK, MaxJSON}
 

@@ -1,0 +1,177 @@
+package main_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/mirror-appliance/appliance/cluster"
+	"github.com/mirror-appliance/appliance/cmd/sample-upstream/sample"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
+)
+
+const clusterID = "3a5f0e4c-93ab-4c6e-9d5f-0d1f1c0b8a11"
+
+// newClusterStore is an appliance with four releases and an image.
+func newClusterStore(t *testing.T) *site {
+	t.Helper()
+	s := newSite(t)
+	t.Setenv("UPDATE_URL_OVERRIDE", "http://"+s.source+sample.GraphPath)
+	t.Setenv("OCP_SIGNATURE_URL", "http://"+s.source+"/nowhere/")
+	set := s.set(t, "set.yaml", "  platform:\n    channels: [{name: stable-4.18, full: true}]\n  additionalImages:\n  - name: HOST/samples/oci:v1\n  - name: HOST/samples/docker:v1\n")
+	s.mirror(t, set)
+	return s
+}
+
+// export writes what a cluster tells of itself: it runs the first version, and ran the next before, and so on.
+func (s *site) export(t *testing.T, versions ...string) (file string) {
+	t.Helper()
+	content, err := sample.New(s.source)
+	must(t, err)
+	var history []string
+	for _, v := range versions {
+		r, ok := content.Release(v, "amd64")
+		if !ok {
+			t.Fatalf("no release %s", v)
+		}
+		history = append(history, fmt.Sprintf(`{"state":"Completed","version":%q,"image":"quay.io/openshift-release-dev/ocp-release@%s"}`, v, r.Digest))
+	}
+	return s.file(t, "cluster.json", `{"items":[{"kind":"ClusterVersion","apiVersion":"config.openshift.io/v1","metadata":{"name":"version"},"spec":{"clusterID":"`+clusterID+`","channel":"stable-4.18"},"status":{"history":[`+
+		strings.Join(history, ",")+`]}},{"kind":"ClusterServiceVersion","apiVersion":"operators.coreos.com/v1alpha1","metadata":{"namespace":"a","name":"b.v1"},"spec":{"relatedImages":[{"image":"`+s.source+`/samples/oci:v1"}]}}]}`)
+}
+
+// deletes deletes a manifest over the registry API.
+func (s *site) deletes(t *testing.T, at string) (status int, said string) {
+	t.Helper()
+	a, err := s.ask(t.Context(), http.MethodDelete, "/v2/"+at, nil)
+	must(t, err)
+	return a.status, string(a.body)
+}
+
+func TestPinCluster(t *testing.T) {
+	s := newClusterStore(t)
+	at := []string{"docker://" + s.address, "--dest-creds", "admin:" + faultPassword}
+	out := s.works(t, slices.Concat([]string{"pin", "cluster", s.export(t, "4.18.2", "4.18.1"), "--name", "prod"}, at)...)
+	contains(t, out, "attached prod: it has 4.18.2, 4.18.1; ", " that it needs are here and protected")
+	if strings.Contains(out, "warning") {
+		t.Error(out)
+	}
+	var all []api.AttachedCluster
+	must(t, json.Unmarshal([]byte(s.works(t, slices.Concat([]string{"pin", "cluster", "list", "-o", "json"}, at)...)), &all))
+	if len(all) != 1 || all[0].ID != clusterID || all[0].Held != all[0].Images || all[0].Images < 5 {
+		t.Errorf("attached: %+v", all)
+	}
+
+	first, component := s.component(t, "4.18.1-x86_64-cluster-version-operator"), s.component(t, "4.18.2-x86_64-cluster-version-operator")
+	for _, path := range []string{"openshift/release-images/manifests/4.18.2-x86_64", "openshift/release/manifests/" + first,
+		"openshift/release/manifests/" + component, "openshift/release/manifests/4.18.2-x86_64-cluster-version-operator", "samples/oci/manifests/v1"} {
+		if status, said := s.deletes(t, path); status != http.StatusForbidden || !strings.Contains(said, `"DENIED"`) || !strings.Contains(said, "cluster prod ("+clusterID+")") {
+			t.Errorf("DELETE %s: %d, %s", path, status, said)
+		}
+	}
+	if status, said := s.deletes(t, "samples/docker/manifests/v1"); status != http.StatusAccepted {
+		t.Errorf("DELETE of what no cluster needs: %d, %s", status, said)
+	}
+
+	less := s.set(t, "set.yaml", "  additionalImages:\n  - name: HOST/samples/oci-multi:v1\n")
+	s.mirror(t, less)
+	code, out, said := s.run(t, s.by("ws", "mirror", "prune", "-c", less)...)
+	if code != 0 {
+		t.Fatalf("prune: %d, %s%s", code, out, said)
+	}
+	contains(t, out, "4.18.2-x86_64-cluster-version-operator stays: cluster prod ("+clusterID+") needs it", "4.18.3-x86_64")
+	list := s.dir + "/ws/working-dir/delete/delete-images-prune.yaml"
+	text, err := os.ReadFile(list)
+	must(t, err)
+	if strings.Contains(string(text), ":4.18.2-x86_64") || !strings.Contains(string(text), ":4.18.3-x86_64") {
+		t.Errorf("the plan is\n%s", text)
+	}
+	s.run(t, s.by("ws", "mirror", "prune", "-c", less, "--force")...)
+	code, out, said = s.run(t, slices.Concat([]string{"mirror", "prune", "--delete-yaml-file", list, "--force"}, at)...)
+	if code == 0 || !strings.Contains(out+said, "cluster prod") {
+		t.Errorf("by force: %d, %s%s", code, out, said)
+	}
+	if s.component(t, "4.18.2-x86_64-cluster-version-operator") != component {
+		t.Error("a component was deleted by force")
+	}
+	if s.component(t, "4.18.3-x86_64-cluster-version-operator") != "" {
+		t.Error("what no cluster needs is still there")
+	}
+
+	contains(t, s.works(t, slices.Concat([]string{"pin", "cluster", "remove", "prod"}, at)...), "detached prod")
+	if status, said := s.deletes(t, "openshift/release-images/manifests/4.18.2-x86_64"); status != http.StatusAccepted {
+		t.Errorf("DELETE when it is detached: %d, %s", status, said)
+	}
+}
+
+// The cluster pushes what it runs itself, as a user who can only pull.
+func TestPinCluster_push(t *testing.T) {
+	s := newClusterStore(t)
+	path := "/api/v1/clusters/" + clusterID
+	push := func(user, path, file string) (int, string) {
+		t.Helper()
+		body, err := os.Open(file)
+		must(t, err)
+		defer body.Close()
+		a, err := s.ask(t.Context(), http.MethodPut, path, body, "Authorization", "Basic "+cluster.NewAuth(user, faultPassword))
+		must(t, err)
+		return a.status, string(a.body)
+	}
+	file := s.export(t, "4.18.1")
+	if status, said := push("pull", path, file); status != http.StatusForbidden || !strings.Contains(said, "an administrator attaches the cluster first") {
+		t.Errorf("before it is attached: %d, %s", status, said)
+	}
+	s.works(t, "pin", "cluster", file, "docker://"+s.address, "--dest-creds", "admin:"+faultPassword, "--user", "pull", "--name", "prod")
+	if status, said := push("pull", path, s.export(t, "4.18.3", "4.18.2")); status != http.StatusOK || !strings.Contains(said, `"version":"4.18.3"`) {
+		t.Errorf("by its user: %d, %s", status, said)
+	}
+	if status, _ := s.deletes(t, "openshift/release-images/manifests/4.18.3-x86_64"); status != http.StatusForbidden {
+		t.Errorf("what it has now: %d", status)
+	}
+	if status, said := s.deletes(t, "openshift/release-images/manifests/4.18.1-x86_64"); status != http.StatusAccepted {
+		t.Errorf("what it had: %d, %s", status, said)
+	}
+	if status, said := push("pull", "/api/v1/clusters/other", file); status != http.StatusForbidden {
+		t.Errorf("another cluster: %d, %s", status, said)
+	}
+	if status, said := push("admin", "/api/v1/clusters/other", file); status != http.StatusBadRequest {
+		t.Errorf("the path and the export differ: %d, %s", status, said)
+	}
+	if status, said := push("pull", path, s.file(t, "no.json", "{}")); status != http.StatusBadRequest {
+		t.Errorf("no export: %d, %s", status, said)
+	}
+	for _, call := range [][2]string{{http.MethodGet, "/api/v1/clusters"}, {http.MethodDelete, path}, {http.MethodPut, "/api/v1/clusters"}, {http.MethodPut, "/api/v1/users/pull"}} {
+		if a, err := s.ask(t.Context(), call[0], call[1], strings.NewReader("{}"), "Authorization", "Basic "+cluster.NewAuth("pull", faultPassword)); err != nil || a.status != http.StatusForbidden {
+			t.Errorf("%s %s: %d, %v", call[0], call[1], a.status, err)
+		}
+	}
+}
+
+// The file may be on a web server that wants a login.
+func TestPinCluster_state(t *testing.T) {
+	s := newSite(t)
+	file := s.export(t, "4.18.1")
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if user, password, _ := r.BasicAuth(); user != "puller" || password != nodePassword {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		http.ServeFile(w, r, file)
+	}))
+	defer server.Close()
+	args := []string{"pin", "cluster", "--state", server.URL + "/x.json", "--quayRoot", s.root}
+	if code, _, said := s.run(t, args...); code != 1 || !strings.Contains(said, "401") {
+		t.Errorf("without a login: %d, %s", code, said)
+	}
+	auth := s.secretFor(t, strings.TrimPrefix(server.URL, "http://"))
+	contains(t, s.works(t, append(args, "--authfile", auth)...), "warning: "+clusterID+": release 4.18.1 is not here")
+	if _, err := os.Stat(filepath.Join(s.dir, "x.json")); err == nil {
+		t.Error("the file was written")
+	}
+}

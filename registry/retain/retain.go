@@ -1,0 +1,377 @@
+// Package retain keeps what attached clusters run and may roll back to: it finds out which manifests
+// these are, and the store refuses to delete or evict them.
+//
+// Use New, Attach, and Follow in the background, since what a cluster needs may come later. Images by
+// digest are needed wherever they are. The components of a release are read from its image once it is
+// here, and noted, so that they stay known.
+//
+// Refused: deciding at each delete, which would read releases then; and keeping all that the catalogs of
+// a cluster offer, which is what the image sets are for.
+package retain
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/cluster/state"
+	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/mirror"
+	"github.com/mirror-appliance/appliance/mirror/imageset"
+	"github.com/mirror-appliance/appliance/mirror/release"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/documents"
+	"github.com/mirror-appliance/appliance/registry/store"
+	"github.com/mirror-appliance/appliance/registry/stored"
+)
+
+const (
+	again     = time.Hour // between two passes, should a change not have been noticed
+	afterFail = time.Minute
+
+	// noted begins the names of notes with the digests of the components of releases.
+	noted = "components "
+)
+
+// Options are the options of New.
+type Options struct {
+	Store *store.Store
+	// Registry is how clusters reach the registry: host[:port].
+	Registry string
+	Log      *slog.Logger
+}
+
+// Clusters are the attached clusters.
+type Clusters struct {
+	Options
+	mu sync.Mutex // held while what a cluster needs is written
+}
+
+// New returns the attached clusters of a store.
+func New(o Options) *Clusters { return &Clusters{Options: o} }
+
+// Follow finds out what the clusters need, now and after each change of the store, until ctx ends.
+func (c *Clusters) Follow(ctx context.Context) error {
+	stored.Follow(ctx, c.Store, func(ctx context.Context) time.Duration {
+		if _, err := c.each(ctx, (*pass).keep); err != nil && ctx.Err() == nil {
+			c.Log.ErrorContext(ctx, "it could not be found out what attached clusters need; what was known stays protected", "error", err)
+			return afterFail
+		}
+		return again
+	})
+	return nil
+}
+
+// List finds out what each attached cluster needs, and returns that.
+func (c *Clusters) List(ctx context.Context) ([]api.AttachedCluster, error) {
+	return c.each(ctx, (*pass).describe)
+}
+
+func (c *Clusters) each(ctx context.Context, do func(*pass, context.Context, store.Cluster) (api.AttachedCluster, error)) ([]api.AttachedCluster, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := []api.AttachedCluster{}
+	attached, err := c.Store.Clusters.List(ctx)
+	if err != nil || len(attached) == 0 {
+		return all, err
+	}
+	p, err := c.pass(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, one := range attached {
+		told, err := do(p, ctx, one)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, told)
+	}
+	return all, p.forget(ctx)
+}
+
+// Attach attaches a cluster, or replaces what is known of it. An empty name or user stays as it is.
+func (c *Clusters) Attach(ctx context.Context, q api.AttachRequest) (api.AttachedCluster, error) {
+	if err := q.Check(); err != nil {
+		return api.AttachedCluster{}, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f := q.Facts // without what this is not about
+	text, err := json.Marshal(state.Facts{ID: f.ID, Version: f.Version, Updating: f.Updating, Channel: f.Channel, Multi: f.Multi,
+		Releases: f.Releases, Catalogs: f.Catalogs, Images: f.Images})
+	if err != nil {
+		return api.AttachedCluster{}, err
+	}
+	one, err := c.Store.Clusters.Get(ctx, f.ID)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return api.AttachedCluster{}, err
+	}
+	one.ID, one.Facts = f.ID, text
+	if q.Name != "" {
+		one.Name = q.Name
+	}
+	if q.User != "" {
+		if _, err := c.Store.Users.Get(ctx, q.User); err != nil {
+			return api.AttachedCluster{}, hint.New(err, "appliance user create "+q.User+" --role pull")
+		}
+		one.User = q.User
+	}
+	p, err := c.pass(ctx)
+	if err == nil {
+		err = c.Store.Clusters.Put(ctx, one)
+	}
+	if err != nil {
+		return api.AttachedCluster{}, err
+	}
+	one.Updated = time.Now()
+	return p.describe(ctx, one)
+}
+
+// MayPush returns an error unless a user may say what a cluster runs.
+func (c *Clusters) MayPush(ctx context.Context, id, user string) error {
+	one, err := c.Store.Clusters.Get(ctx, id)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	if one.User == "" || one.User != user {
+		return hint.New(fmt.Errorf("user %s may not say what cluster %s runs: %w", user, image.Quote(id), fs.ErrPermission),
+			"an administrator attaches the cluster first: appliance pin cluster FILE --user "+user)
+	}
+	return nil
+}
+
+// Detach detaches a cluster, by its id, or by its name if no other one has it.
+func (c *Clusters) Detach(ctx context.Context, name string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all, err := c.Store.Clusters.List(ctx)
+	if err != nil {
+		return err
+	}
+	var found []store.Cluster
+	for _, one := range all {
+		if one.ID == name {
+			return c.Store.Clusters.Delete(ctx, name)
+		}
+		if one.Name == name {
+			found = append(found, one)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return hint.New(&store.NotFoundError{Kind: "cluster", Name: image.Quote(name)}, "appliance pin cluster list shows which are attached")
+	case 1:
+		return c.Store.Clusters.Delete(ctx, found[0].ID)
+	}
+	return &store.InvalidError{What: "name of a cluster", Reason: "several are called so: " + store.ClusterNames(found)}
+}
+
+// pass finds out what clusters need.
+type pass struct {
+	*Clusters
+	present    *mirror.Present
+	components map[digest.Digest][]digest.Digest // of releases
+	used       map[digest.Digest]bool            // releases of this pass
+}
+
+func (c *Clusters) pass(ctx context.Context) (*pass, error) {
+	p := &pass{Clusters: c, components: map[digest.Digest][]digest.Digest{}, used: map[digest.Digest]bool{}}
+	notes, err := c.Store.Notes(ctx, noted)
+	if err != nil {
+		return nil, err
+	}
+	for name, text := range notes {
+		var all []digest.Digest
+		if json.Unmarshal([]byte(text), &all) == nil {
+			p.components[digest.Digest(name)] = all
+		}
+	}
+	origins, err := documents.Origins(ctx, c.Store.Tags)
+	if err == nil {
+		p.present, err = mirror.NewPresent(origins, nil, c.Store.Manifests.Repositories)
+	}
+	return p, err
+}
+
+// forget removes the notes about releases that no cluster has.
+func (p *pass) forget(ctx context.Context) error {
+	for d := range p.components {
+		if p.used[d] {
+			continue
+		}
+		if err := p.Store.SetNote(ctx, noted+d.String(), ""); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// describe is keep, and counts what is here.
+func (p *pass) describe(ctx context.Context, c store.Cluster) (api.AttachedCluster, error) {
+	told, err := p.keep(ctx, c)
+	if err == nil {
+		told.Images, told.Held, err = p.Store.Clusters.Count(ctx, c.ID)
+	}
+	return told, err
+}
+
+// keep has the store keep what a cluster needs.
+func (p *pass) keep(ctx context.Context, c store.Cluster) (api.AttachedCluster, error) {
+	told := api.AttachedCluster{ID: c.ID, Name: c.Name, User: c.User, Updated: c.Updated, Problems: []string{}}
+	var f state.Facts
+	if err := json.Unmarshal(c.Facts, &f); err != nil {
+		return told, fmt.Errorf("read what is known of cluster %s: %w", c, err)
+	}
+	told.Version, told.Updating, told.Channel = f.Version, f.Updating, f.Channel
+	needs := map[digest.Digest]bool{}
+	for _, r := range f.Releases {
+		told.Releases = append(told.Releases, r.Version)
+		if err := p.release(ctx, r, needs, &told); err != nil {
+			return told, err
+		}
+	}
+	images := slices.Clone(f.Images)
+	for _, catalog := range f.Catalogs {
+		images = append(images, catalog.Image)
+	}
+	for _, name := range images {
+		if err := p.image(ctx, name, needs); err != nil {
+			return told, err
+		}
+	}
+	return told, p.Store.Clusters.Keep(ctx, c.ID, slices.Sorted(maps.Keys(needs)))
+}
+
+// release adds the images of a release.
+func (p *pass) release(ctx context.Context, r state.Release, needs map[digest.Digest]bool, told *api.AttachedCluster) error {
+	ref, err := imageset.ParseReference(r.Image)
+	if err != nil || ref.Digest == "" {
+		told.Problems = append(told.Problems, fmt.Sprintf("release %s is not named by digest: %s", r.Version, r.Image))
+		return nil
+	}
+	needs[ref.Digest], p.used[ref.Digest] = true, true
+	all, known := p.components[ref.Digest]
+	if !known {
+		all, err = p.read(ctx, ref.Digest)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, fs.ErrNotExist):
+			told.Problems = append(told.Problems, fmt.Sprintf("release %s is not here, or not whole: its images are protected once it is", r.Version))
+			return nil
+		case err != nil:
+			told.Problems = append(told.Problems, fmt.Sprintf("the images of release %s are not protected, since it cannot be read: %v", r.Version, err))
+			return nil
+		}
+		p.components[ref.Digest] = all
+		text, err := json.Marshal(all)
+		if err == nil {
+			err = p.Store.SetNote(ctx, noted+ref.Digest.String(), string(text))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for _, d := range all {
+		needs[d] = true
+	}
+	return nil
+}
+
+// read reads which components a release has. fs.ErrNotExist.
+func (p *pass) read(ctx context.Context, d digest.Digest) ([]digest.Digest, error) {
+	repositories, err := p.Store.Manifests.Repositories(ctx, d)
+	last := error(fs.ErrNotExist)
+	for _, name := range repositories {
+		var found release.Payload
+		repo := stored.Repository{Store: p.Store, Name: name}
+		layers, err := layersOf(ctx, repo, d)
+		if err == nil {
+			found, err = release.ReadLayers(layers, func(d digest.Digest) (io.ReadCloser, error) {
+				body, _, err := repo.Blob(ctx, d)
+				return body, err
+			})
+		}
+		if last = err; err != nil {
+			continue
+		}
+		var all []digest.Digest
+		for _, c := range found.Components {
+			if ref, err := imageset.ParseReference(c.Image); err == nil && ref.Digest != "" {
+				all = append(all, ref.Digest)
+			}
+		}
+		return all, nil
+	}
+	return nil, errors.Join(err, last)
+}
+
+// layersOf returns the layers of an image, or of the first of a list that is here: all of a release
+// have the same components.
+func layersOf(ctx context.Context, repo stored.Repository, d digest.Digest) ([]digest.Digest, error) {
+	desc, body, err := repo.Manifest(ctx, d.String())
+	if err != nil {
+		return nil, err
+	}
+	m, err := image.Parse(desc.MediaType, body)
+	if err != nil {
+		return nil, err
+	}
+	var layers []digest.Digest
+	last := error(fs.ErrNotExist)
+	for _, r := range m.References {
+		switch r.Kind {
+		case image.Layer:
+			layers = append(layers, r.Digest)
+		case image.Child:
+			var below []digest.Digest
+			if below, last = layersOf(ctx, repo, r.Digest); last == nil {
+				return below, nil
+			}
+		}
+	}
+	if len(layers) > 0 {
+		return layers, nil
+	}
+	return nil, last
+}
+
+// image adds an image by its name: as its source has it, or as it is here.
+func (p *pass) image(ctx context.Context, name string, needs map[digest.Digest]bool) error {
+	ref, err := imageset.ParseReference(name)
+	if err != nil || name == "" {
+		return nil // it cannot have come from here
+	}
+	if ref.Digest != "" {
+		needs[ref.Digest] = true
+		return nil
+	}
+	places, err := p.present.Places(ctx, name)
+	if err != nil {
+		return err
+	}
+	if ref.Registry() == p.Registry {
+		places = append(places, mirror.Place{Repository: ref.Repository(), Reference: ref.Tag})
+	}
+	for _, at := range places {
+		d, err := stored.Repository{Store: p.Store, Name: at.Repository}.Resolve(ctx, at.Reference)
+		switch {
+		case err == nil:
+			needs[d] = true
+		case !errors.Is(err, fs.ErrNotExist):
+			return err
+		}
+	}
+	return nil
+}
