@@ -89,6 +89,7 @@ func (x *examiner) all(ctx context.Context) (*Identity, error) {
 		x.checkNamed, x.checkSeen)
 	x.judge("directories", x.QuayRoot, "they exist, with their owners", x.checkDirectories)
 	if !x.of.ConfigOnly {
+		x.puller(ctx)
 		x.space()
 		x.system(ctx)
 	}

@@ -1,6 +1,7 @@
 package installer
 
 import (
+	"context"
 	"fmt"
 	"io/fs"
 	"path/filepath"
@@ -47,6 +48,26 @@ func (x *examiner) checkProgram() {
 		x.problem(fmt.Sprintf("its program %s cannot be executed (mode %04o)", path, info.Mode.Perm()),
 			"chmod 755 "+path+", and "+x.systemctl("restart appliance"))
 	}
+}
+
+// puller looks at the login of the nodes, which install keeps in a file.
+func (x *examiner) puller(ctx context.Context) {
+	if x.unit == nil {
+		return
+	}
+	x.judge("login", PullerUser, "", func() {
+		file, remedy := x.pullSecret(), "have a new login made, and give it to the clusters: appliance install"
+		login, err := readSecret(x.Host, x.QuayRoot, x.cfg)
+		if notThere(err) {
+			x.warn(file+", which the install wrote, does not exist", remedy)
+		}
+		if err != nil || x.Health(ctx, x.cfg) != nil {
+			return // this user may not read it, or the daemon has a problem of its own
+		}
+		if right, err := x.Login(ctx, x.cfg, login); err == nil && !right {
+			x.problem("the registry refuses the login in "+file+": the user was removed, or has another password", remedy)
+		}
+	})
 }
 
 // checkRead checks that the service may read config.yaml: it does when it is started the next time.

@@ -100,6 +100,10 @@ func TestExamine(t *testing.T) {
 		{"a key that the service may not read", false, func(b *box) {
 			b.write("etc/passwd", b.passwd("appliance:x:4242:4242::/:/sbin/nologin\n"))
 		}, "tls.key of config.yaml is /root/quay-install/quay-config/ssl.key, which the registry's user appliance may not use (mode 0600) | chown root:appliance"},
+		{"a lost login of the nodes", false, func(b *box) { os.Remove(b.path("root/quay-install/quay-config/pull-secret.json")) }, "warning login puller: /root/quay-install/quay-config/pull-secret.json, which the install wrote, does not exist | have a new login made, and give it to the clusters: appliance install"},
+		{"a login of the nodes that is refused", true, func(b *box) {
+			b.deps.Login = func(context.Context, *config.Config, string) (bool, error) { return false, nil }
+		}, "failed login puller: the registry refuses the login in /home/alice/quay-install/quay-config/pull-secret.json"},
 		{"a firewall", false, func(b *box) {
 			b.firewalled()
 		}, "warning firewall firewalld: port 8443 is not open in firewalld's zone public | sudo firewall-cmd --permanent --zone=public --add-port=8443/tcp"},

@@ -148,6 +148,9 @@ func (d Deps) complete() (Deps, error) {
 	if d.Seed == nil {
 		d.Seed = seedUsers
 	}
+	if d.Login == nil {
+		d.Login = CheckAuth
+	}
 	if d.Adopt == nil {
 		d.Adopt = takeOverQuay
 	}

@@ -55,6 +55,7 @@ func newBox(t *testing.T, user bool) *box {
 		Resolver: resolverFunc(func(string) ([]netip.Addr, error) { return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil }),
 		Health:   b.health,
 		Seed:     b.seed,
+		Login:    func(context.Context, *config.Config, string) (bool, error) { return true, nil },
 		Home:     "/root",
 		Geteuid:  func() int { return 0 },
 		Clock:    func() (time.Time, bool) { return time.Now(), true },
@@ -137,9 +138,9 @@ func (b *box) health(context.Context, *config.Config) error {
 }
 
 // seed does what a daemon would have done by then: the store is there.
-func (b *box) seed(_ context.Context, in Installation) (bool, error) {
+func (b *box) seed(_ context.Context, in Installation) (seeding, error) {
 	if exists(b.path(in.Config.Database)) {
-		return false, nil
+		return seeding{}, nil
 	}
 	b.write(in.Config.Database, "rows")
 	b.write(filepath.Join(in.Config.Storage, "sha256/ab/abcd"), "blob")
@@ -149,7 +150,7 @@ func (b *box) seed(_ context.Context, in Installation) (bool, error) {
 	}
 	b.write(filepath.Join(in.QuayRoot, "quay-config/pull-secret.json"), "{}")
 	b.chmod(filepath.Join(in.QuayRoot, "quay-config/pull-secret.json"), 0o600)
-	return true, nil
+	return seeding{password: true, puller: true}, nil
 }
 
 func exists(path string) bool {

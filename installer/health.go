@@ -2,6 +2,7 @@ package installer
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -193,11 +194,15 @@ type seed struct {
 	action
 	journal *host.Journal
 	in      Installation
-	do      func(ctx context.Context, in Installation) (bool, error)
-	changed bool
+	do      func(ctx context.Context, in Installation) (seeding, error)
+	done    seeding
 }
 
 func (s *seed) String() string {
+	if s.done.puller && !s.done.password {
+		return "give the user " + PullerUser + " a new password, that of " + PullSecretFile(s.in.QuayRoot) +
+			": clusters need it in the place of the old one"
+	}
 	return "create the users " + s.in.InitUser + " (admin) and puller (pull)"
 }
 
@@ -206,8 +211,9 @@ func (s *seed) Apply(ctx context.Context) (changed bool, err error) {
 	if err := s.journal.Finish(); err != nil {
 		return false, err
 	}
-	s.changed, err = s.do(ctx, s.in)
-	return s.changed, err
+	s.done, err = s.do(ctx, s.in)
+	s.in.InitUser = cmp.Or(s.done.admin, s.in.InitUser)
+	return s.done.password || s.done.puller, err
 }
 
 // generatePassword returns 160 bits as letters and digits, which need no quotes in shells, URLs and

@@ -400,7 +400,7 @@ func (b *builder) running() error {
 	if !b.Request.Upgrade {
 		b.seeded = &seed{do: b.Seed, journal: b.journal, in: Installation{
 			Config: b.cfg, QuayRoot: b.QuayRoot, Owner: b.owner,
-			InitUser: b.InitUser, InitPassword: b.InitPassword, Generated: b.generated,
+			InitUser: b.InitUser, InitPassword: b.InitPassword, Named: b.named, Generated: b.generated,
 		}}
 	}
 	if b.OpenFirewall && !b.User {

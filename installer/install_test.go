@@ -1,6 +1,7 @@
 package installer
 
 import (
+	"cmp"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -243,6 +244,23 @@ func TestInstall_strayFile(t *testing.T) {
 			t.Errorf("in a directory that no install has had: %v", err)
 		}
 	})
+}
+
+// The record has the name of the first administrator, for later installs.
+func TestInstall_initUserOfTheRecord(t *testing.T) {
+	b := newBox(t, false)
+	r := b.request()
+	r.InitUser = "admin.x"
+	if _, err := b.plan(r).Apply(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"", "second", ""} {
+		r.InitUser = name
+		result, err := b.plan(r).Apply(t.Context(), nil)
+		if want := cmp.Or(name, "admin.x"); err != nil || result.InitUser != want {
+			t.Errorf("with --initUser %q it is about %s, %v; want %s", name, result.InitUser, err, want)
+		}
+	}
 }
 
 // The directory of a CA that the user has elsewhere is not ours to open.

@@ -80,7 +80,9 @@ type Deps struct {
 	// an error, is followed by one that sets the password anew.
 	Show func(Result) error
 	// Seed makes the first users; seedUsers.
-	Seed func(ctx context.Context, in Installation) (changed bool, err error)
+	Seed func(ctx context.Context, in Installation) (seeding, error)
+	// Login reports whether the daemon accepts the auth of a pull secret; CheckAuth.
+	Login func(ctx context.Context, cfg *config.Config, auth string) (bool, error)
 	// Renames reports whether a rename leads from one directory to another; nil: the file systems tell.
 	Renames func(from, to string) bool
 	// Adopt imports what a mirror-registry has, into a daemon that answers; takeOverQuay.
@@ -94,6 +96,8 @@ type Installation struct {
 	Owner        string // the user whom the daemon runs as; empty: the caller
 	InitUser     string
 	InitPassword string
+	// Named says that the user did name InitUser: it is made beside other administrators.
+	Named bool
 	// Generated says that the user did not name a password: an existing InitUser keeps its own,
 	// unless no run has shown it.
 	Generated bool
@@ -107,8 +111,8 @@ type Result struct {
 	CA           string // the file of the CA's certificate; empty if clients know it already
 	InitUser     string
 	InitPassword string
-	// Seeded is what Seed returned. If it is false and the password was generated, then
-	// InitPassword is empty: the user exists and keeps its password.
+	// Seeded says that the password of InitUser is new. If it is false and the password was
+	// generated, then InitPassword is empty: the user exists and keeps its password.
 	Seeded bool
 }
 

@@ -119,7 +119,8 @@ func (p *Plan) Apply(ctx context.Context, progress func(line string)) (Result, e
 		result.Changed = changed || result.Changed
 	}
 	if p.seeded != nil {
-		result.Seeded = p.seeded.changed
+		result.InitUser, result.Seeded = p.seeded.in.InitUser, p.seeded.done.password
+		p.site.InitUser = result.InitUser
 		if !result.Seeded && p.seeded.in.Generated {
 			result.InitPassword = ""
 		}

@@ -1,6 +1,7 @@
 package installer
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -21,6 +22,7 @@ type record struct {
 	Version   int               `json:"version"`   // of this format
 	Appliance string            `json:"appliance"` // version of the program that wrote it
 	Owner     string            `json:"owner,omitempty"`
+	InitUser  string            `json:"initUser,omitempty"` // the first administrator
 	Storage   string            `json:"storage"`
 	Database  string            `json:"database"`           // the directory
 	File      string            `json:"databaseFile"`       // its name in that directory
@@ -320,6 +322,7 @@ func (s *site) replaceRecord(ctx context.Context, text []byte) error {
 
 func (r *record) text(s *site) ([]byte, error) {
 	r.Version, r.Appliance, r.Owner = recordVersion, s.Version, s.owner
+	r.InitUser = cmp.Or(r.InitUser, s.InitUser)
 	r.Storage, r.Database, r.File = s.cfg.Storage, s.databaseDir(), filepath.Base(s.cfg.Database)
 	r.Lines = nil
 	for _, e := range r.entries {

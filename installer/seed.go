@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/mirror-appliance/appliance/ansible-free/host"
 	"github.com/mirror-appliance/appliance/internal/hint"
@@ -38,15 +39,22 @@ func (in Installation) notShown() string {
 	return filepath.Join(filepath.Dir(config.Path(in.QuayRoot)), ".password-not-shown")
 }
 
-// seedUsers makes the first users through the control socket, and reports whether the
-// administrator's password is new. It does not change users that exist, but a given password must
-// be theirs.
-func seedUsers(ctx context.Context, in Installation) (bool, error) {
+// seeding is what seedUsers has found and done.
+type seeding struct {
+	admin    string // the administrator that the install is about
+	password bool   // the password of it is new
+	puller   bool   // that of the puller is new
+}
+
+// seedUsers makes the first users through the control socket. It does not change an administrator
+// that exists, but a given password must be theirs. The puller is the install's own: it gets a new
+// password where its file is lost or the daemon refuses what the file has.
+func seedUsers(ctx context.Context, in Installation) (done seeding, err error) {
 	uid := os.Geteuid()
 	if in.Owner != "" {
 		owner, err := host.Local().User(in.Owner)
 		if err != nil {
-			return false, err
+			return done, err
 		}
 		uid = owner.UID
 	}
@@ -54,14 +62,48 @@ func seedUsers(ctx context.Context, in Installation) (bool, error) {
 	defer control.Close()
 	users, err := control.Users(ctx)
 	if err != nil {
-		return false, err
+		return done, err
 	}
-	have := func(name string) bool {
-		return slices.ContainsFunc(users, func(u api.User) bool { return u.Name == name })
+	if !in.Named {
+		in.InitUser = in.administrator(users)
 	}
-	made := false
+	done.admin = in.InitUser
+	if done.password, err = seedAdmin(ctx, control, in, named(users, in.InitUser) != nil); err != nil {
+		return done, err
+	}
+	done.puller, err = seedPuller(ctx, control, in, named(users, PullerUser))
+	return done, err
+}
+
+// named returns the user of a name, nil if there is none.
+func named(users []api.User, name string) *api.User {
+	if i := slices.IndexFunc(users, func(u api.User) bool { return u.Name == name }); i >= 0 {
+		return &users[i]
+	}
+	return nil
+}
+
+// administrator returns the one that a run without --initUser is about. It is not made beside
+// another, whose password may be one that no run has shown.
+func (in Installation) administrator(users []api.User) string {
+	if name, err := host.Local().ReadFile(in.notShown()); err == nil && named(users, string(name)) != nil {
+		return string(name)
+	}
+	if named(users, in.InitUser) != nil {
+		return in.InitUser
+	}
+	for _, u := range users {
+		if u.Role == string(auth.Admin) {
+			return u.Name
+		}
+	}
+	return in.InitUser
+}
+
+// seedAdmin makes the administrator, and reports whether its password is new.
+func seedAdmin(ctx context.Context, control *client.Client, in Installation, exists bool) (bool, error) {
 	switch {
-	case !have(in.InitUser):
+	case !exists:
 		if in.Generated {
 			if err := writeSecret(in.notShown(), []byte(in.InitUser)); err != nil {
 				return false, err
@@ -71,22 +113,17 @@ func seedUsers(ctx context.Context, in Installation) (bool, error) {
 		if _, err := control.CreateUser(ctx, user); err != nil {
 			return false, fmt.Errorf("create user %s: %w", in.InitUser, err)
 		}
-		made = true
+		return true, nil
 	case in.isNotShown():
 		change := api.UserChange{Password: in.InitPassword}
 		if _, err := control.ChangeUser(ctx, in.InitUser, change); err != nil {
 			return false, fmt.Errorf("set the password of user %s: %w", in.InitUser, err)
 		}
-		made = true
+		return true, nil
 	case !in.Generated:
-		if err := checkInitPassword(ctx, in); err != nil {
-			return false, err
-		}
+		return false, checkInitPassword(ctx, in)
 	}
-	if have(PullerUser) {
-		return made, nil
-	}
-	return made, seedPuller(ctx, control, in)
+	return false, nil
 }
 
 func (in Installation) isNotShown() bool {
@@ -128,23 +165,69 @@ func CheckLogin(ctx context.Context, cfg *config.Config, user, password string) 
 	return false, err
 }
 
-// seedPuller makes the puller and leaves its secret in a file for the owner alone, and nowhere
-// else. The file comes first: another install does not know the password of a user that exists.
-func seedPuller(ctx context.Context, control *client.Client, in Installation) error {
+// seedPuller makes the puller, or gives the one that exists (nil: none) a new password where that in
+// its file is of no use, and reports whether it did. The secret stands in a file for the owner
+// alone, and nowhere else. The file comes first: another install does not know the password of a
+// user that exists.
+func seedPuller(ctx context.Context, control *client.Client, in Installation, exists *api.User) (bool, error) {
+	if exists != nil {
+		if exists.Role != string(auth.Pull) { // no user of ours: nodes must not write
+			return false, nil
+		}
+		if login, _ := readSecret(host.Local(), in.QuayRoot, in.Config); login != "" {
+			if right, err := CheckAuth(ctx, in.Config, login); right || err != nil {
+				return false, err
+			}
+		}
+	}
 	password := rand.Text()
 	login := base64.StdEncoding.EncodeToString([]byte(PullerUser + ":" + password))
 	secret, err := secretText(in.Config, map[string]string{"auth": login})
 	if err != nil {
-		return err
+		return false, err
 	}
 	if err := writeSecret(PullSecretFile(in.QuayRoot), secret); err != nil {
-		return err
+		return false, err
 	}
-	user := api.NewUser{Name: PullerUser, Role: string(auth.Pull), Password: password}
-	if _, err := control.CreateUser(ctx, user); err != nil {
-		return fmt.Errorf("create user %s: %w", PullerUser, err)
+	if exists != nil {
+		_, err = control.ChangeUser(ctx, PullerUser, api.UserChange{Password: password})
+	} else {
+		_, err = control.CreateUser(ctx, api.NewUser{Name: PullerUser, Role: string(auth.Pull), Password: password})
 	}
-	return nil
+	if err != nil {
+		return false, fmt.Errorf("create user %s: %w", PullerUser, err)
+	}
+	return true, nil
+}
+
+// CheckAuth is CheckLogin for the auth of a pull secret.
+func CheckAuth(ctx context.Context, cfg *config.Config, login string) (bool, error) {
+	text, err := base64.StdEncoding.DecodeString(login)
+	user, password, ok := strings.Cut(string(text), ":")
+	if err != nil || !ok || user == "" || password == "" {
+		return false, nil
+	}
+	return CheckLogin(ctx, cfg, user, password)
+}
+
+// readSecret returns the auth that the puller's file has for the registry, "" without one.
+func readSecret(h *host.Host, quayRoot string, cfg *config.Config) (string, error) {
+	content, err := h.ReadFile(PullSecretFile(quayRoot))
+	if err != nil {
+		return "", err
+	}
+	var have struct {
+		Auths map[string]struct{ Auth string }
+	}
+	if json.Unmarshal(content, &have) != nil {
+		return "", nil
+	}
+	for _, address := range cfg.Addresses() {
+		if a := have.Auths[address].Auth; a != "" {
+			return a, nil
+		}
+	}
+	return "", nil
 }
 
 // secretText returns a pull secret with one login for each address of the registry.

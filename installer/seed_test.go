@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mirror-appliance/appliance/ansible-free/host"
 	"github.com/mirror-appliance/appliance/registry"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/admin/client"
@@ -20,9 +21,9 @@ import (
 	"github.com/mirror-appliance/appliance/tlsgen"
 )
 
-// TestSeedUsers_passwordNotShown has runs that are killed before they show the
-// password that they generated.
-func TestSeedUsers_passwordNotShown(t *testing.T) {
+// serving is an installation whose daemon runs until the end of the test.
+func serving(t *testing.T) Installation {
+	t.Helper()
 	l, err := net.Listen("tcp", "localhost:0")
 	if err != nil {
 		t.Fatal(err)
@@ -35,25 +36,38 @@ func TestSeedUsers_passwordNotShown(t *testing.T) {
 	if _, err := plan.Apply(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	ctx, stop := context.WithCancel(t.Context())
+	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error)
 	go func() { ended <- registry.Run(ctx, plan.site.cfg, registry.Options{Listeners: []net.Listener{l}}) }()
-	defer func() {
+	t.Cleanup(func() {
 		stop()
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
-	}()
-	in := Installation{Config: plan.site.cfg, QuayRoot: root, InitUser: "init", Generated: true}
-	for deadline := time.Now().Add(time.Minute); checkHealth(t.Context(), in.Config) != nil; time.Sleep(10 * time.Millisecond) {
+	})
+	for deadline := time.Now().Add(time.Minute); checkHealth(t.Context(), plan.site.cfg) != nil; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the registry does not answer")
 		}
 	}
-	for _, in.InitPassword = range []string{"of-the-first-run", "of-the-second-run"} {
-		if made, err := seedUsers(t.Context(), in); err != nil || !made {
-			t.Fatalf("seedUsers: %v, %v", made, err)
-		}
+	return Installation{Config: plan.site.cfg, QuayRoot: root, InitUser: "init", InitPassword: "of-the-first-run", Generated: true}
+}
+
+// seeded is seedUsers of a run that is expected to do just that.
+func (in Installation) seeded(t *testing.T, want seeding) {
+	t.Helper()
+	if done, err := seedUsers(t.Context(), in); err != nil || done != want {
+		t.Errorf("seedUsers did %+v, %v; want %+v", done, err, want)
+	}
+}
+
+// TestSeedUsers_passwordNotShown has runs that are killed before they show the
+// password that they generated.
+func TestSeedUsers_passwordNotShown(t *testing.T) {
+	in := serving(t)
+	for i, password := range []string{"of-the-first-run", "of-the-second-run"} {
+		in.InitPassword = password
+		in.seeded(t, seeding{admin: "init", password: true, puller: i == 0})
 		if err := checkInitPassword(t.Context(), in); err != nil {
 			t.Errorf("the password %s: %v", in.InitPassword, err)
 		}
@@ -62,9 +76,62 @@ func TestSeedUsers_passwordNotShown(t *testing.T) {
 		t.Fatal(err)
 	}
 	in.InitPassword = "of-a-run-after-it-was-shown"
-	if made, err := seedUsers(t.Context(), in); err != nil || made {
-		t.Errorf("after it was shown: %v, %v", made, err)
+	in.seeded(t, seeding{admin: "init"})
+}
+
+// TestSeedUsers_oneAdministrator has the first run with --initUser, and the later ones without.
+func TestSeedUsers_oneAdministrator(t *testing.T) {
+	in := serving(t)
+	later := in
+	in.InitUser, in.Named = "admin.x", true
+	in.seeded(t, seeding{admin: "admin.x", password: true, puller: true})
+	later.InitPassword = "of-the-second-run" // the first was killed before it showed its own
+	later.seeded(t, seeding{admin: "admin.x", password: true})
+	if err := os.Remove(in.notShown()); err != nil {
+		t.Fatal(err)
 	}
+	later.InitPassword = "of-the-third-run"
+	later.seeded(t, seeding{admin: "admin.x"})
+	if right, err := CheckLogin(t.Context(), in.Config, "admin.x", "of-the-second-run"); !right || err != nil {
+		t.Errorf("its password is another: %v", err)
+	}
+	in.InitUser = "second"
+	in.seeded(t, seeding{admin: "second", password: true})
+}
+
+// TestSeedUsers_puller spoils the login of the nodes: a run makes it right again.
+func TestSeedUsers_puller(t *testing.T) {
+	in := serving(t)
+	control := client.NewUnix(in.Config.ControlSocket)
+	defer control.Close()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	in.seeded(t, seeding{admin: "init", password: true, puller: true})
+	must(os.Remove(in.notShown()))
+	for name, spoil := range map[string]func(){
+		"a lost file":    func() { must(os.Remove(PullSecretFile(in.QuayRoot))) },
+		"an empty file":  func() { must(os.WriteFile(PullSecretFile(in.QuayRoot), nil, 0o600)) },
+		"a removed user": func() { must(control.DeleteUser(t.Context(), PullerUser)) },
+		"a changed password": func() {
+			_, err := control.ChangeUser(t.Context(), PullerUser, api.UserChange{Password: "of-another"})
+			must(err)
+		},
+	} {
+		spoil()
+		in.seeded(t, seeding{admin: "init", puller: true})
+		login, err := readSecret(host.Local(), in.QuayRoot, in.Config)
+		if right, err2 := CheckAuth(t.Context(), in.Config, login); !right || err != nil || err2 != nil {
+			t.Errorf("after %s the login is refused: %v, %v", name, err, err2)
+		}
+		in.seeded(t, seeding{admin: "init"})
+	}
+	_, err := control.ChangeUser(t.Context(), PullerUser, api.UserChange{Role: "push", Password: "of-another"})
+	must(err)
+	in.seeded(t, seeding{admin: "init"}) // that of a mirror-registry, for one
 }
 
 // TestCheckInitPassword has a certificate of the user's own, which names the
@@ -133,7 +200,7 @@ func TestSeedPuller_SecretFirst(t *testing.T) {
 	control := client.NewUnix(socket)
 	defer control.Close()
 	in := Installation{Config: conf, QuayRoot: filepath.Dir(filepath.Dir(secret))}
-	if err := seedPuller(t.Context(), control, in); err == nil {
+	if _, err := seedPuller(t.Context(), control, in, nil); err == nil {
 		t.Error("the user was made")
 	}
 	if !there {
@@ -153,7 +220,7 @@ func TestSeedPuller_DefaultPort(t *testing.T) {
 	}
 	control := client.NewUnix(filepath.Join(root, "nobody-listens"))
 	defer control.Close()
-	if err := seedPuller(t.Context(), control, Installation{Config: conf, QuayRoot: root}); err == nil {
+	if _, err := seedPuller(t.Context(), control, Installation{Config: conf, QuayRoot: root}, nil); err == nil {
 		t.Error("the user was made")
 	}
 	content, err := os.ReadFile(secret)

@@ -116,7 +116,7 @@ func TestInstall_selinux(t *testing.T) {
 	t.Run("an install that fails takes the label back", func(t *testing.T) {
 		b := newBox(t, false)
 		f := b.labelled("0\n", "restorecon", "chcon")
-		b.deps.Seed = func(context.Context, Installation) (bool, error) { return false, errors.New("made to fail") }
+		b.deps.Seed = func(context.Context, Installation) (seeding, error) { return seeding{}, errors.New("made to fail") }
 		if _, err := b.plan(b.request()).Apply(t.Context(), nil); err == nil {
 			t.Fatal("it did not fail")
 		}

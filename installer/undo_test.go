@@ -152,9 +152,9 @@ func TestInstall_FailsOverKeptContent(t *testing.T) {
 	b.install()
 	b.uninstall(false)
 	before := b.snapshot()
-	b.deps.Seed = func(context.Context, Installation) (bool, error) {
+	b.deps.Seed = func(context.Context, Installation) (seeding, error) {
 		b.write("root/quay-install/sqlite-storage/appliance.db-wal", "rows that are only here")
-		return false, errors.New("made to fail")
+		return seeding{}, errors.New("made to fail")
 	}
 	if _, err := b.plan(b.request()).Apply(t.Context(), nil); err == nil {
 		t.Fatal("the install did not fail")
@@ -252,7 +252,7 @@ func TestInstall_FailsWithoutTouchingTheDaemon(t *testing.T) {
 	b := newBox(t, false)
 	b.install()
 	b.sm.calls = nil
-	b.deps.Seed = func(context.Context, Installation) (bool, error) { return false, errors.New("another password") }
+	b.deps.Seed = func(context.Context, Installation) (seeding, error) { return seeding{}, errors.New("another password") }
 	_, err := b.plan(b.request()).Apply(t.Context(), nil)
 	if err == nil || strings.Contains(err.Error(), "taken back") {
 		t.Fatalf("Apply: %v", err)
@@ -267,7 +267,7 @@ func TestInstall_ForgetsThePasswordAfterItIsShown(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, false)
 	file := b.path("root/quay-install/quay-config/.password-not-shown")
-	b.deps.Seed = func(ctx context.Context, in Installation) (bool, error) {
+	b.deps.Seed = func(ctx context.Context, in Installation) (seeding, error) {
 		b.write("root/quay-install/quay-config/.password-not-shown", in.InitUser)
 		return b.seed(ctx, in)
 	}
@@ -343,7 +343,7 @@ func TestInstall_KilledInstallWithImagesIsNotUndone(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.sm.active = make(map[string]bool)
-	b.deps.Seed = func(context.Context, Installation) (bool, error) { return false, errors.New("made to fail") }
+	b.deps.Seed = func(context.Context, Installation) (seeding, error) { return seeding{}, errors.New("made to fail") }
 	if _, err := b.plan(b.request()).Apply(t.Context(), nil); err == nil {
 		t.Fatal("the install did not fail")
 	}

@@ -18,14 +18,17 @@ type wanted struct {
 	text      []byte         // the same, with what install keeps true in it
 	certs     certificates
 	given     *tlsgen.Own // the certificate of the request; nil: none
+	named     bool        // the administrator was given
 	generated bool        // the password was not given
 }
 
 // want decides what is wanted, from the request and the facts.
 func (s *site) want() {
-	if s.InitUser == "" {
-		s.InitUser = "init"
+	s.named = s.InitUser != "" || s.TakeOver != nil // whose administrators are others
+	if s.InitUser == "" && s.record != nil {
+		s.InitUser = s.record.InitUser
 	}
+	s.InitUser = cmp.Or(s.InitUser, "init")
 	if s.InitPassword == "" {
 		s.generated = true
 		s.InitPassword = generatePassword()

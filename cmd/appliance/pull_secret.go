@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -92,15 +93,27 @@ func (o *pullSecretOptions) auth(ctx context.Context, std stdio, id *installer.I
 	if o.user != "" && o.user != installer.PullerUser {
 		return o.askedAuth(ctx, std, id)
 	}
-	file := installer.PullSecretFile(filepath.Dir(filepath.Dir(id.Path)))
+	root := filepath.Dir(filepath.Dir(id.Path))
+	file, anew := installer.PullSecretFile(root), "have a new login made, and give it to the clusters: appliance install --quayRoot "+root+"; or name another user: --user NAME"
 	text, err := regular.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", hint.New(fmt.Errorf("the login of %s, which install leaves in %s: %w", installer.PullerUser, file, regular.Reason(err)), anew)
+	}
 	if err != nil {
 		return "", hint.New(fmt.Errorf("the login of %s, which install leaves in %s: %w", installer.PullerUser, file, regular.Reason(err)),
 			"run the command as the owner of the install (sudo), or name another user: --user NAME")
 	}
 	auth, err := cluster.AnyAuth(text)
 	if err != nil {
-		return "", fmt.Errorf("%s: %w", file, err)
+		return "", hint.New(fmt.Errorf("%s: %w", file, err), anew)
+	}
+	switch right, err := installer.CheckAuth(ctx, id.Config, auth); {
+	case ctx.Err() != nil:
+		return "", ctx.Err()
+	case err != nil:
+		fmt.Fprintln(std.err, "warning: the login was not tried:", err)
+	case !right:
+		return "", hint.New(fmt.Errorf("the registry refuses the login of %s in %s: the user was removed, or has another password", installer.PullerUser, file), anew)
 	}
 	return auth, nil
 }

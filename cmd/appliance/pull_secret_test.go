@@ -101,8 +101,13 @@ func TestCredentials_refused(t *testing.T) {
 			t.Errorf("exit code %d, %s%s", code, stdout, stderr)
 		}
 	}
-	refused("which install leaves in", s.client("credentials", "--quayRoot", s.root))
+	refused("appliance install --quayRoot "+s.root, s.client("credentials", "--quayRoot", s.root))
 	s.secret(t, filepath.Join(s.root, "quay-config/pull-secret.json"), "puller", nodePassword)
+	for _, want := range []string{"refuses the login of puller", "appliance install --quayRoot " + s.root} { // there is no such user
+		refused(want, s.client("credentials", "--quayRoot", s.root))
+	}
+	_, err := s.admin.CreateUser(t.Context(), api.NewUser{Name: "puller", Role: "pull", Password: nodePassword})
+	must(t, err)
 	for _, bad := range []string{`hidden`, `{"auths":"hidden"}`, `null`, `["hidden"]`, `{"auths":{"quay.io":{"auth":"hidden`} {
 		file := s.file(t, "bad.json", bad)
 		refused("not", s.client("credentials", "--quayRoot", s.root, "--merge", file, "-o", file))
