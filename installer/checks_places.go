@@ -57,6 +57,8 @@ func (s *site) checkPlaces() {
 		s.checkSpace(s.dirs.bin, binarySpace)
 		s.checkContentSpace(s.dirs.storage, free)
 		s.checkInodes(s.dirs.storage)
+	} else {
+		s.checkUpgradeSpace()
 	}
 	if !s.User {
 		for _, p := range reached {

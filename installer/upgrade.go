@@ -157,14 +157,7 @@ func schemaOf(h *host.Host, path string) (version int, err error) {
 
 // upgrade adds what comes before the new program, if it is another one.
 func (b *builder) upgrade() error {
-	have, err := b.Host.Sum(b.binary)
-	if b.unit == nil || notThere(err) {
-		return nil // an install
-	}
-	if err != nil {
-		return fmt.Errorf("read the installed program: %w", err)
-	}
-	if ours, err := host.Local().Sum(b.Binary); err != nil || ours == have {
+	if other, err := b.exchanges(); err != nil || !other {
 		return err
 	}
 	if err := b.directory(b.recoverWants(), b.mode(0o755, 0o700), b.admin, keep); err != nil {

@@ -2,6 +2,7 @@ package installer
 
 import (
 	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -76,6 +77,46 @@ func TestPlanUpgrade(t *testing.T) {
 		b.uninstall(true)
 		same(t, "after the uninstall", b.snapshot(), clean)
 	})
+}
+
+// What an upgrade takes for a while is there before it begins: sizes that no disk has are of holes.
+func TestPlanUpgrade_space(t *testing.T) {
+	t.Parallel()
+	const huge = 1 << 43
+	header := "SQLite format 3\x00" + strings.Repeat("\x00", 44) + "\x00\x00\x00\x0b" + strings.Repeat("\x00", 40)
+	database := "root/quay-install/sqlite-storage/appliance.db"
+	for name, tc := range map[string]struct {
+		schema int
+		large  string
+		want   string
+	}{
+		"nothing that is large":          {12, "", ""},
+		"the program":                    {12, "program", "copies of the program"},
+		"a database that is migrated":    {12, database, "a copy of the database before it is migrated"},
+		"a database that is not":         {11, database, ""},
+		"the program of the way back":    {12, "usr/local/bin/appliance.previous", "those for the way back"},
+		"a program that is not replaced": {12, "usr/local/bin/appliance.upgrade", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBox(t, false)
+			b.install()
+			b.newer()
+			b.deps.Schema = tc.schema
+			b.write(database, header)
+			b.write("usr/local/bin/appliance.previous", "")
+			b.write("usr/local/bin/appliance.upgrade", "")
+			if tc.large != "" {
+				if err := os.Truncate(b.path(tc.large), huge); err != nil {
+					t.Fatal(err)
+				}
+			}
+			_, err := PlanUpgrade(t.Context(), b.request(), b.deps)
+			if tc.want == "" && err != nil || tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
 }
 
 // The copy of a database comes back while no write was acknowledged, and then never.
