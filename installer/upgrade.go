@@ -92,7 +92,7 @@ func (s *site) checkUpgrade() {
 	}
 	if s.unit == nil {
 		s.problem("there is no appliance to upgrade: "+s.unitFile(systemd.Service)+" does not exist",
-			"install it: appliance install; or run the command as the user who installed it (root: with sudo)")
+			"install it: appliance install; or run the command as the user who installed it (root: with sudo, or with --become over -H)")
 		return
 	}
 	if s.cfg == nil {

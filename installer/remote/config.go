@@ -80,7 +80,7 @@ func (s *settings) yes(alias, key string) bool { return strings.EqualFold(s.get(
 
 // name returns the name by which clients reach a host.
 func (s *settings) name(typed string) string {
-	_, typed, _ = cut(typed)
+	_, typed, _ = cut(withoutScheme(typed))
 	alias, _ := splitPort(typed)
 	if name := strings.ReplaceAll(s.get(alias, "HostName"), "%h", alias); name != "" && net.ParseIP(name) == nil {
 		return name
@@ -105,7 +105,7 @@ func splitPort(s string) (host, port string) {
 }
 
 func (s *settings) hop(typed, as string) (hop, error) {
-	if name, host, ok := cut(typed); ok {
+	if name, host, ok := cut(withoutScheme(typed)); ok || host != typed {
 		as, typed = cmp.Or(as, name), host
 	}
 	alias, port := splitPort(typed)
@@ -127,6 +127,14 @@ func (s *settings) hop(typed, as string) (hop, error) {
 		h.user = me.Username
 	}
 	return h, nil
+}
+
+// withoutScheme returns the host of ssh://[USER@]HOST[:PORT], which ssh(1) takes as well.
+func withoutScheme(typed string) string {
+	if rest, ok := strings.CutPrefix(typed, "ssh://"); ok {
+		return strings.TrimSuffix(rest, "/")
+	}
+	return typed
 }
 
 // cut splits USER@HOST.
@@ -152,7 +160,7 @@ func (to *Target) route() (hops []hop, err error) {
 	}
 	if jump != "" && !strings.EqualFold(jump, "none") {
 		for _, typed := range strings.Split(jump, ",") {
-			h, err := to.ssh.hop(strings.TrimPrefix(strings.TrimSpace(typed), "ssh://"), "")
+			h, err := to.ssh.hop(strings.TrimSpace(typed), "")
 			if err != nil {
 				return nil, fmt.Errorf("jump host: %w", err)
 			}

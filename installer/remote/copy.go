@@ -125,13 +125,15 @@ func open(self, arch string) (*program, error) {
 }
 
 // prepare makes a directory that only the user can enter, on a file system that programs can be run
-// from, and removes what copies that were cut off have left there. A program that is installed there
+// from, and removes what copies that were cut off have left there: a day later, and a part of a program
+// once nothing has come for some minutes, when sshd may not have noticed yet. A program that is installed there
 // already and has the hash is taken. A place without rights or NEED KiB of space is passed over without a
 // word: that none is left is an error of its own.
 const prepare = `umask 077
 for c in PLACES; do
 	[ -w "$c" ] || continue
 	find "$c" -maxdepth 1 -name "` + copied + `*" -user "$(id -u)" -mmin +1440 -exec rm -rf {} + 2>/dev/null
+	find "$c" -maxdepth 1 -name "` + copied + `*" -user "$(id -u)" -exec find {} -maxdepth 1 -name part -mmin +3 -delete ";" 2>/dev/null
 	set -- $(df -Pk "$c" 2>/dev/null | tail -n 1)
 	[ -z "$4" ] || [ "$4" -ge NEED ] || continue
 	d=$(mktemp -d "$c/` + copied + `XXXXXXXX" 2>/dev/null) || continue
@@ -152,7 +154,7 @@ done`
 
 // receive writes the program, and removes it again unless it is whole.
 const receive = `d="DIR"; umask 077; trap "" HUP
-cat >"$d/appliance" && chmod 700 "$d/appliance" && s=$(sha256sum <"$d/appliance") && [ "${s%% *}" = HASH ] && exit 0
+cat >"$d/part" && chmod 700 "$d/part" && s=$(sha256sum <"$d/part") && [ "${s%% *}" = HASH ] && mv "$d/part" "$d/appliance" && exit 0
 rm -rf "$d"; echo "not all of it arrived as it was sent" >&2; exit 9`
 
 // bring returns a directory of the host in which the program is, by the name of appliance.

@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -28,6 +30,7 @@ const giveUp = time.Second
 type host struct {
 	*ssh.Client
 	name    string // as messages have it
+	user    string // of the login
 	to      *Target
 	console Console
 	between []*ssh.Client
@@ -40,7 +43,7 @@ func dial(ctx context.Context, to *Target, c Console) (*host, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &host{to: to, console: c, name: hops[len(hops)-1].alias, keys: &keys{to: to, console: c, read: map[string]ssh.Signer{}}}
+	h := &host{to: to, console: c, name: hops[len(hops)-1].alias, user: hops[len(hops)-1].user, keys: &keys{to: to, console: c, read: map[string]ssh.Signer{}}}
 	for i, hop := range hops {
 		client, err := h.next(ctx, hop)
 		if err != nil {
@@ -114,7 +117,12 @@ func (h *host) next(ctx context.Context, hop hop) (*ssh.Client, error) {
 		return nil, hint.New(fmt.Errorf("%s@%s takes none of the keys: %s", hop.user, hop.alias, fingerprints(signers)),
 			"name the key with --ssh-key and the user with --targetUsername; the host takes keys that stand in ~/.ssh/authorized_keys there: ssh-copy-id -i KEY "+hop.user+"@"+hop.alias)
 	}
-	return nil, fmt.Errorf("log in to %s: %w", hop.address, err)
+	err = fmt.Errorf("log in to %s: %w", hop.address, err)
+	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || strings.HasSuffix(err.Error(), "EOF") {
+		return nil, hint.New(err, "the host has ended the login: the account may have expired (there: chage -l "+hop.user+"), or sshd does not let it in "+
+			"(there: journalctl -u sshd); see what ssh says: ssh "+hop.user+"@"+hop.alias)
+	}
+	return nil, err
 }
 
 func fingerprints(signers []ssh.Signer) string {

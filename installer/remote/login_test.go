@@ -4,6 +4,7 @@ package remote
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -47,6 +48,47 @@ func TestRun_loginWithoutAShell(t *testing.T) {
 	begin := time.Now()
 	if _, err := s.run(ctx, s.target(), Request{Command: "where"}, &person{}); err == nil || time.Since(begin) > 10*time.Second {
 		t.Errorf("an interrupt takes %s: %v", time.Since(begin), err)
+	}
+}
+
+// What a copy that was cut off has left goes with the next command, and what is being copied stays.
+func TestRun_partOfACopy(t *testing.T) {
+	s := newSSHD(t)
+	home := filepath.Join(s.dir, "elsewhere")
+	s.withHome(home)
+	old, now := filepath.Join(home, copied+"old", "part"), filepath.Join(home, copied+"now", "part")
+	for _, path := range []string{old, now} {
+		must(t, os.MkdirAll(filepath.Dir(path), 0o700))
+		s.write(path, "part")
+	}
+	earlier := time.Now().Add(-5 * time.Minute)
+	must(t, os.Chtimes(old, earlier, earlier))
+	to := s.target()
+	if code, err := s.run(t.Context(), to, Request{Command: "where"}, &person{}); code != 0 || err != nil {
+		t.Fatal(code, err)
+	}
+	if exists(old) || !exists(now) {
+		t.Errorf("the one that was cut off is there: %v; the one that is copied: %v", exists(old), exists(now))
+	}
+}
+
+// A host that ends the connection in the middle of the login.
+func TestDial_endOfTheLogin(t *testing.T) {
+	s := newSSHD(t)
+	to := s.target()
+	to.Host, _ = s.cable(1 << 10)
+	_, err := s.run(t.Context(), to, Request{Command: "where"}, &person{})
+	if err == nil || !strings.Contains(hint.Of(err), "chage -l ") {
+		t.Errorf("got %v, hint %q", err, hint.Of(err))
+	}
+}
+
+// Root needs no sudo, and is not asked to log in as root.
+func TestRun_sudoThatIsNotThere(t *testing.T) {
+	h := &host{to: &Target{Become: Sudo}, name: "box", user: "root"}
+	r := &run{host: h, errs: &errorOutput{}}
+	if err := r.notStarted(t.Context(), errors.New("exec: sudo: not found")); !strings.Contains(hint.Of(err), "leave sudo out") || strings.Contains(hint.Of(err), "--targetUsername") {
+		t.Errorf("got %v, hint %q", err, hint.Of(err))
 	}
 }
 

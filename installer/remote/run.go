@@ -111,6 +111,8 @@ func (r *run) notStarted(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil || r.to.Become == AsLogin:
 		return err
+	case r.user == "root":
+		return hint.New(err, "the login is root's already: leave sudo out (--become)")
 	case r.to.Become == SudoPassword:
 		return hint.New(err, "have sudo allow it to that user, or log in as root (--targetUsername root)")
 	case strings.Contains(said, "password"):
