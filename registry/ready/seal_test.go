@@ -158,6 +158,12 @@ func TestJudge_unchanged(t *testing.T) {
 	if got := now(); got != "yes " {
 		t.Errorf("nothing has changed: %s", got)
 	}
+	is := v.Basis.Graph
+	v.Basis.Graph = &api.JudgedImage{Image: is.Image, Digest: v.Basis.Catalogs[0].Digest}
+	if got := now(); got != "no graph-changed" {
+		t.Errorf("graph data has changed: %s", got)
+	}
+	v.Basis.Graph = is
 	f.catalog("v4.16", maxOpenShift("1.0.0", "4.20"))
 	if got := now(); got != "no catalog-changed" {
 		t.Errorf("a catalog has changed: %s", got)
