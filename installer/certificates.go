@@ -294,6 +294,7 @@ func (s *site) ownCertificate() {
 				"put the file there, or name a CA with tls.ca and tls.caKey to have it made")
 		}
 	}
+	s.warnOfUnread()
 	if s.files.refused != nil {
 		s.fault(s.files.refused, "replace the file")
 	}

@@ -314,6 +314,7 @@ func (b *builder) files() error {
 		conf.AnyContent = true
 	}
 	b.add(b.certificateSteps()...)
+	b.add(b.openOwn()...)
 	b.add(conf)
 	b.add(b.leafLinks()...)
 	if secret := b.pullSecret(); b.changer != nil && b.has(secret) {

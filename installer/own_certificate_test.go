@@ -2,12 +2,16 @@ package installer
 
 import (
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/mirror-appliance/appliance/ansible-free/host"
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/tlsgen"
 )
@@ -86,6 +90,62 @@ func TestInstall_GivenCertificate(t *testing.T) {
 		}
 		same(t, "after an uninstall", b.snapshot(), before)
 	})
+}
+
+// TestInstall_ownCertificateClosed has a pair that was copied by hand, which the service may not read.
+func TestInstall_ownCertificateClosed(t *testing.T) {
+	b := newBox(t, false)
+	b.apply(b.certify(time.Now(), "registry.example.com"))
+	// The user of the test has all files of the box: the service becomes another of that group.
+	b.write("etc/passwd", b.passwd(fmt.Sprintf("appliance:x:4242:%d::/:/sbin/nologin\n", os.Getgid())))
+	files := []string{"root/quay-install/quay-config/ssl.key", "root/quay-install/quay-config/ssl.cert"}
+	check := func(want ...fs.FileMode) {
+		t.Helper()
+		for i, file := range files {
+			if info, err := os.Stat(b.path(file)); err != nil || info.Mode() != want[i] {
+				t.Errorf("the mode of %s is %v, %v; want %v", file, info.Mode(), err, want[i])
+			}
+		}
+	}
+	if steps := b.plan(b.request()).site.openOwn(); len(steps) > 0 {
+		t.Errorf("of what the service may read: %v", steps)
+	}
+	b.chmod(files[0], 0o600)
+	b.chmod(files[1], 0o600)
+	p := b.plan(b.request())
+	var undo []func() (bool, error)
+	for _, step := range p.steps {
+		if _, ok := step.(*opened); !ok {
+			continue
+		}
+		entry, err := host.Kinds(p.site.kinds).Encode(host.Entry{Step: step, Before: &host.Before{}})
+		if err != nil || !strings.Contains(string(entry), "/ssl.") {
+			t.Errorf("the journal has %s, %v", entry, err)
+		}
+		before, err := step.Check(t.Context())
+		if err != nil || before == nil {
+			t.Fatalf("%s: %v, %v", step, before, err)
+		}
+		if _, err := step.Apply(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		undo = append(undo, func() (bool, error) { return step.Undo(t.Context(), before) })
+	}
+	check(0o640, 0o644)
+	for _, undo := range undo {
+		must2(undo())
+	}
+	check(0o600, 0o600)
+
+	b.write("etc/pki/tls.key", b.read(files[0]))
+	b.chmod("etc/pki/tls.key", 0o600)
+	b.edit("/root/quay-install/quay-config/ssl.key", "/etc/pki/tls.key")
+	p = b.plan(b.request())
+	if !slices.ContainsFunc(p.Warnings, func(w Problem) bool {
+		return w.Remedy == "chown root:appliance /etc/pki/tls.key && chmod 640 /etc/pki/tls.key"
+	}) {
+		t.Errorf("of a key elsewhere it warns %v", p.Warnings)
+	}
 }
 
 // The pair takes the place of what the appliance's CA has signed, and a failure brings that back.

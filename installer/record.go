@@ -85,6 +85,7 @@ func (s *site) kinds() map[string]host.Step {
 		"move":      &move{bus: bus, host: h},
 		"label":     &label{host: h, read: s.Label},
 		"rewind":    &rewind{host: h},
+		"open":      &opened{host.File{Host: h}},
 		"anchor":    &anchor{File: host.File{Host: h}, host: h},
 	}
 }
