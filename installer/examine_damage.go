@@ -52,7 +52,7 @@ func (x *examiner) checkProgram() {
 
 // puller looks at the login of the nodes, which install keeps in a file.
 func (x *examiner) puller(ctx context.Context) {
-	if x.unit == nil {
+	if x.unit == nil || x.record != nil && x.record.Puller == adoptedPuller {
 		return
 	}
 	x.judge("login", PullerUser, "", func() {

@@ -402,6 +402,7 @@ func (b *builder) running() error {
 		b.seeded = &seed{do: b.Seed, journal: b.journal, in: Installation{
 			Config: b.cfg, QuayRoot: b.QuayRoot, Owner: b.owner,
 			InitUser: b.InitUser, InitPassword: b.InitPassword, Named: b.named, Generated: b.generated,
+			Adopted: b.TakeOver != nil || b.record != nil && b.record.Puller == adoptedPuller,
 		}}
 	}
 	if b.OpenFirewall && !b.User {

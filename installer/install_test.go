@@ -2,6 +2,7 @@ package installer
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -260,6 +261,25 @@ func TestInstall_initUserOfTheRecord(t *testing.T) {
 		if want := cmp.Or(name, "admin.x"); err != nil || result.InitUser != want {
 			t.Errorf("with --initUser %q it is about %s, %v; want %s", name, result.InitUser, err, want)
 		}
+	}
+}
+
+// A user puller of a mirror-registry is not install's to change, then or later.
+func TestInstall_pullerOfAnother(t *testing.T) {
+	b := newBox(t, false)
+	b.deps.Seed = func(context.Context, Installation) (seeding, error) { return seeding{kept: true}, nil }
+	b.install()
+	b.deps.Seed = func(_ context.Context, in Installation) (seeding, error) {
+		if !in.Adopted {
+			t.Error("a later install takes the user for its own")
+		}
+		return seeding{}, nil
+	}
+	for range 2 {
+		b.install()
+	}
+	if got := b.examine(Examination{}); strings.Contains(strings.Join(got, ""), "pull-secret.json") {
+		t.Errorf("doctor misses its file: %q", got)
 	}
 }
 

@@ -98,6 +98,8 @@ type Installation struct {
 	InitPassword string
 	// Named says that the user did name InitUser: it is made beside other administrators.
 	Named bool
+	// Adopted says that a user puller may be a mirror-registry's, which keeps its password.
+	Adopted bool
 	// Generated says that the user did not name a password: an existing InitUser keeps its own,
 	// unless no run has shown it.
 	Generated bool

@@ -121,6 +121,9 @@ func (p *Plan) Apply(ctx context.Context, progress func(line string)) (Result, e
 	if p.seeded != nil {
 		result.InitUser, result.Seeded = p.seeded.in.InitUser, p.seeded.done.password
 		p.site.InitUser = result.InitUser
+		if p.seeded.done.kept {
+			p.site.puller = adoptedPuller
+		}
 		if !result.Seeded && p.seeded.in.Generated {
 			result.InitPassword = ""
 		}

@@ -23,6 +23,7 @@ type record struct {
 	Appliance string            `json:"appliance"` // version of the program that wrote it
 	Owner     string            `json:"owner,omitempty"`
 	InitUser  string            `json:"initUser,omitempty"` // the first administrator
+	Puller    string            `json:"puller,omitempty"`   // adoptedPuller; empty: install's own
 	Storage   string            `json:"storage"`
 	Database  string            `json:"database"`           // the directory
 	File      string            `json:"databaseFile"`       // its name in that directory
@@ -34,6 +35,9 @@ type record struct {
 }
 
 const recordVersion = 2
+
+// adoptedPuller is a user puller that a mirror-registry had.
+const adoptedPuller = "adopted"
 
 // version1 is the record of earlier installs, which told what an uninstall could not see.
 type version1 struct {
@@ -323,7 +327,7 @@ func (s *site) replaceRecord(ctx context.Context, text []byte) error {
 
 func (r *record) text(s *site) ([]byte, error) {
 	r.Version, r.Appliance, r.Owner = recordVersion, s.Version, s.owner
-	r.InitUser = cmp.Or(r.InitUser, s.InitUser)
+	r.InitUser, r.Puller = cmp.Or(r.InitUser, s.InitUser), cmp.Or(r.Puller, s.puller)
 	r.Storage, r.Database, r.File = s.cfg.Storage, s.databaseDir(), filepath.Base(s.cfg.Database)
 	r.Lines = nil
 	for _, e := range r.entries {

@@ -44,6 +44,7 @@ type seeding struct {
 	admin    string // the administrator that the install is about
 	password bool   // the password of it is new
 	puller   bool   // that of the puller is new
+	kept     bool   // the puller is another's, and keeps its own
 }
 
 // seedUsers makes the first users through the control socket. It does not change an administrator
@@ -71,8 +72,15 @@ func seedUsers(ctx context.Context, in Installation) (done seeding, err error) {
 	if done.password, err = seedAdmin(ctx, control, in, named(users, in.InitUser) != nil); err != nil {
 		return done, err
 	}
-	done.puller, err = seedPuller(ctx, control, in, named(users, PullerUser))
+	puller := named(users, PullerUser)
+	done.puller, err = seedPuller(ctx, control, in, puller)
+	done.kept = in.Adopted && puller != nil && !done.puller && in.lacksSecret()
 	return done, err
+}
+
+func (in Installation) lacksSecret() bool {
+	ok, err := host.Local().Exists(PullSecretFile(in.QuayRoot))
+	return err == nil && !ok
 }
 
 // named returns the user of a name, nil if there is none.
@@ -178,6 +186,8 @@ func seedPuller(ctx context.Context, control *client.Client, in Installation, ex
 			if right, err := CheckAuth(ctx, in.Config, login); right || err != nil {
 				return false, err
 			}
+		} else if in.Adopted {
+			return false, nil
 		}
 	}
 	password := rand.Text()

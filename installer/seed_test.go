@@ -129,6 +129,10 @@ func TestSeedUsers_puller(t *testing.T) {
 		}
 		in.seeded(t, seeding{admin: "init"})
 	}
+	must(os.Remove(PullSecretFile(in.QuayRoot)))
+	in.Adopted = true
+	in.seeded(t, seeding{admin: "init", kept: true})
+	in.Adopted = false
 	_, err := control.ChangeUser(t.Context(), PullerUser, api.UserChange{Role: "push", Password: "of-another"})
 	must(err)
 	in.seeded(t, seeding{admin: "init"}) // that of a mirror-registry, for one

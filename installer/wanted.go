@@ -19,6 +19,7 @@ type wanted struct {
 	certs     certificates
 	given     *tlsgen.Own // the certificate of the request; nil: none
 	named     bool        // the administrator was given
+	puller    string      // for the record
 	generated bool        // the password was not given
 }
 
