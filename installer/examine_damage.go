@@ -26,6 +26,15 @@ func (x *examiner) lostUnit() string {
 	return ""
 }
 
+// checkRecorded checks that an uninstall will know what the install has done.
+func (x *examiner) checkRecorded() {
+	path := recordPath(x.QuayRoot)
+	if ok, err := x.Host.Exists(path); err == nil && !ok {
+		x.warn(path+", which has what the install has done, does not exist: an uninstall would go by where things are by default",
+			"put it back from a backup; or have it written anew, without what was there before: appliance install")
+	}
+}
+
 // noUnit tells that no unit runs this appliance.
 func (x *examiner) noUnit() {
 	if lost := x.lostUnit(); lost != "" {

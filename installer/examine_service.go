@@ -49,6 +49,7 @@ func (x *examiner) service(ctx context.Context) {
 		if len(x.journal.Entries) > 0 && !x.journal.Done {
 			x.problem("an install was interrupted and is half done", "complete it: appliance install")
 		}
+		x.checkRecorded()
 	})
 }
 

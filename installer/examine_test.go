@@ -79,6 +79,7 @@ func TestExamine(t *testing.T) {
 		{"a lost unit of the service", false, func(b *box) { os.Remove(b.path("etc/systemd/system/appliance.service")) }, "failed unit appliance.service: /etc/systemd/system/appliance.service, which the install wrote, does not exist | have it written anew: appliance install"},
 		{"a lost program", false, func(b *box) { os.Remove(b.path("usr/local/bin/appliance")) }, "failed unit appliance.service: its program /usr/local/bin/appliance does not exist"},
 		{"a program that cannot be executed", true, func(b *box) { b.chmod("home/alice/.local/bin/appliance", 0o644) }, "its program /home/alice/.local/bin/appliance cannot be executed (mode 0644) | chmod 755"},
+		{"a lost record", false, func(b *box) { os.Remove(b.path("root/quay-install/quay-config/install.json")) }, "warning install /root/quay-install: /root/quay-install/quay-config/install.json, which has what the install has done, does not exist"},
 		{"a lost configuration", false, func(b *box) { os.Remove(b.path("root/quay-install/quay-config/config.yaml")) }, "config.yaml: it does not exist | put it back"},
 		{"files of others", false, func(b *box) { b.write("root/quay-install/sqlite-storage/notes.txt", "") }, "holds other things already (notes.txt)"},
 		{"an interrupted install", false, func(b *box) {
@@ -118,6 +119,18 @@ func TestExamine(t *testing.T) {
 				t.Errorf("it does not tell %q:\n%s", tc.want, got)
 			}
 		})
+	}
+}
+
+// What doctor advises where the record is lost gives a record again.
+func TestExamine_lostRecord(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, false)
+	b.install()
+	must2(b.deps.Host.Remove("/root/quay-install/quay-config/install.json"))
+	b.install()
+	if got := b.examine(Examination{}); len(got) > 0 {
+		t.Errorf("after an install it finds %q", got)
 	}
 }
 

@@ -37,6 +37,22 @@ func Ask(ctx context.Context, control *client.Client, version string, tell func(
 	return &status
 }
 
+// Once returns the functions that tell what installer.Examine finds and then what Ask does: where the
+// configuration of the host cannot be used, that the daemon's differs is not told as well.
+func Once(tell func(finding.Finding)) (examined, asked func(finding.Finding)) {
+	unusable := false
+	examined = func(f finding.Finding) {
+		unusable = unusable || f.Check == "config" && f.Level == finding.Failed
+		tell(f)
+	}
+	asked = func(f finding.Finding) {
+		if f.Check != "config" || f.Level != finding.Warning || !unusable {
+			tell(f)
+		}
+	}
+	return examined, asked
+}
+
 type teller func(finding.Finding)
 
 func (t teller) ok(check, subject, format string, args ...any) {

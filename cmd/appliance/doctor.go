@@ -104,12 +104,13 @@ func runDoctor(ctx context.Context, std stdio, o doctorOptions) error {
 // examine looks at the appliance of this host, and asks its daemon. The status is nil without an
 // answer.
 func examine(ctx context.Context, o *locateOptions, tell func(finding.Finding)) (status *api.Status, err error) {
-	id, err := installer.Examine(ctx, installerDeps(), installer.Examination{File: o.config, QuayRoot: o.quayRoot}, tell)
+	examined, asked := support.Once(tell)
+	id, err := installer.Examine(ctx, installerDeps(), installer.Examination{File: o.config, QuayRoot: o.quayRoot}, examined)
 	if err != nil || id == nil {
 		return nil, err
 	}
 	err = registry.Daemon(ctx, id.Config, id.UID, func(control *client.Client) error {
-		status = support.Ask(ctx, control, version, tell)
+		status = support.Ask(ctx, control, version, asked)
 		return nil
 	})
 	if err != nil {
