@@ -223,7 +223,7 @@ func TestRun_openPages(t *testing.T) {
 	}{
 		"/ca.crt":                  {http.StatusOK, string(ca)},
 		"/":                        {http.StatusNotImplemented, "podman login registry.test:8443"},
-		"/api/upgrades_info/graph": {http.StatusNotImplemented, `{"kind":"not_built"`},
+		"/api/upgrades_info/graph": {http.StatusBadRequest, `{"kind":"missing_params"`},
 		"/nothing":                 {http.StatusNotFound, "nothing at this path"},
 		"/metrics":                 {http.StatusOK, "appliance_build_info"},
 		"/v2/":                     {http.StatusUnauthorized, "UNAUTHORIZED"},
