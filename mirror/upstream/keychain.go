@@ -34,12 +34,13 @@ import (
 // The files are read when credentials are needed, so that a new login takes effect. A named file
 // that does not exist, and any file that is malformed, is an error then.
 func Keychain(authFile string) authn.Keychain {
-	return keychain{authFile: authFile, getenv: os.Getenv, uid: os.Getuid()}
+	return keychain{authFile: authFile, getenv: os.Getenv, run: "/run/containers", uid: os.Getuid()}
 }
 
 type keychain struct {
 	authFile string
 	getenv   func(string) string
+	run      string // where users without XDG_RUNTIME_DIR have a directory each
 	uid      int
 }
 
@@ -113,11 +114,11 @@ func (k keychain) files() (files []string, named bool) {
 		return []string{file}, true
 	}
 	home := k.getenv("HOME")
-	runtime := fmt.Sprintf("/run/containers/%d", k.uid)
 	if dir := k.getenv("XDG_RUNTIME_DIR"); dir != "" {
-		runtime = filepath.Join(dir, "containers")
+		files = append(files, filepath.Join(dir, "containers", "auth.json"))
+	} else if dir := fmt.Sprintf("%s/%d", k.run, k.uid); reachable(dir) {
+		files = append(files, filepath.Join(dir, "auth.json"))
 	}
-	files = append(files, filepath.Join(runtime, "auth.json"))
 	if dir := k.getenv("XDG_CONFIG_HOME"); dir != "" {
 		files = append(files, filepath.Join(dir, "containers", "auth.json"))
 	} else if home != "" {
@@ -130,6 +131,13 @@ func (k keychain) files() (files []string, named bool) {
 		files = append(files, filepath.Join(home, ".docker", "config.json"))
 	}
 	return files, false
+}
+
+// reachable reports whether a directory can be looked into, or does not exist. The one above those of
+// all users may be root's alone: podman makes it so when root runs it first.
+func reachable(dir string) bool {
+	_, err := os.Stat(dir)
+	return !errors.Is(err, fs.ErrPermission)
 }
 
 // authFile has the common fields of the files of podman and docker.

@@ -8,11 +8,13 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
+	"golang.org/x/sys/unix"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
 )
@@ -143,7 +145,7 @@ func TestKeychain_files(t *testing.T) {
 		{filepath.Join(extra, "auth.json"), "environment", map[string]string{"REGISTRY_AUTH_FILE": filepath.Join(extra, "auth.json")}},
 	}
 	env := map[string]string{"HOME": home}
-	k := keychain{getenv: func(key string) string { return env[key] }, uid: 1 << 30}
+	k := keychain{getenv: func(key string) string { return env[key] }, run: "/run/containers", uid: 1 << 30}
 	if got := user(t, k, "quay.io/a"); got != "" {
 		t.Fatalf("found %q without a file", got)
 	}
@@ -207,7 +209,7 @@ func TestKeychain_errorNamesTheFile(t *testing.T) {
 		home := t.TempDir()
 		file := write(t, filepath.Join(home, ".docker/config.json"), "{")
 		r := repositoryOf(t, "quay.io/a")
-		_, err := keychain{getenv: func(key string) string { return map[string]string{"HOME": home}[key] }, uid: 1 << 30}.Resolve(r)
+		_, err := keychain{getenv: func(key string) string { return map[string]string{"HOME": home}[key] }, run: "/run/containers", uid: 1 << 30}.Resolve(r)
 		wantText(t, fmt.Sprint(err), file)
 	})
 }
@@ -283,9 +285,31 @@ esac
 		home := t.TempDir()
 		write(t, filepath.Join(home, ".config/containers/auth.json"), `{"credsStore":"absent"}`)
 		write(t, filepath.Join(home, ".docker/config.json"), `{"auths":{"quay.io":`+entry("docker:x")+`}}`)
-		k := keychain{getenv: func(key string) string { return map[string]string{"HOME": home}[key] }, uid: 1 << 30}
+		k := keychain{getenv: func(key string) string { return map[string]string{"HOME": home}[key] }, run: "/run/containers", uid: 1 << 30}
 		if got := user(t, k, "quay.io/a"); got != "docker" {
 			t.Errorf("got %q", got)
 		}
 	})
+}
+
+// podman, run by root, may have made the directory above those of all users for root alone.
+func TestKeychain_directoryOfRoot(t *testing.T) {
+	run := filepath.Join(t.TempDir(), "containers")
+	write(t, filepath.Join(run, "1", "auth.json"), `{}`)
+	if os.Geteuid() == 0 {
+		runtime.LockOSThread() // never unlocked: the thread ends with the test, and with it this user
+		if err := unix.Setfsuid(65534); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = unix.Setfsuid(0) }() // for the removal of the directory
+	} else {
+		if err := os.Chmod(run, 0); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = os.Chmod(run, 0o700) }()
+	}
+	k := keychain{getenv: func(string) string { return "" }, run: run, uid: 1}
+	if auth, err := k.Resolve(name.MustParseReference("a.example.com/b").Context().Registry); err != nil || auth != authn.Anonymous {
+		t.Errorf("%v, %v", auth, err)
+	}
 }
