@@ -77,7 +77,10 @@ func (c *cleaner) all(ctx context.Context) error {
 			c.Loses = fmt.Sprintf("%s of images, databases and certificates", humanize.IBytes(uint64(c.bytes)))
 		}
 	}
-	for _, file := range c.files { // last: they lead to the rest
+	if !c.RemoveContent { // the retired units lead to it, the next time
+		return nil
+	}
+	for _, file := range c.files {
 		c.add(&inverse{host.Entry{Step: &host.File{Host: c.Host, Path: file}, Before: &host.Before{}}})
 	}
 	c.bus.needed = true
@@ -332,7 +335,7 @@ func (s *sweep) String() string {
 	if !s.dir.Whole {
 		return "remove " + s.dir.Path + " if it is empty"
 	}
-	return fmt.Sprintf("remove %s (%s)", s.dir.Path, s.size)
+	return fmt.Sprintf("remove %s with all that lies in it (%s)", s.dir.Path, s.size)
 }
 
 func (s *sweep) Apply(ctx context.Context) (bool, error) {

@@ -15,10 +15,10 @@ import (
 	"github.com/mirror-appliance/appliance/registry/admin/client"
 )
 
-const cleanupUsage = "remove what is left of the mirror-registry that was taken over: units, containers and, when asked, directories"
+const cleanupUsage = "remove what is left of the mirror-registry that was taken over: containers and, when asked, directories"
 
-// cleanup removes what is left of a mirror-registry that was taken over. Its directories go when the
-// user agrees, or, with approved, when the appliance has all that is in them.
+// cleanup removes what is left of a mirror-registry that was taken over. Its directories go when the user
+// agrees, who is shown them, and never for approved alone: files of others may lie in them.
 func (o *installOptions) cleanup(ctx context.Context, std stdio, request installer.Request, approved bool) error {
 	quay, findErr := adopt.FindQuay(ctx, unitDir(), installer.RetiredSuffix) // without its directory, the units are left
 	request.RemoveContent = true
@@ -60,18 +60,19 @@ func (o *installOptions) cleanup(ctx context.Context, std stdio, request install
 // cleanupAgreed asks what may go, and returns whether the content may.
 func cleanupAgreed(ctx context.Context, std stdio, loses, root string, missing []adopt.Problem, approved bool) (content bool, err error) {
 	if approved {
-		return len(missing) == 0, nil
+		return false, nil
 	}
 	answers := bufio.NewReader(std.in)
-	if err := consent(ctx, std.out, answers, "Remove units and containers of the mirror-registry in "+plain.Line(root)+"?"); err != nil {
+	if err := consent(ctx, std.out, answers, "Remove the containers of the mirror-registry in "+plain.Line(root)+"?"); err != nil {
 		return false, err
 	}
 	if loses == "" {
 		return false, nil
 	}
-	question := fmt.Sprintf("Remove its directories and volumes as well: %s?", loses)
+	fmt.Fprintln(std.out, "That the appliance has the images was seen, and its copies were not read: appliance verify --content does that.")
+	question := fmt.Sprintf("Remove its units, directories and volumes as well, with all that lies in them: %s?", loses)
 	if len(missing) > 0 {
-		question = fmt.Sprintf("Remove its directories and volumes as well, with %s that the appliance does not have: %s?",
+		question = fmt.Sprintf("Remove its units, directories and volumes as well, with %s that the appliance does not have: %s?",
 			count(len(missing), "item"), loses)
 	}
 	return agrees(ctx, std.out, answers, question)
@@ -93,6 +94,9 @@ func reportCleanup(std stdio, root string, missing []adopt.Problem, content, app
 	case !content && approved && len(missing) > 0:
 		return hint.New(fmt.Errorf("%s stays: the appliance does not have %s of it", plain.Line(root), count(len(missing), "item")),
 			"take them over: appliance adopt "+root+"; or remove that directory yourself")
+	case !content:
+		fmt.Fprintf(std.out, "%s stays, and its retired units: without --autoApprove the same command asks for them\n", plain.Line(root))
+		return nil
 	case fileExists(root):
 		fmt.Fprintf(std.out, "%s stays, with what the mirror-registry has not made or was to keep\n", plain.Line(root))
 	}
