@@ -84,7 +84,7 @@ cincinnati: ## compare update graphs with those of openshift/cincinnati, a check
 
 e2e: ## the tests that need root, podman, skopeo and a real systemd
 	testdata/e2e-needs.sh
-	go test -count=1 -v -tags $(E2E_TAG) -timeout 20m ./cmd/appliance/... ./installer/remote
+	go test -count=1 -v -tags $(E2E_TAG) -timeout 30m ./cmd/appliance/... ./installer/remote
 
 bench: ## measure the figures that the registry is held to, into bench.json (BENCH="--rows get": a part)
 	go -C $(BENCH_MODULE) build -trimpath -buildvcs=false -o $(CURDIR)/bin/bench .

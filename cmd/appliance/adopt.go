@@ -177,7 +177,11 @@ func printAdopt(w io.Writer, r adopt.Report, dry bool) {
 	if dry {
 		verb = "would take over"
 	}
-	fmt.Fprintf(w, "%s %d repositories with %s and %s: %s (%s)", verb, r.Repositories, count(r.Manifests, "manifest"),
+	repositories := "1 repository"
+	if r.Repositories != 1 {
+		repositories = fmt.Sprintf("%d repositories", r.Repositories)
+	}
+	fmt.Fprintf(w, "%s %s with %s and %s: %s (%s)", verb, repositories, count(r.Manifests, "manifest"),
 		count(r.Tags, "tag"), count(r.Blobs, "blob"), bytesOf(r.BlobBytes))
 	if !dry {
 		fmt.Fprintf(w, ", of which %d were there, %d cloned, %d linked, %d copied", r.Kept, r.Cloned, r.Linked, r.Copied)

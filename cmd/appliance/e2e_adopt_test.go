@@ -75,7 +75,7 @@ func (b *box) takesOver(t *testing.T) {
 	}
 	t.Run("a plan", func(t *testing.T) {
 		out := b.inside(t, "/root/appliance", "install", "--adopt", "--dry-run")
-		for _, want := range []string{"stop and disable the mirror-registry", "would take over 3 repositories with 1 manifest and 1 tag", "users, with their passwords and tokens: init, init+ci, dev"} {
+		for _, want := range []string{"stop and disable the mirror-registry", "would take over 1 repository with 1 manifest and 1 tag", "users, with their passwords and tokens: init, init+ci, dev"} {
 			if !strings.Contains(out, want) {
 				t.Errorf("it does not say %q:\n%s", want, out)
 			}
@@ -90,7 +90,7 @@ func (b *box) takesOver(t *testing.T) {
 	})
 	t.Run("everything is there", func(t *testing.T) {
 		out := b.inside(t, "/root/appliance", "upgrade")
-		if !strings.Contains(out, "took over 3 repositories") || !strings.Contains(out, "1 linked") && !strings.Contains(out, "1 cloned") {
+		if !strings.Contains(out, "took over 1 repository with") || !strings.Contains(out, "1 linked") && !strings.Contains(out, "1 cloned") {
 			t.Errorf("it says:\n%s", out)
 		}
 		b.healthy(t)

@@ -57,4 +57,5 @@ func (b *box) movesUnderLoad(t *testing.T) {
 	if out := b.inside(t, installed, "verify", "--content"); !strings.Contains(out, "nothing is damaged") {
 		t.Error(out)
 	}
+	b.inside(t, "sh", "-c", "umount /srv/disk && rmdir /srv/disk")
 }
