@@ -26,6 +26,7 @@ import (
 	"github.com/mirror-appliance/appliance/mirror/signature"
 	"github.com/mirror-appliance/appliance/mirror/updategraph"
 	"github.com/mirror-appliance/appliance/mirror/upstream"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/config"
 )
 
@@ -218,8 +219,16 @@ func TestUpdates_followsTheStore(t *testing.T) {
 	if status, text := u.as(t, "push", http.MethodDelete, "/v2/openshift/graph-image/manifests/latest"); status != http.StatusAccepted {
 		t.Fatalf("the delete is answered %d %s", status, text)
 	}
+	u.push(second.Payload, "secret/graph-image:broken")
 	for range 200 {
-		if status, _, text := u.graph("stable-4.18", "amd64"); status == http.StatusInternalServerError && strings.Contains(text, "platform.graph: true") {
+		status, _, text := u.graph("stable-4.18", "amd64")
+		if strings.Contains(text, "secret") {
+			t.Fatalf("without a login it names a repository: %s", text)
+		}
+		offered, err := u.admin.Updates(t.Context(), api.UpdatesRequest{})
+		must(t, err)
+		if status == http.StatusInternalServerError && strings.Contains(text, "platform.graph: true") && len(offered.Problems) == 1 &&
+			strings.HasPrefix(offered.Problems[0].Where, "secret/graph-image") {
 			return
 		}
 		time.Sleep(50 * time.Millisecond)

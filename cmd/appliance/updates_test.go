@@ -24,7 +24,7 @@ func TestUpdates(t *testing.T) {
 	}
 	s.mirror(t, s.set(t, "set.yaml", "  platform:\n    channels: [{name: candidate-4.18, full: true}]\n"))
 	s.stop(t) // without a daemon the store is read at once
-	contains(t, s.works(t, "updates", "show", "--quayRoot", s.root), "clusters are offered nothing: there is no graph data here", "appliance updates load FILE", "4.18.2")
+	contains(t, s.works(t, "updates", "show", "--quayRoot", s.root), "clusters are offered nothing: there is no graph data here that can be used", "appliance updates load FILE", "4.18.2")
 	s.start(t)
 
 	file := filepath.Join(s.dir, "graph-data")

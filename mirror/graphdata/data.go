@@ -56,7 +56,7 @@ type channel struct {
 	versions []semver.Version
 }
 
-// block says which updates to a release are not offered, or have a risk.
+// block is a rule of graph data: it takes updates to a release out of the graph, or adds a risk to them.
 type block struct {
 	to   semver.Version
 	from *regexp.Regexp // matches a version with +architecture anywhere

@@ -62,7 +62,7 @@ func (s *scanner) graph(ctx context.Context, recorded []mirror.Origin, next *sta
 	}
 	next.problems = problems
 	if next.data.data == nil {
-		next.why = noData(problems)
+		next.why = noData
 		return nil
 	}
 	s.data = next.data
@@ -72,13 +72,9 @@ func (s *scanner) graph(ctx context.Context, recorded []mirror.Origin, next *sta
 	return nil
 }
 
-func noData(problems []graphdata.Problem) string {
-	why := "there is no graph data here: mirror it with platform.graph: true, or bring an archive of it: appliance updates load FILE"
-	for _, p := range problems {
-		why += "; " + p.Where + ": " + p.What
-	}
-	return why
-}
+// noData is the answer without graph data. It is given without a login, and therefore names no
+// repository: appliance updates show lists the images that cannot be used.
+const noData = "there is no graph data here that can be used: mirror it with platform.graph: true, or bring an archive of it: appliance updates load FILE"
 
 // graphImages returns the images with graph data, the newest first.
 func (s *scanner) graphImages(ctx context.Context, recorded []mirror.Origin) ([]graphImage, error) {

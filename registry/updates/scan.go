@@ -235,16 +235,11 @@ func sourceName(origin, components string) string {
 	if ref, err := imageset.ParseReference(origin); err == nil && origin != "" {
 		return ref.Registry() + "/" + ref.Repository()
 	}
-	for from, to := range map[string]string{
+	return map[string]string{
 		"quay.io/openshift-release-dev/ocp-v4.0-art-dev": "quay.io/openshift-release-dev/ocp-release",
 		"quay.io/openshift-release-dev/ocp-v5.0-art-dev": "quay.io/openshift-release-dev/ocp-release",
 		"quay.io/okd/scos-content":                       "quay.io/okd/scos-release",
-	} {
-		if components == from {
-			return to
-		}
-	}
-	return ""
+	}[components]
 }
 
 // sign adds a signature of a release.
