@@ -20,11 +20,8 @@ import (
 	"github.com/mirror-appliance/appliance/mirror/graphdata"
 )
 
-// Path is below which the update service is; Graph is what spec.upstream of a cluster names.
-const (
-	Path  = "/api/upgrades_info/"
-	Graph = Path + "v1/graph"
-)
+// Path is below which the update service is.
+const Path = "/api/upgrades_info/"
 
 // Media types of answers. The vendor's is that of a request without preference.
 const (
