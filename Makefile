@@ -7,6 +7,10 @@ BUILT := $(shell git log -1 --format=%ct 2>/dev/null)
 # The end-to-end tests are behind a build tag; with it, the tools below see them too.
 E2E_TAG := e2e
 
+# what make e2e runs: the tests that only the tag brings, and those that kill more often with it
+E2E_PACKAGES := ./cmd/appliance ./installer/remote
+E2E_TESTS = $(shell grep -rl '^//go:build $(E2E_TAG)$$' $(E2E_PACKAGES) | xargs grep -ohE '^func Test[A-Za-z0-9_]+' | cut -c 6- | paste -sd '|')
+
 # testdata is a package, but ./... passes over it.
 PACKAGES := ./... ./testdata
 
@@ -27,7 +31,7 @@ SCRIPTS = $(shell grep -rlE '^#!.*[/ ](ba)?sh$$' .ci testdata cmd/dist)
 #   ST1020-1022  a comment's first word: comments here say why, and not always in that form
 CHECKS := all,-ST1003,-ST1020,-ST1021,-ST1022
 
-.PHONY: help build test race cross olmcheck oc openshiftinstall ocmirror ocmirrorv1 cincinnati e2e bench dist lint run
+.PHONY: help build test race cross olmcheck oc openshiftinstall ocmirror ocmirrorv1 cincinnati e2e bench dist distcheck lint run
 .DEFAULT_GOAL := help
 
 help: ## print this
@@ -84,7 +88,7 @@ cincinnati: ## compare update graphs with those of openshift/cincinnati, a check
 
 e2e: ## the tests that need root, podman, skopeo and a real systemd
 	testdata/e2e-needs.sh
-	go test -count=1 -v -tags $(E2E_TAG) -timeout 30m ./cmd/appliance/... ./installer/remote
+	go test -count=1 -v -tags $(E2E_TAG) -timeout 30m -run '^(TestKilled.*|$(E2E_TESTS))$$' $(E2E_PACKAGES)
 
 bench: ## measure the figures that the registry is held to, into bench.json (BENCH="--rows get": a part)
 	go -C $(BENCH_MODULE) build -trimpath -buildvcs=false -o $(CURDIR)/bin/bench .
