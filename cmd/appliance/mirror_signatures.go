@@ -122,16 +122,22 @@ func containersFile(named, name string) (string, error) {
 }
 
 func readKeys(file string) (*signature.Keyring, error) {
-	text, err := regular.ReadFile(file)
-	var keys *signature.Keyring
-	if err == nil {
+	_, keys, err := armoredKeys(file)
+	if err != nil {
+		return nil, hint.New(fmt.Errorf("OCP_SIGNATURE_VERIFICATION_PK=%s: %w", file, err), "name a file with armored OpenPGP public keys, or unset it for Red Hat's")
+	}
+	return keys, nil
+}
+
+// armoredKeys reads a file of public keys. Its errors do not name it.
+func armoredKeys(file string) (text []byte, keys *signature.Keyring, err error) {
+	if text, err = regular.ReadFile(file); err == nil {
 		keys, err = signature.ParseKeys(text)
 	}
 	if err != nil {
-		return nil, hint.New(fmt.Errorf("OCP_SIGNATURE_VERIFICATION_PK=%s: %w", file,
-			regular.Reason(err)), "name a file with armored OpenPGP public keys, or unset it for Red Hat's")
+		return nil, nil, regular.Reason(err)
 	}
-	return keys, nil
+	return text, keys, nil
 }
 
 // addressIn returns the address in an environment variable, "" if it is not set.

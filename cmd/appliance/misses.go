@@ -43,8 +43,13 @@ them. Signatures and other attachments that do not exist are not listed.`,
 }
 
 func runMisses(ctx context.Context, std stdio, o missesOptions, args []string) error {
-	if o.asImageSet && o.clear {
+	switch {
+	case o.asImageSet && o.clear:
 		return hint.New(errors.New("--as-imageset and --clear exclude each other"), "print first, then clear")
+	case o.asImageSet:
+		if err := checkYAML(o.output); err != nil {
+			return err
+		}
 	}
 	return o.ask(ctx, std, args, func(control *client.Client) error {
 		if o.clear {

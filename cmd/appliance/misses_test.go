@@ -38,6 +38,9 @@ func TestMisses(t *testing.T) {
 	}
 	text := s.works(t, "misses", "--as-imageset", "--quayRoot", s.root)
 	contains(t, text, "- name: "+s.source+"/samples/docker:v1\n", "- name: docker.io/library/image:v1\n", "# not in here, since it is not known where it comes from: samples/oci v1\n")
+	if code, out, said := s.run(t, "misses", "--as-imageset", "-o", "json", "--quayRoot", s.root); code != 1 || out != "" || !strings.Contains(said, "--as-imageset prints YAML") {
+		t.Errorf("as JSON: %d, %s%s", code, out, said)
+	}
 	s.stop(t)
 	s.start(t)
 	if again := list(); len(again) != len(got) {

@@ -8,9 +8,9 @@ import (
 	"io"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/mirror-appliance/appliance/cluster/state"
 	"github.com/mirror-appliance/appliance/internal/hint"
@@ -83,14 +83,11 @@ Exit codes: 0 yes; 3 yes, with risks; 4 no; 1 no verdict could be given.`,
   appliance ready --check verdict.json --allowed-signers signers`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
+			if err := o.validate(c.Flags()); err != nil {
+				return usageError(c, err)
+			}
 			if o.check != "" {
-				return runReadyCheck(c, std, o, args)
-			}
-			if o.allowed != "" {
-				return usageError(c, errors.New("--allowed-signers is for --check"))
-			}
-			if o.request.To == "" {
-				return usageError(c, hint.New(errors.New("--to is missing"), "name the release, such as --to 4.20.3"))
+				return runReadyCheck(c.Context(), std, o, args)
 			}
 			return runReady(c.Context(), std, o, args)
 		},
@@ -113,11 +110,42 @@ Exit codes: 0 yes; 3 yes, with risks; 4 no; 1 no verdict could be given.`,
 	return c
 }
 
+// validate refuses flags that exclude each other.
+func (o *readyOptions) validate(f *pflag.FlagSet) error {
+	if o.check != "" {
+		for _, name := range []string{"to", "from", "channel", "arch", "release-key", "cluster-state", "content", "sign", "as-imageset"} {
+			if f.Changed(name) {
+				return fmt.Errorf("--check takes a verdict as it is: leave out --%s", name)
+			}
+		}
+		return nil
+	}
+	switch {
+	case o.allowed != "":
+		return errors.New("--allowed-signers is for --check")
+	case o.request.To == "":
+		return hint.New(errors.New("--to is missing"), "name the release, such as --to 4.20.3")
+	case o.asImageSet && o.sign != "":
+		return errors.New("--as-imageset and --sign exclude each other")
+	case o.asImageSet:
+		return checkYAML(o.output)
+	}
+	return nil
+}
+
+// checkYAML refuses --output with --as-imageset.
+func checkYAML(output string) error {
+	if output == "" {
+		return nil
+	}
+	return hint.New(fmt.Errorf("--as-imageset prints YAML, and excludes --output %s", output), "leave one of them out")
+}
+
 func runReady(ctx context.Context, std stdio, o readyOptions, args []string) error {
 	if file := cmp.Or(o.key, os.Getenv("OCP_SIGNATURE_VERIFICATION_PK")); file != "" {
 		var err error
-		if o.request.Keys, err = regular.ReadFile(file); err != nil {
-			return hint.New(fmt.Errorf("the key of releases %s: %w", file, regular.Reason(err)), "name a file with armored OpenPGP public keys: --release-key FILE")
+		if o.request.Keys, _, err = armoredKeys(file); err != nil {
+			return hint.New(fmt.Errorf("the key of releases %s: %w", file, err), "name a file with armored OpenPGP public keys: --release-key FILE")
 		}
 	}
 	if o.state != "" {
@@ -172,68 +200,6 @@ func answered(v api.Verdict) error {
 		return notReady{fmt.Errorf("ready, with %s", count(len(v.Risks), "risk")), exitRisks}
 	}
 	return notReady{fmt.Errorf("not ready: %s", count(len(v.Reasons), "reason")), exitNotReady}
-}
-
-// maxVerdict bounds the file of a verdict.
-const maxVerdict = 64 << 20
-
-// runReadyCheck checks a verdict that was given before.
-func runReadyCheck(c *cobra.Command, std stdio, o readyOptions, args []string) error {
-	if o.request.To != "" || o.sign != "" || o.asImageSet {
-		return usageError(c, errors.New("--check takes a verdict as it is: leave out --to, --sign and --as-imageset"))
-	}
-	text, err := regular.ReadFileUpTo(o.check, maxVerdict)
-	var allowed []byte
-	if err == nil && o.allowed != "" {
-		allowed, err = regular.ReadFile(o.allowed)
-	}
-	if err != nil {
-		return regular.Reason(err)
-	}
-	given, err := ready.Open(text, allowed, time.Now())
-	if err != nil {
-		return fmt.Errorf("%s: %w", o.check, err)
-	}
-	var now api.Verdict
-	err = o.ask(c.Context(), std, args, func(control *client.Client) (err error) {
-		now, err = control.Ready(c.Context(), api.ReadyRequest{Unchanged: &given.Basis}, nil)
-		return err
-	})
-	switch {
-	case err != nil:
-		return err
-	case now.Registry != given.Registry:
-		return hint.New(fmt.Errorf("the verdict was given for %s, and this is %s", given.Registry, now.Registry), "name the appliance: docker://"+given.Registry)
-	}
-	if err := show(std.out, o.output, checked{*given, now.Reasons}, printChecked); err != nil {
-		return err
-	}
-	if now.Answer != api.ReadyYes {
-		return notReady{fmt.Errorf("the verdict does not hold any more: %s", count(len(now.Reasons), "reason")), exitNotReady}
-	}
-	return answered(given.Verdict)
-}
-
-// checked is a verdict that was given before, with what has changed since.
-type checked struct {
-	Given   ready.Opened `json:"given"`
-	Changed []api.Reason `json:"changed"`
-}
-
-func printChecked(w io.Writer, c checked) {
-	signed := "it is not signed"
-	switch {
-	case c.Given.Signer != "":
-		signed = "signed by " + c.Given.Signer + ", key " + c.Given.Key
-	case c.Given.Key != "":
-		signed = "signed by key " + c.Given.Key + ", which was not compared with any: --allowed-signers FILE"
-	}
-	fmt.Fprintf(w, "given %s, %s\n", when(c.Given.Made), plain.Line(signed))
-	if len(c.Changed) == 0 {
-		fmt.Fprintln(w, "what it was given for is here as it was")
-	}
-	printReasons(w, c.Changed)
-	printVerdict(w, c.Given.Verdict)
 }
 
 // readState reads an export of a cluster.

@@ -60,6 +60,9 @@ func TestReady(t *testing.T) {
 		"\"x86\" is not an architecture":      {"--to", "4.18.1", "--arch", "x86"},
 		"there is no armored public key":      {"--to", "4.18.1", "--release-key", missing},
 		"the key of releases /nowhere/at/all": {"--to", "4.18.1", "--release-key", "/nowhere/at/all"},
+		"the key of releases " + s.dir + ": ": {"--to", "4.18.1", "--release-key", s.dir},
+		"--as-imageset prints YAML":           {"--to", "4.18.1", "--as-imageset", "-o", "json"},
+		"--as-imageset and --sign":            {"--to", "4.18.1", "--as-imageset", "--sign", missing},
 	} {
 		code, _, said := s.run(t, append([]string{"ready", "--quayRoot", s.root}, args...)...)
 		if code != 1 || !strings.Contains(said, want) {
@@ -99,11 +102,11 @@ func TestReady_upgrade(t *testing.T) {
 	}
 	contains(t, out, "- unmapped: ", "- operator-unsubscribed: ", "  a/b.v1\n")
 	for want, args := range map[string][]string{
-		"runs 4.16.2, and not 4.16.1":      {"--cluster-state", cluster, "--from", "4.16.1"},
-		"the export of the cluster":        {"--cluster-state", file},
-		"open /nowhere":                    {"--cluster-state", "/nowhere"},
-		"4.17.2 is no update of 4.18.1":    {"--from", "4.18.1"},
-		"the release \"4\" that the clust": {"--from", "4"},
+		"runs 4.16.2, and not 4.16.1":       {"--cluster-state", cluster, "--from", "4.16.1"},
+		"the export of the cluster":         {"--cluster-state", file},
+		"open /nowhere":                     {"--cluster-state", "/nowhere"},
+		"4.17.2 is no update of 4.18.1":     {"--from", "4.18.1"},
+		`"4" is not a version that a clust`: {"--from", "4"},
 	} {
 		code, _, said := s.run(t, append(append(at, "--to", "4.17.2"), args...)...)
 		if code != 1 || !strings.Contains(said, want) {
@@ -129,6 +132,9 @@ func (s *site) sealed(t *testing.T, at []string) {
 	contains(t, s.works(t, append(at, "--check", verdict, "--allowed-signers", signers)...), "signed by ops, key SHA256:")
 	for want, args := range map[string][]string{
 		"it is no verdict":                 {"--check", signers},
+		"the verdict " + s.dir + ": ":      {"--check", s.dir},
+		"the allowed signers " + s.dir:     {"--check", verdict, "--allowed-signers", s.dir},
+		"leave out --channel":              {"--check", verdict, "--channel", "stable-4.18"},
 		"--check takes a verdict as it is": {"--check", verdict, "--to", "4.18.1"},
 		"--allowed-signers is for --check": {"--allowed-signers", signers, "--to", "4.18.1"},
 		"none of the allowed signers":      {"--check", verdict, "--allowed-signers", verdict},

@@ -132,9 +132,15 @@ func (d *Data) readRaw(files Files) error {
 	return nil
 }
 
-// channelName is the grammar of the names of channels. The reference has it for requests alone, and
-// fails later over a name without a hyphen; a cluster rejects an answer with an empty one.
-var channelName = regexp.MustCompile(`^[0-9a-z.-]+$`)
+// ChannelGrammar is the grammar of the names of channels, as the reference has it in its answers. It
+// has it for requests alone, and fails later over a name without a hyphen; a cluster rejects an
+// answer with an empty one.
+const ChannelGrammar = `^[0-9a-z\-\.]+$`
+
+var channelName = regexp.MustCompile(ChannelGrammar)
+
+// ValidChannel reports whether a channel can have this name.
+func ValidChannel(name string) bool { return channelName.MatchString(name) }
 
 // extension matches those of the files that are read, as the reference implementation does.
 func extension(name string) bool {
@@ -178,7 +184,7 @@ func (d *Data) readChannel(text []byte) error {
 	if c.name, err = fields.text("name"); err != nil {
 		return err
 	}
-	if !channelName.MatchString(c.name) {
+	if !ValidChannel(c.name) {
 		return fmt.Errorf("name %q is not that of a channel, which a cluster could ask for", c.name)
 	}
 	list, ok := fields["versions"].([]any)

@@ -20,6 +20,7 @@ import (
 // question is what was asked.
 type question struct {
 	request api.ReadyRequest
+	from    *semver.Version // of the cluster; nil: it is to be installed
 	version *semver.Version // that is wanted; nil: it is named by its digest
 	digest  digest.Digest
 	arch    string   // of the release that is wanted; "": it depends on nodes
@@ -31,6 +32,9 @@ func read(q api.ReadyRequest) (question, error) {
 	asked := question{request: q}
 	if q.Unchanged != nil {
 		return asked, nil
+	}
+	if err := asked.start(); err != nil {
+		return asked, err
 	}
 	for _, a := range q.Architectures {
 		switch a = release.Architecture(a); {
@@ -62,10 +66,34 @@ func read(q api.ReadyRequest) (question, error) {
 	}
 	v, err := semver.Parse(text)
 	if err != nil {
-		return asked, hint.New(fmt.Errorf("%q is not a release: %w", q.To, err), "name one like 4.20.3, 4.20.3-x86_64 or sha256:…")
+		return asked, hint.New(fmt.Errorf("%q is not a release", q.To), "name one like 4.20.3, 4.20.3-x86_64 or sha256:…")
 	}
 	asked.version = &v
-	return asked, nil
+	return asked, asked.newer(v)
+}
+
+// start reads where an upgrade starts.
+func (q *question) start() error {
+	if channel := q.request.Channel; channel != "" && !graphdata.ValidChannel(channel) {
+		return hint.New(fmt.Errorf("%q is not a channel", channel), "name one like stable-4.20; appliance updates show lists them")
+	}
+	if q.request.From == "" {
+		return nil
+	}
+	v, err := semver.Parse(q.request.From)
+	if err != nil {
+		return hint.New(fmt.Errorf("%q is not a version that a cluster runs", q.request.From), "name it like 4.18.12: oc get clusterversion")
+	}
+	q.from = &v
+	return nil
+}
+
+// newer returns an error if a release is no update of the one that the cluster runs.
+func (q *question) newer(to semver.Version) error {
+	if q.from == nil || q.from.LT(to) {
+		return nil
+	}
+	return hint.New(fmt.Errorf("%s is no update of %s", to, q.from), "name an older release as the one that the cluster runs")
 }
 
 // completed adds to a question what a cluster has told.

@@ -87,7 +87,7 @@ func Open(text, allowed []byte, now time.Time) (*Opened, error) {
 	if sealed.Verdict == nil {
 		sealed.Verdict = text
 	}
-	if err := json.Unmarshal(sealed.Verdict, &opened.Verdict); err != nil || opened.Answer == "" {
+	if err := json.Unmarshal(sealed.Verdict, &opened.Verdict); err != nil || !complete(opened.Verdict) {
 		return nil, hint.New(errors.New("it is no verdict"), "name what appliance ready -o json, or --sign, has written")
 	}
 	switch {
@@ -107,6 +107,20 @@ func Open(text, allowed []byte, now time.Time) (*Opened, error) {
 		}
 	}
 	return opened, nil
+}
+
+// complete reports whether a verdict has what each has: one that is not a no is about releases.
+func complete(v api.Verdict) bool {
+	switch v.Answer {
+	case api.ReadyNo:
+	case api.ReadyYes, api.ReadyRisks:
+		if len(v.Basis.Releases) == 0 {
+			return false
+		}
+	default:
+		return false
+	}
+	return v.To != "" && v.Registry != "" && !v.Made.IsZero()
 }
 
 func verify(sealed Sealed) (ssh.PublicKey, error) {

@@ -38,7 +38,8 @@ func newKey(t *testing.T, name string) (private []byte, line string) {
 }
 
 func given() api.Verdict {
-	return api.Verdict{Answer: api.ReadyYes, To: "4.18.2", Reasons: []api.Reason{}, Risks: []api.Reason{{Text: "a < b & ü", Where: "4.17 → 4.18"}}, Made: time.Now().UTC(), Registry: registry}
+	return api.Verdict{Answer: api.ReadyYes, To: "4.18.2", Reasons: []api.Reason{}, Risks: []api.Reason{{Text: "a < b & ü", Where: "4.17 → 4.18"}}, Made: time.Now().UTC(), Registry: registry,
+		Basis: api.Basis{Releases: []api.JudgedRelease{{Version: "4.18.2"}}}}
 }
 
 func TestOpen(t *testing.T) {
@@ -76,6 +77,11 @@ func TestOpen(t *testing.T) {
 		"changed, and by an allowed signer":  {text: bytes.Replace(text, []byte("4.18.2"), []byte("4.18.3"), 1), allowed: line, fails: "its signature"},
 		"without a signature that is whole":  {text: bytes.Replace(text, []byte("BEGIN SSH"), []byte("BEGIN"), 1), fails: "its signature"},
 		"no verdict":                         {text: []byte(`{"verdict":{}}`), fails: "it is no verdict"},
+		"an answer to nothing":               {text: []byte(`{"answer":"yes"}`), fails: "it is no verdict"},
+		"an answer without what it is for":   {text: bytes.Replace(unsigned, []byte(`"releases":[{`), []byte(`"none":[{`), 1), fails: "it is no verdict"},
+		"an answer that there is not":        {text: bytes.Replace(unsigned, []byte(`"yes"`), []byte(`"perhaps"`), 1), fails: "it is no verdict"},
+		"an answer for no registry":          {text: bytes.Replace(unsigned, []byte(registry), nil, 1), fails: "it is no verdict"},
+		"a no":                               {text: bytes.Replace(unsigned, []byte(`"yes"`), []byte(`"no"`), 1)},
 		"no JSON":                            {text: []byte("yes"), fails: "it is no verdict"},
 		"a signature of the whole, for more": {text: bytes.Replace(text, []byte(`"answer"`), []byte(`"more": 1, "answer"`), 1), fails: "its signature"},
 	} {
@@ -91,7 +97,7 @@ func TestOpen(t *testing.T) {
 				}
 				return
 			}
-			if err != nil || got.To != "4.18.2" || got.Signer != tc.signer || (got.Key == "") != (name == "not signed") {
+			if err != nil || got.To != "4.18.2" || got.Signer != tc.signer || (got.Key == "") != (name == "not signed" || name == "a no") {
 				t.Errorf("%+v, %v", got, err)
 			}
 		})

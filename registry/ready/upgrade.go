@@ -10,7 +10,6 @@ import (
 	"github.com/blang/semver/v4"
 	"github.com/opencontainers/go-digest"
 
-	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/mirror/graphdata"
 	"github.com/mirror-appliance/appliance/mirror/operator"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
@@ -47,14 +46,10 @@ func rank(channel string) int {
 
 // upgrade judges the upgrade of a cluster to a release, by each release on its way.
 func (j *judgement) upgrade(ctx context.Context, to graphdata.Release) error {
-	from, err := semver.Parse(j.request.From)
-	if err != nil {
-		return hint.New(fmt.Errorf("the release %q that the cluster runs: %w", j.request.From, err), "name it like 4.18.12: oc get clusterversion")
+	if err := j.newer(to.Version); err != nil { // it may have been named by its digest
+		return err
 	}
-	if !from.LT(to.Version) {
-		return hint.New(fmt.Errorf("%s is no update of %s", to.Version, from), "name an older release as the one that the cluster runs")
-	}
-	r, ok := j.route(from, to)
+	r, ok := j.route(*j.from, to)
 	if !ok {
 		return nil
 	}

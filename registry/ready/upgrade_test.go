@@ -33,9 +33,17 @@ func TestJudge_upgrade(t *testing.T) {
 			t.Errorf("%+v: %s by %s\n%s", tc, v.Answer, way(v), codes(v))
 		}
 	}
-	for _, q := range []api.ReadyRequest{{From: "4.18", To: "4.18.2-multi"}, {From: "4.18.2", To: "4.18.2-multi"}, {From: "4.18.2", To: "4.18.1-multi"}} {
-		if v, err := f.ask(q); err == nil {
-			t.Errorf("%+v has the verdict %s", q, v.Answer)
+	for want, q := range map[string]api.ReadyRequest{
+		`"4.18" is not a version that a cluster runs`: {From: "4.18", To: "4.18.2-multi"},
+		"4.18.2 is no update of 4.18.2":               {From: "4.18.2", To: "4.18.2-multi"},
+		"4.18.1 is no update of 4.18.2":               {From: "4.18.2", To: f.release("4.18.1", "multi").Digest.String()},
+		"4.20.1 is no update of 4.20.3":               {From: "4.20.3", To: "4.20.1"}, // neither is here
+		`"x" is not a version that a cluster runs`:    {From: "x", To: "4.20.3"},
+		`"x y;z" is not a channel`:                    {Channel: "x y;z", To: "4.20.3"},
+		`"../../etc/passwd" is not a release`:         {To: "../../etc/passwd"},
+	} {
+		if v, err := f.ask(q); err == nil || err.Error() != want {
+			t.Errorf("%+v has the verdict %s, %v", q, v.Answer, err)
 		}
 	}
 }

@@ -29,16 +29,10 @@ const (
 	vendorMediaType = "application/vnd.redhat.cincinnati.v1+json"
 )
 
-// The grammar of parameters; messages show it.
-const (
-	channelGrammar = `^[0-9a-z\-\.]+$`
-	archGrammar    = `^[0-9a-z]+$`
-)
+// archGrammar is the grammar of architectures; messages show it.
+const archGrammar = `^[0-9a-z]+$`
 
-var (
-	channelSyntax = regexp.MustCompile(channelGrammar)
-	archSyntax    = regexp.MustCompile(archGrammar)
-)
+var archSyntax = regexp.MustCompile(archGrammar)
 
 // defaultArch is the architecture of a request without one.
 const defaultArch = "amd64"
@@ -104,8 +98,8 @@ func (s *Service) graph(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusInternalServerError, "failed_upstream_fetch", now.why)
 		return
 	}
-	if !channelSyntax.MatchString(channel) {
-		refuse(w, http.StatusBadRequest, "invalid_params", fmt.Sprintf("invalid client parameters: channel '%s' does not match regex '%s'", channel, channelGrammar))
+	if !graphdata.ValidChannel(channel) {
+		refuse(w, http.StatusBadRequest, "invalid_params", fmt.Sprintf("invalid client parameters: channel '%s' does not match regex '%s'", channel, graphdata.ChannelGrammar))
 		return
 	}
 	arch, given := last(query["arch"])
