@@ -36,6 +36,20 @@ func (all Sources) Places(repository string) (places []string) {
 	return places
 }
 
+// Repositories returns the repositories of a registry in which a repository is read, in the order in which they
+// are asked. One of that registry itself is read there.
+func (all Sources) Repositories(registry, name string) (found []string) {
+	if repository, ok := strings.CutPrefix(name, registry+"/"); ok {
+		return []string{repository}
+	}
+	for _, p := range all.Places(name) {
+		if repository, ok := strings.CutPrefix(p, registry+"/"); ok && !slices.Contains(found, repository) {
+			found = append(found, repository)
+		}
+	}
+	return found
+}
+
 // Sources returns where nodes read images by digest, as the files of Render say it: while they are
 // installed, and once they run.
 func (f Facts) Sources() (installing, running Sources, err error) {

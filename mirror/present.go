@@ -107,7 +107,7 @@ func (p *Present) Places(ctx context.Context, name string) (all []Place, err err
 	repositories, err := p.having(ctx, ref.Digest)
 	for _, repository := range repositories {
 		at := Place{repository, ref.Digest.String()}
-		if mayMirror(repository, ref.Path) && !slices.Contains(all, at) {
+		if MayMirror(repository, ref.Path) && !slices.Contains(all, at) {
 			all = append(all, at)
 		}
 	}
@@ -137,9 +137,9 @@ func (p *Present) look(ctx context.Context, name string) (reason string, err err
 	return reason, nil
 }
 
-// mayMirror reports whether a repository may be the mirror of one with a path: below any path, and with
+// MayMirror reports whether a repository may be the mirror of one with a path: below any path, and with
 // components joined, see Options.MaxNestedPaths.
-func mayMirror(repository, path string) bool {
+func MayMirror(repository, path string) bool {
 	joined := strings.NewReplacer("/", "-")
 	return strings.HasSuffix("-"+joined.Replace(repository), "-"+joined.Replace(path))
 }

@@ -9,6 +9,7 @@
 package state
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,8 +24,8 @@ import (
 // Facts are what is known of a cluster.
 type Facts struct {
 	ID       string `json:"id,omitempty"`       // its own
-	Version  string `json:"version"`            // that it runs
-	Updating string `json:"updating,omitempty"` // the version of an update under way
+	Version  string `json:"version"`            // that it runs; "": it is being installed
+	Updating string `json:"updating,omitempty"` // the version of an update or an installation under way
 	Channel  string `json:"channel,omitempty"`
 	Multi    bool   `json:"multi,omitempty"` // its release is one for several architectures
 	// Releases are those that it runs, is updated to, or may roll back to: the version before.
@@ -39,6 +40,14 @@ type Facts struct {
 	Operators []Operator `json:"operators,omitempty"`
 	// Images are those that its operators run, by name.
 	Images []string `json:"images,omitempty"`
+
+	read string // the ClusterVersion, while an export is read
+}
+
+// Needs returns the facts that decide what a cluster needs of a registry.
+func (f Facts) Needs() Facts {
+	return Facts{ID: f.ID, Version: f.Version, Updating: f.Updating, Channel: f.Channel, Multi: f.Multi, Releases: f.Releases,
+		Tags: f.Tags, Catalogs: f.Catalogs, Images: f.Images}
 }
 
 // Release is one that a cluster has had, or is to have.
@@ -113,15 +122,16 @@ func Read(r io.Reader) (*Facts, error) {
 			break
 		}
 		if err != nil {
-			return nil, hint.New(fmt.Errorf("the export of the cluster: %w", err), export)
+			return nil, hint.New(fmt.Errorf("the export of the cluster: %w", err), cmp.Or(hint.Of(err), export))
 		}
 	}
+	f.read = ""
 	slices.Sort(f.Images)
 	f.Images = slices.Compact(f.Images)
 	switch {
-	case f.Version == "":
-		return nil, hint.New(errors.New("the export of the cluster has no ClusterVersion with a version that was completed"), export)
-	case len(f.Operators) == 0: // each cluster with operators has the one of its package server
+	case f.Version == "" && f.Updating == "":
+		return nil, hint.New(errors.New("the export of the cluster has no ClusterVersion with a version"), export)
+	case f.Version != "" && len(f.Operators) == 0: // each cluster with operators has the one of its package server
 		return nil, hint.New(errors.New("the export of the cluster has no ClusterServiceVersion: its operators are not known"), export)
 	}
 	return f, nil
@@ -232,8 +242,14 @@ func (f *Facts) clusterVersion(o *object) error {
 	if err := errors.Join(decode(o.Spec, &spec), decode(o.Status, &status)); err != nil {
 		return err
 	}
+	if err := f.same(spec.ClusterID, fmt.Sprint(spec, status)); err != nil {
+		return err
+	}
 	f.ID, f.Channel, f.Multi = spec.ClusterID, spec.Channel, status.Desired.Architecture == "Multi"
 	f.release(status.Desired.Version, status.Desired.Image)
+	if len(status.History) == 0 {
+		f.Updating = status.Desired.Version
+	}
 	running := "" // the image of the version that it runs
 	for n, h := range status.History {
 		f.release(h.Version, h.Image)
@@ -247,6 +263,19 @@ func (f *Facts) clusterVersion(o *object) error {
 		}
 	}
 	return nil
+}
+
+// same returns an error for a ClusterVersion besides another one: what it needs would be kept in the place of what
+// the other cluster needs.
+func (f *Facts) same(id, state string) error {
+	switch {
+	case f.read == "" || f.read == state && f.ID == id:
+		f.read = state
+		return nil
+	case f.ID == id:
+		return hint.New(fmt.Errorf("it is of cluster %q at another time than the one before", id), "give the newest export alone")
+	}
+	return hint.New(fmt.Errorf("it is of cluster %q, and the one before of cluster %q", id, f.ID), "make a file for each cluster, and give one at a time")
 }
 
 // release adds a release, once.

@@ -40,7 +40,7 @@ func TestRead(t *testing.T) {
 		Operators:     []state.Operator{{Namespace: "a", Name: "op.v1", Version: "1.0.0", Phase: "Succeeded", Max: []string{"4.17", "4.9"}, Versions: "v4.12-v4.17"}}}
 	for name, text := range map[string]string{
 		"one list": list(version, csv, rest), "several": list(version) + "\n" + list(csv) + list(rest), "objects": version + csv + list(rest),
-		"a list of nothing": list(version, csv, rest) + `{"kind":"List","items":null}`,
+		"a list of nothing": list(version, csv, rest) + `{"kind":"List","items":null}`, "the cluster again": list(version, csv, rest) + version,
 	} {
 		got, err := state.Read(strings.NewReader(text))
 		if err != nil || !reflect.DeepEqual(got, want) {
@@ -52,13 +52,15 @@ func TestRead(t *testing.T) {
 func TestRead_refused(t *testing.T) {
 	for text, want := range map[string]string{
 		"": "no ClusterVersion", list(csv): "no ClusterVersion", list(version): "no ClusterServiceVersion",
-		list(strings.ReplaceAll(version, "Completed", "Partial"), csv): "no ClusterVersion",
-		list(version, csv)[:400]:      "unexpected EOF",
-		"apiVersion: v1\nitems: []\n": "invalid character",
-		"[]":                          "not JSON of oc get",
-		`{"items":{}}`:                "not a list",
-		list(strings.Replace(csv, `"[{`, `"{`, 1)):    "olm.properties",
-		list(strings.Replace(csv, `"1.0.0"`, "1", 1)): "a/op.v1",
+		list(strings.ReplaceAll(version, `"version":"4`, `"v":"4`), csv): "no ClusterVersion",
+		version + list(another("c-2"), csv):                              `of cluster "c-2", and the one before of cluster "c-1"`,
+		list(version, csv, strings.Replace(version, "eus-", "fast-", 1)): "at another time",
+		list(version, csv)[:400]:                                         "unexpected EOF",
+		"apiVersion: v1\nitems: []\n":                                    "invalid character",
+		"[]":                                                             "not JSON of oc get",
+		`{"items":{}}`:                                                   "not a list",
+		list(strings.Replace(csv, `"[{`, `"{`, 1)):                       "olm.properties",
+		list(strings.Replace(csv, `"1.0.0"`, "1", 1)):                    "a/op.v1",
 	} {
 		_, err := state.Read(strings.NewReader(text))
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -67,10 +69,25 @@ func TestRead_refused(t *testing.T) {
 	}
 }
 
+// another returns the ClusterVersion of a cluster with another id.
+func another(id string) string { return strings.Replace(version, "c-1", id, 1) }
+
+// A cluster that is being installed has no version and no operators yet, and needs its release all the same.
+func TestRead_installing(t *testing.T) {
+	begun := `{"kind":"ClusterVersion","apiVersion":"config.openshift.io/v1","metadata":{"name":"version"},"spec":{"clusterID":"c-1"},"status":{"desired":{"version":"4.16.3","image":"q/r@3"},"history":[]}}`
+	for text, releases := range map[string]int{strings.ReplaceAll(version, "Completed", "Partial"): 4, begun: 1, begun + list(csv, rest): 1} {
+		f, err := state.Read(strings.NewReader(text))
+		if err != nil || f.Version != "" || f.Updating != "4.16.3" || len(f.Releases) != releases {
+			t.Errorf("%.200s: %+v, %v", text, f, err)
+		}
+	}
+}
+
 // FuzzRead has whatever file there may be. What is read can be read again as the registry gets it.
 func FuzzRead(f *testing.F) {
 	f.Add(list(version, csv, rest))
 	f.Add(version + csv)
+	f.Add(version + another("c-2") + csv)
 	f.Add(`{"items":[null,{"kind":"ClusterVersion","apiVersion":"config.openshift.io/v1","spec":null,"status":{"history":[{}]}}]}`)
 	f.Add(`{"kind":"List","items":null}[`)
 	f.Fuzz(func(t *testing.T, text string) {
@@ -81,7 +98,7 @@ func FuzzRead(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if facts.Version == "" || len(facts.Operators) == 0 {
+		if facts.Version == "" && facts.Updating == "" || facts.Version != "" && len(facts.Operators) == 0 {
 			t.Errorf("%+v of a cluster that is not known", facts)
 		}
 		raw, err := json.Marshal(facts)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -71,8 +72,7 @@ func runPinCluster(ctx context.Context, std stdio, o pinClusterOptions, args []s
 	if err != nil {
 		return err
 	}
-	o.request.Facts = state.Facts{ID: facts.ID, Version: facts.Version, Updating: facts.Updating, Channel: facts.Channel, Multi: facts.Multi,
-		Releases: facts.Releases, Catalogs: facts.Catalogs, Images: facts.Images}
+	o.request.Facts = facts.Needs()
 	if err := o.request.Check(); err != nil {
 		return err
 	}
@@ -158,6 +158,9 @@ func newPinClusterRemoveCommand(std stdio) *cobra.Command {
 	c := &cobra.Command{
 		Use: "remove CLUSTER [docker://HOST:PORT]", Short: "Detach a cluster, by its id or its name: what it needs may go", Args: cobra.RangeArgs(1, 2),
 		RunE: func(c *cobra.Command, args []string) error {
+			if args[0] == "" {
+				return usageError(c, hint.New(errors.New("the name of the cluster is empty"), "appliance pin cluster list has the names and ids"))
+			}
 			return o.ask(c.Context(), std, args[1:], func(control *client.Client) error {
 				err := control.DetachCluster(c.Context(), args[0])
 				if err == nil {
@@ -198,7 +201,7 @@ func printClusters(w io.Writer, all []api.AttachedCluster) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "NAME\tID\tVERSION\tCHANNEL\tKEPT\tIMAGES HERE\tTOLD\tUSER")
 	for _, c := range all {
-		for i, text := range []string{c.Name, c.ID, c.Version, c.Channel, strings.Join(c.Releases, ","), fmt.Sprintf("%d of %d", c.Held, c.Images), when(c.Updated), c.User} {
+		for i, text := range []string{c.Name, c.ID, cmp.Or(c.Version, "installing"), c.Channel, strings.Join(c.Releases, ","), fmt.Sprintf("%d of %d", c.Held, c.Images), when(c.Updated), c.User} {
 			if text == "" {
 				text = "-"
 			}

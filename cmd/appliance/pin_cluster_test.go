@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -107,6 +108,88 @@ func TestPinCluster(t *testing.T) {
 	contains(t, s.works(t, slices.Concat([]string{"pin", "cluster", "remove", "prod"}, at)...), "detached prod")
 	if status, said := s.deletes(t, "openshift/release-images/manifests/4.18.2-x86_64"); status != http.StatusAccepted {
 		t.Errorf("DELETE when it is detached: %d, %s", status, said)
+	}
+}
+
+// What operators name by tag is protected where a mirror may have put it, however it came; what cannot be read, or
+// is not here, is not counted as protected.
+func TestPinCluster_images(t *testing.T) {
+	s := newSite(t)
+	s.mirror(t, s.set(t, "set.yaml", "  additionalImages:\n  - name: HOST/samples/docker:v1\n  - name: HOST/samples/oci:v1\n  - name: HOST/samples/oci-multi:v1\n"))
+	for from, to := range map[string]string{"samples/docker/manifests/v1": "samples/docker/manifests/q2", "samples/oci/manifests/v1": "samples/oci/manifests/latest",
+		"samples/oci-multi/manifests/v1": "samples/oci-multi/manifests/led"} {
+		a, err := s.ask(t.Context(), http.MethodGet, "/v2/"+from, nil)
+		must(t, err)
+		put, err := s.ask(t.Context(), http.MethodPut, "/v2/"+to, bytes.NewReader(a.body), "Content-Type", a.header.Get("Content-Type"))
+		must(t, err)
+		if put.status != http.StatusCreated {
+			t.Fatalf("PUT %s: %d, %s", to, put.status, put.body)
+		}
+	}
+	names := []string{"quay.io/samples/docker:q2", "quay.io/elsewhere:led", "quay.io/samples/oci", "quay.io/none:v1", "not an image!!", "quay.io/x@sha256:short"}
+	file := s.file(t, "more.json", s.operatorOf(t, s.export(t, "4.18.1"), names...)+
+		`{"kind":"ImageTagMirrorSet","apiVersion":"config.openshift.io/v1","metadata":{"name":"t"},"spec":{"imageTagMirrors":[{"source":"quay.io/elsewhere","mirrors":["`+s.address+`/samples/oci-multi"]}]}}`)
+	var told api.AttachedCluster
+	must(t, json.Unmarshal([]byte(s.works(t, "pin", "cluster", file, "--quayRoot", s.root, "-o", "json")), &told))
+	if told.Images-told.Held != 4 || len(told.Problems) != 4 { // the release is not here either
+		t.Errorf("told when it is attached: %+v", told)
+	}
+	contains(t, s.works(t, "pin", "cluster", "list", "--quayRoot", s.root), fmt.Sprintf("%d of %d", told.Held, told.Images),
+		`cannot be read: "not an image!!"`, `cannot be read: "quay.io/x@sha256:short"`, "image quay.io/none:v1 is not here")
+	for _, path := range []string{"samples/docker/manifests/q2", "samples/docker/manifests/v1", "samples/oci/manifests/latest", "samples/oci-multi/manifests/led"} {
+		if status, said := s.deletes(t, path); status != http.StatusForbidden {
+			t.Errorf("DELETE %s: %d, %s", path, status, said)
+		}
+	}
+}
+
+// operatorOf returns an export with another operator, which names images.
+func (s *site) operatorOf(t *testing.T, file string, images ...string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	must(t, err)
+	related, err := json.Marshal(images)
+	must(t, err)
+	list := strings.NewReplacer(`["`, `[{"image":"`, `","`, `"},{"image":"`, `"]`, `"}]`).Replace(string(related))
+	return string(text) + `{"kind":"ClusterServiceVersion","apiVersion":"operators.coreos.com/v1alpha1","metadata":{"namespace":"a","name":"more.v1"},"spec":{"relatedImages":` + list + `}}`
+}
+
+// A name is that of one cluster, so that it names which is detached.
+func TestPinCluster_names(t *testing.T) {
+	s := newSite(t)
+	file := s.export(t, "4.18.1")
+	pin := func(args ...string) (int, string) {
+		code, _, said := s.run(t, append(append([]string{"pin", "cluster"}, args...), "--quayRoot", s.root)...)
+		return code, said
+	}
+	if code, said := pin(file, "--name", "prod"); code != 0 {
+		t.Fatalf("%d, %s", code, said)
+	}
+	text, err := os.ReadFile(file)
+	must(t, err)
+	const id = "b"
+	other := s.file(t, "other.json", strings.Replace(string(text), clusterID, id, 1))
+	for name, of := range map[string]string{"prod": "another's name", clusterID: "another's id"} {
+		if code, said := pin(other, "--name", name); code != 1 || !strings.Contains(said, "cluster "+clusterID+" is called so") || !strings.Contains(said, "pin cluster remove "+clusterID) {
+			t.Errorf("%s: %d, %s", of, code, said)
+		}
+	}
+	both := s.file(t, "both.json", string(text)+strings.Replace(string(text), clusterID, id, 1))
+	if code, said := pin(both); code != 1 || !strings.Contains(said, `of cluster "b"`) || !strings.Contains(said, "a file for each cluster") {
+		t.Errorf("two clusters: %d, %s", code, said)
+	}
+	if code, said := pin(file, "--name", "prod"); code != 0 {
+		t.Errorf("its own name: %d, %s", code, said)
+	}
+	if code, said := pin("remove", ""); code == 0 || !strings.Contains(said, "the name of the cluster is empty") || !strings.Contains(said, "pin cluster list") {
+		t.Errorf("no name: %d, %s", code, said)
+	}
+	installing := s.file(t, "installing.json", `{"kind":"ClusterVersion","apiVersion":"config.openshift.io/v1","metadata":{"name":"version"},"spec":{"clusterID":"c"},
+		"status":{"desired":{"version":"4.18.2","image":"q.io/r@sha256:`+strings.Repeat("1", 64)+`"},"history":[{"state":"Partial","version":"4.18.2","image":"q.io/r@sha256:`+strings.Repeat("1", 64)+`"}]}}`)
+	contains(t, s.works(t, "pin", "cluster", installing, "--quayRoot", s.root), "attached c: it has 4.18.2; ")
+	code, _, said := s.run(t, "ready", "--to", "4.18.3", "--cluster-state", installing, "--quayRoot", s.root)
+	if code != 1 || !strings.Contains(said, "is being installed with 4.18.2") {
+		t.Errorf("the verdict about it: %d, %s", code, said)
 	}
 }
 

@@ -75,6 +75,21 @@ func ParseReference(s string) (Reference, error) {
 	return r, nil
 }
 
+// ParseImage splits the name of an image of a cluster, where "latest" is assumed. What only a mirror can read, such
+// as an OCI layout, is an error.
+func ParseImage(s string) (Reference, error) {
+	r, err := ParseReference(s)
+	if err != nil {
+		if latest, failed := ParseReference(s + ":latest"); failed == nil {
+			r, err = latest, nil
+		}
+	}
+	if err == nil && (r.Transport != "docker" || strings.Contains(s, "://")) {
+		return Reference{}, badReference(s, "%q is not the name of an image in a registry", s)
+	}
+	return r, err
+}
+
 // digestForm is the end of a reference with a digest, also one that is wrong.
 var digestForm = regexp.MustCompile(`@sha[0-9]*:[^/@]*$`)
 

@@ -103,10 +103,7 @@ func (j *judgement) place(ctx context.Context, p *payload, w wanted) (at place, 
 
 // repositories returns the repositories of this registry in which a repository of a source is read.
 func (j *judgement) repositories(sources cluster.Sources, name string) []string {
-	if repository, ok := strings.CutPrefix(name, j.Registry+"/"); ok {
-		return []string{repository}
-	}
-	return j.here(sources.Places(name))
+	return sources.Repositories(j.Registry, name)
 }
 
 // find returns the first place in which an image is.

@@ -102,6 +102,9 @@ func completed(q *api.ReadyRequest) error {
 	if c == nil {
 		return nil
 	}
+	if c.Version == "" {
+		return hint.New(fmt.Errorf("the cluster of the export is being installed with %s", c.Updating), "wait until that has completed, and export the cluster again; without --cluster-state the release is judged for an installation")
+	}
 	if q.From != "" && q.From != c.Version {
 		return hint.New(fmt.Errorf("the cluster of the export runs %s, and not %s", c.Version, q.From), "leave --from out")
 	}

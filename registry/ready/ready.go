@@ -13,8 +13,6 @@ package ready
 import (
 	"context"
 	"log/slog"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -151,14 +149,4 @@ func (j *judgement) give() api.Verdict {
 // at names an image at this registry.
 func (j *judgement) at(p place) string {
 	return j.Registry + "/" + p.repository + "@" + p.digest.String()
-}
-
-// here returns the repositories of this registry among places.
-func (j *judgement) here(places []string) (all []string) {
-	for _, p := range places {
-		if repository, ok := strings.CutPrefix(p, j.Registry+"/"); ok && !slices.Contains(all, repository) {
-			all = append(all, repository)
-		}
-	}
-	return all
 }

@@ -107,18 +107,19 @@ func (c *Clusters) Attach(ctx context.Context, q api.AttachRequest) (api.Attache
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	f := q.Facts // without what this is not about
-	text, err := json.Marshal(state.Facts{ID: f.ID, Version: f.Version, Updating: f.Updating, Channel: f.Channel, Multi: f.Multi,
-		Releases: f.Releases, Catalogs: f.Catalogs, Images: f.Images})
+	text, err := json.Marshal(q.Facts.Needs())
 	if err != nil {
 		return api.AttachedCluster{}, err
 	}
-	one, err := c.Store.Clusters.Get(ctx, f.ID)
+	one, err := c.Store.Clusters.Get(ctx, q.Facts.ID)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return api.AttachedCluster{}, err
 	}
-	one.ID, one.Facts = f.ID, text
+	one.ID, one.Facts = q.Facts.ID, text
 	if q.Name != "" {
+		if err := c.free(ctx, q.Name, one.ID); err != nil {
+			return api.AttachedCluster{}, err
+		}
 		one.Name = q.Name
 	}
 	if q.User != "" {
@@ -136,6 +137,21 @@ func (c *Clusters) Attach(ctx context.Context, q api.AttachRequest) (api.Attache
 	}
 	one.Updated = time.Now()
 	return p.describe(ctx, one)
+}
+
+// free returns an error if another cluster is named by a name: which one would be detached?
+func (c *Clusters) free(ctx context.Context, name, id string) error {
+	all, err := c.Store.Clusters.List(ctx)
+	if err != nil {
+		return err
+	}
+	for _, other := range all {
+		if other.ID != id && (other.Name == name || other.ID == name) {
+			return hint.New(&store.InvalidError{What: "name of a cluster", Reason: "cluster " + other.ID + " is called so"},
+				"choose another --name; if that cluster is gone: appliance pin cluster remove "+other.ID)
+		}
+	}
+	return nil
 }
 
 // MayPush returns an error unless a user may say what a cluster runs.
@@ -174,7 +190,8 @@ func (c *Clusters) Detach(ctx context.Context, name string) error {
 	case 1:
 		return c.Store.Clusters.Delete(ctx, found[0].ID)
 	}
-	return &store.InvalidError{What: "name of a cluster", Reason: "several are called so: " + store.ClusterNames(found)}
+	return hint.New(&store.InvalidError{What: "name of a cluster", Reason: "several are called so: " + store.ClusterNames(found)},
+		"name one by its id: appliance pin cluster remove "+found[0].ID)
 }
 
 // pass finds out what clusters need.
@@ -183,10 +200,12 @@ type pass struct {
 	present    *mirror.Present
 	components map[digest.Digest][]digest.Digest // of releases
 	used       map[digest.Digest]bool            // releases of this pass
+	tagged     map[string][]digest.Digest        // images that are named by tag, where a mirror may put them
 }
 
 func (c *Clusters) pass(ctx context.Context) (*pass, error) {
-	p := &pass{Clusters: c, components: map[digest.Digest][]digest.Digest{}, used: map[digest.Digest]bool{}}
+	p := &pass{Clusters: c, components: map[digest.Digest][]digest.Digest{}, used: map[digest.Digest]bool{},
+		tagged: map[string][]digest.Digest{}}
 	notes, err := c.Store.Notes(ctx, noted)
 	if err != nil {
 		return nil, err
@@ -221,76 +240,47 @@ func (p *pass) forget(ctx context.Context) error {
 func (p *pass) describe(ctx context.Context, c store.Cluster) (api.AttachedCluster, error) {
 	told, err := p.keep(ctx, c)
 	if err == nil {
-		told.Images, told.Held, err = p.Store.Clusters.Count(ctx, c.ID)
+		var known int
+		known, told.Held, err = p.Store.Clusters.Count(ctx, c.ID)
+		told.Images += known
 	}
 	return told, err
 }
 
 // keep has the store keep what a cluster needs.
 func (p *pass) keep(ctx context.Context, c store.Cluster) (api.AttachedCluster, error) {
-	told := api.AttachedCluster{ID: c.ID, Name: c.Name, User: c.User, Updated: c.Updated, Problems: []string{}}
+	told := api.AttachedCluster{ID: c.ID, Name: c.Name, User: c.User, Updated: c.Updated, Releases: []string{}, Problems: []string{}}
 	var f state.Facts
 	if err := json.Unmarshal(c.Facts, &f); err != nil {
 		return told, fmt.Errorf("read what is known of cluster %s: %w", c, err)
 	}
 	told.Version, told.Updating, told.Channel = f.Version, f.Updating, f.Channel
-	needs := map[digest.Digest]bool{}
+	n := &needs{pass: p, cluster: f, digests: map[digest.Digest]bool{}}
 	for _, r := range f.Releases {
 		told.Releases = append(told.Releases, r.Version)
-		if err := p.release(ctx, r, needs, &told); err != nil {
+		if err := n.release(ctx, r); err != nil {
 			return told, err
 		}
 	}
-	images := slices.Clone(f.Images)
+	for _, name := range f.Images {
+		if err := n.image(ctx, name); err != nil {
+			return told, err
+		}
+	}
 	for _, catalog := range f.Catalogs {
-		images = append(images, catalog.Image)
-	}
-	for _, name := range images {
-		if err := p.image(ctx, name, needs); err != nil {
+		if catalog.Image == "" {
+			continue
+		}
+		if err := n.image(ctx, catalog.Image); err != nil {
 			return told, err
 		}
 	}
-	return told, p.Store.Clusters.Keep(ctx, c.ID, slices.Sorted(maps.Keys(needs)))
+	told.Images, told.Problems = n.unknown, n.shown()
+	return told, p.Store.Clusters.Keep(ctx, c.ID, slices.Sorted(maps.Keys(n.digests)))
 }
 
-// release adds the images of a release.
-func (p *pass) release(ctx context.Context, r state.Release, needs map[digest.Digest]bool, told *api.AttachedCluster) error {
-	ref, err := imageset.ParseReference(r.Image)
-	if err != nil || ref.Digest == "" {
-		told.Problems = append(told.Problems, fmt.Sprintf("release %s is not named by digest: %s", r.Version, r.Image))
-		return nil
-	}
-	needs[ref.Digest], p.used[ref.Digest] = true, true
-	all, known := p.components[ref.Digest]
-	if !known {
-		all, err = p.read(ctx, ref.Digest)
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case errors.Is(err, fs.ErrNotExist):
-			told.Problems = append(told.Problems, fmt.Sprintf("release %s is not here, or not whole: its images are protected once it is", r.Version))
-			return nil
-		case err != nil:
-			told.Problems = append(told.Problems, fmt.Sprintf("the images of release %s are not protected, since it cannot be read: %v", r.Version, err))
-			return nil
-		}
-		p.components[ref.Digest] = all
-		text, err := json.Marshal(all)
-		if err == nil {
-			err = p.Store.SetNote(ctx, noted+ref.Digest.String(), string(text))
-		}
-		if err != nil {
-			return err
-		}
-	}
-	for _, d := range all {
-		needs[d] = true
-	}
-	return nil
-}
-
-// read reads which components a release has. fs.ErrNotExist.
-func (p *pass) read(ctx context.Context, d digest.Digest) ([]digest.Digest, error) {
+// read reads which components a release has: it names each by digest. fs.ErrNotExist.
+func (p *pass) read(ctx context.Context, d digest.Digest) (all []digest.Digest, err error) {
 	repositories, err := p.Store.Manifests.Repositories(ctx, d)
 	last := error(fs.ErrNotExist)
 	for _, name := range repositories {
@@ -306,7 +296,6 @@ func (p *pass) read(ctx context.Context, d digest.Digest) ([]digest.Digest, erro
 		if last = err; err != nil {
 			continue
 		}
-		var all []digest.Digest
 		for _, c := range found.Components {
 			if ref, err := imageset.ParseReference(c.Image); err == nil && ref.Digest != "" {
 				all = append(all, ref.Digest)
@@ -345,33 +334,4 @@ func layersOf(ctx context.Context, repo stored.Repository, d digest.Digest) ([]d
 		return layers, nil
 	}
 	return nil, last
-}
-
-// image adds an image by its name: as its source has it, or as it is here.
-func (p *pass) image(ctx context.Context, name string, needs map[digest.Digest]bool) error {
-	ref, err := imageset.ParseReference(name)
-	if err != nil || name == "" {
-		return nil // it cannot have come from here
-	}
-	if ref.Digest != "" {
-		needs[ref.Digest] = true
-		return nil
-	}
-	places, err := p.present.Places(ctx, name)
-	if err != nil {
-		return err
-	}
-	if ref.Registry() == p.Registry {
-		places = append(places, mirror.Place{Repository: ref.Repository(), Reference: ref.Tag})
-	}
-	for _, at := range places {
-		d, err := stored.Repository{Store: p.Store, Name: at.Repository}.Resolve(ctx, at.Reference)
-		switch {
-		case err == nil:
-			needs[d] = true
-		case !errors.Is(err, fs.ErrNotExist):
-			return err
-		}
-	}
-	return nil
 }
