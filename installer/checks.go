@@ -63,9 +63,11 @@ func (s *site) preflight() {
 	s.checkResolution()
 	s.checkPort()
 	s.checkApart()
-	if len(s.moves) > 0 {
+	switch {
+	case s.checkMounted(): // what else is wrong follows from that
+	case len(s.moves) > 0:
 		s.checkMove()
-	} else {
+	default:
 		s.checkContent()
 	}
 	if s.Request.TakeOver == nil && (!s.listening || !listensOn(s.Host, s.unitDir(), s.cfg.Port)) {

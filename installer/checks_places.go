@@ -1,6 +1,7 @@
 package installer
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -51,11 +52,15 @@ func (s *site) checkPlaces() {
 	s.checkWritable(s.dirs.units)
 	s.checkLocalDisk(s.dirs.database)
 	if s.unit == nil {
-		free := uint64(max(s.cfg.MinFree, 0)) // pushes leave that free
-		s.checkSpace(s.dirs.storage, storageSpace+free)
-		s.checkSpace(s.dirs.database, databaseSpace+free)
+		for _, part := range []struct {
+			place
+			need uint64
+		}{{s.dirs.storage, storageSpace}, {s.dirs.database, databaseSpace}} {
+			_, kept := s.free(part.ground)
+			s.checkSpace(part.place, part.need+kept)
+		}
 		s.checkSpace(s.dirs.bin, binarySpace)
-		s.checkContentSpace(s.dirs.storage, free)
+		s.checkContentSpace(s.dirs.storage)
 		s.checkInodes(s.dirs.storage)
 	} else {
 		s.checkUpgradeSpace()
@@ -192,10 +197,10 @@ const (
 )
 
 // checkContentSpace warns where not even one release has space.
-func (s *site) checkContentSpace(p place, kept uint64) {
-	free := p.fs.Bavail * uint64(p.fs.Bsize)
+func (s *site) checkContentSpace(p place) {
+	free, kept := s.free(p.ground)
 	if p.fs.Bsize > 0 && free < releaseSpace+kept {
-		s.warn(fmt.Sprintf("%s %s has %s free, besides %s that minFree keeps: a release of OpenShift takes about %s, all operators %s",
+		s.warn(fmt.Sprintf("%s %s has %s free, besides %s that pushes leave free: a release of OpenShift takes about %s, all operators %s",
 			p.name, p.path, humanize.Bytes(free-min(free, kept)), humanize.Bytes(min(free, kept)),
 			humanize.Bytes(releaseSpace), humanize.Bytes(operatorsSpace)),
 			"choose a directory on a larger file system, if more than a few images are to be mirrored")
@@ -237,6 +242,65 @@ func (s *site) checkApart() {
 		s.problem(fmt.Sprintf("--quayStorage %s and --sqliteStorage %s lie in each other",
 			s.dirs.storage.path, s.dirs.database.path), "choose two directories side by side")
 	}
+}
+
+// lostStore is the remedy where something of a store is missing.
+const lostStore = "mount the file system that has it, or restore a backup: appliance restore"
+
+const beginAnew = "; to begin anew, remove what is left: appliance uninstall"
+
+// checkMounted checks that the installed appliance has its directories, and reports whether it lacks one.
+// Where a disk is not mounted, another store must not begin in its place, on the file system below.
+func (s *site) checkMounted() bool {
+	found := len(s.problems)
+	if s.unit == nil {
+		return false
+	}
+	if !s.kept {
+		if dir := s.confDir(); s.QuayRoot == s.unit.QuayRoot && !s.has(dir) {
+			s.problem(fmt.Sprintf("%s, where the appliance of %s has its configuration, does not exist", dir, s.unit.Unit),
+				"mount the file system that has it"+beginAnew)
+		}
+		return len(s.problems) > found
+	}
+	storage, database := s.cfg.Storage, cmp.Or(s.databaseBefore, s.cfg.Database)
+	for _, m := range s.moves {
+		if m.File == "" {
+			storage = m.From
+		}
+	}
+	if r := s.record; r != nil && r.Storage != "" && (r.Storage != storage || r.Database != filepath.Dir(database)) {
+		return false // edited since: what is named there may be made
+	}
+	for _, dir := range []string{storage, filepath.Dir(database)} {
+		if ok, err := s.Host.Exists(dir); err == nil && !ok {
+			s.problem(dir+", where the appliance has its content, does not exist", lostStore+beginAnew)
+		}
+	}
+	if len(s.problems) > found || s.checkHalves(storage, database) {
+		return true
+	}
+	if ok, err := s.Host.Exists(database); s.recorded && err == nil && !ok {
+		s.problem("the database "+database+" does not exist", lostStore+beginAnew)
+	}
+	return len(s.problems) > found
+}
+
+// checkHalves checks that neither the images nor the database that knows them are lost, and reports whether
+// one is.
+func (s *site) checkHalves(storage, database string) bool {
+	known, err := s.Host.Exists(database)
+	made, madeErr := s.Host.Exists(filepath.Join(storage, "sha256"))
+	switch {
+	case err != nil || madeErr != nil: // told of the places
+	case !known && hasImages(s.Host, storage):
+		s.problem(fmt.Sprintf("the database %s does not exist, and %s has images", database, storage), lostStore)
+		return true
+	case known && !made:
+		s.problem(fmt.Sprintf("the directory of the blobs %s has no sha256: it is not the one of this database", storage), lostStore)
+		return true
+	}
+	return false
 }
 
 // checkContent checks that the directories of blobs and database have no other files, unless an install

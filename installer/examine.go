@@ -280,7 +280,7 @@ func (x *examiner) checkDirectories() {
 		x.checkOwners(p)
 		if ok, err := x.Host.Exists(p.path); err == nil && !ok && !x.of.ConfigOnly {
 			x.problem(fmt.Sprintf("%s %s does not exist", p.name, p.path),
-				"mount the file system that has it, or restore a backup: appliance restore")
+				lostStore)
 		}
 		if !x.User {
 			x.checkPassable(p)
@@ -306,14 +306,14 @@ func (x *examiner) space() {
 		if p.fs.Bsize <= 0 {
 			continue
 		}
-		free, kept := p.fs.Bavail*uint64(p.fs.Bsize), uint64(max(x.cfg.MinFree, 0))
+		free, kept := x.free(p.ground)
 		text := fmt.Sprintf("%d MiB free", free>>20)
 		if p.fs.Files > 0 {
 			text += fmt.Sprintf(", %d of %d inodes", p.fs.Ffree, p.fs.Files)
 		}
 		x.judge("space", p.path, text, func() {
 			if free < kept {
-				x.problem(fmt.Sprintf("%d MiB free, less than the %d MiB of minFree: pushes are refused", free>>20, kept>>20),
+				x.problem(fmt.Sprintf("%d MiB free, less than the %d MiB that pushes leave free: they are refused", free>>20, kept>>20),
 					"appliance gc; delete images; or enlarge the file system")
 			}
 			if p.fs.Files > 0 && p.fs.Ffree < p.fs.Files/100 {

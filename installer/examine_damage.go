@@ -117,17 +117,8 @@ func (x *examiner) checkChanger() {
 
 // checkStored checks that the directories are those of a store, and that neither half of it is lost.
 func (x *examiner) checkStored() {
-	const lost = "mount the file system that has it, or restore a backup: appliance restore"
-	storage := x.dirs.storage.path
-	there, err := x.Host.Exists(storage)
-	made, madeErr := x.Host.Exists(filepath.Join(storage, "sha256"))
-	switch {
-	case x.of.ConfigOnly || err != nil || madeErr != nil || !there:
-	case x.dirs.images && !x.dirs.known:
-		x.problem(fmt.Sprintf("the database %s does not exist, and %s has images", x.cfg.Database, storage), lost)
+	if there, err := x.Host.Exists(x.cfg.Storage); err == nil && there && !x.of.ConfigOnly && x.checkHalves(x.cfg.Storage, x.cfg.Database) {
 		return
-	case x.dirs.known && !made:
-		x.problem(fmt.Sprintf("the directory of the blobs %s has no sha256: it is not the one of this database", storage), lost)
 	}
 	for _, p := range []place{x.dirs.storage, x.dirs.database} {
 		x.checkAlone(p, "move them elsewhere")

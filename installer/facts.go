@@ -51,6 +51,7 @@ type site struct {
 type facts struct {
 	unit      *installed    // nil: not installed
 	record    *record       // of what earlier installs did; nil
+	recorded  bool          // one of them was complete
 	changer   *host.Other   // another user who can change configuration and record; nil: none
 	hearsay   *record       // the record, where others can change it; nil
 	journal   *host.Journal // of a run that was interrupted
@@ -101,6 +102,7 @@ func (s *site) look() bool {
 	if s.record, err = s.readRecord(); err != nil {
 		s.fault(err, "move that file away; a later uninstall then leaves empty directories behind")
 	}
+	s.recorded = s.record != nil
 	s.lookWhoChanges()
 	if s.changer != nil {
 		return true

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mirror-appliance/appliance/ansible-free/host"
+	"github.com/mirror-appliance/appliance/internal/diskspace"
 )
 
 // place is a directory of an install, and what the host has where it is or will be.
@@ -41,6 +42,13 @@ type places struct {
 	above                               *host.Other // the user who can exchange root; nil: none
 	known                               bool        // the database exists
 	images                              bool        // storage has blobs
+}
+
+// free returns how many bytes of the file system are free, and how many of them pushes leave free. The
+// file system is known where there are any.
+func (s *site) free(g ground) (free, kept uint64) {
+	size := int64(g.fs.Bsize)
+	return g.fs.Bavail * uint64(size), uint64(diskspace.Kept(int64(g.fs.Blocks)*size, int64(s.cfg.MinFree)))
 }
 
 func (s *site) lookAtPlaces() {
@@ -92,8 +100,14 @@ func (s *site) lookAtPlace(name, path string, ours ...string) place {
 	return p
 }
 
+// longestName is how many bytes a name in a directory may have on Linux.
+const longestName = 255
+
 // existing returns the innermost existing directory on the way to path.
 func existing(h *host.Host, path string) (string, error) {
+	if slices.ContainsFunc(strings.Split(path, "/"), func(name string) bool { return len(name) > longestName }) {
+		return "", fmt.Errorf("%s: %w", path, unix.ENAMETOOLONG)
+	}
 	for p := filepath.Clean(path); ; p = filepath.Dir(p) {
 		info, err := h.StatTarget(p)
 		switch {

@@ -237,7 +237,7 @@ func same(t *testing.T, what string, got, want map[string]string) {
 		return
 	}
 	for _, path := range slices.Sorted(maps.Keys(want)) {
-		if got[path] != want[path] {
+		if have, ok := got[path]; !ok || have != want[path] {
 			t.Errorf("%s: %s is %q, want %q", what, path, got[path], want[path])
 		}
 	}
@@ -255,6 +255,8 @@ type fakeSystemd struct {
 	runs      map[string]string // the content of the program that a unit was started with
 	lingering bool
 	restarts  uint32
+	ends      bool // the service ends whenever it was started
+	retrying  bool // and systemd starts it again
 	pid       uint32
 	version   int
 	firewalld bool // it is enabled
@@ -331,6 +333,10 @@ func (f *fakeSystemd) Start(_ context.Context, units ...string) error {
 		if !exists(f.box.path(f.unitFile(u))) {
 			return fmt.Errorf("unit %s not found", u)
 		}
+		if f.ends && u == systemd.Service {
+			f.retrying = true
+			return errors.New("it ends again and again")
+		}
 		f.active[u] = true
 		if f.runs == nil {
 			f.runs = make(map[string]string)
@@ -351,8 +357,14 @@ func (f *fakeSystemd) Restart(ctx context.Context, units ...string) error {
 	return f.Start(ctx, units...)
 }
 
+func (f *fakeSystemd) Queue(ctx context.Context, units ...string) error {
+	_ = f.Start(ctx, units...)
+	return nil
+}
+
 func (f *fakeSystemd) Stop(_ context.Context, units ...string) error {
 	for _, u := range units {
+		f.retrying = f.retrying && u != systemd.Service
 		delete(f.active, u)
 	}
 	return f.did("stop", units...)
@@ -365,7 +377,10 @@ func (f *fakeSystemd) Status(_ context.Context, unit string) (systemd.Status, er
 	if exists(f.box.path(f.unitFile(unit))) {
 		s.LoadState = "loaded"
 	}
-	if f.active[unit] {
+	switch {
+	case f.retrying && unit == systemd.Service:
+		s.ActiveState = "activating"
+	case f.active[unit]:
 		s.ActiveState = "active"
 	}
 	if exists(f.box.path(f.links()[1])) && unit != firewalldUnit || unit == firewalldUnit && f.firewalld {

@@ -267,7 +267,12 @@ func TestInstall_initUserOfTheRecord(t *testing.T) {
 // A user puller of a mirror-registry is not install's to change, then or later.
 func TestInstall_pullerOfAnother(t *testing.T) {
 	b := newBox(t, false)
-	b.deps.Seed = func(context.Context, Installation) (seeding, error) { return seeding{kept: true}, nil }
+	b.deps.Seed = func(ctx context.Context, in Installation) (seeding, error) {
+		if _, err := b.seed(ctx, in); err != nil {
+			return seeding{}, err
+		}
+		return seeding{kept: true}, os.Remove(b.path(PullSecretFile(in.QuayRoot)))
+	}
 	b.install()
 	b.deps.Seed = func(_ context.Context, in Installation) (seeding, error) {
 		if !in.Adopted {

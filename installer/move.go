@@ -92,10 +92,21 @@ func (s *site) wantMove() {
 	s.databaseBefore, s.cfg, s.text = s.cfg.Database, cfg, text
 }
 
+// placeOf returns the place where a directory moves.
+func (s *site) placeOf(m relocation) place {
+	if m.File != "" {
+		return s.dirs.database
+	}
+	return s.dirs.storage
+}
+
 // lookAtMove finds out how each directory moves, and how much there is.
 func (s *site) lookAtMove(ctx context.Context) {
 	for i := range s.moves {
 		m := &s.moves[i]
+		if !s.has(m.From) || s.placeOf(*m).err != nil || len(s.links(*m)) > 0 {
+			continue // told of the directories
+		}
 		renames, err := s.renames(*m)
 		m.Copy = !renames
 		if err == nil && m.Copy {

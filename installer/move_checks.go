@@ -17,16 +17,13 @@ import (
 func (s *site) checkMove() {
 	for _, m := range s.moves {
 		s.checkOverlap(m)
-		p := s.dirs.storage
-		if m.File != "" {
-			p = s.dirs.database
-		}
+		p, remedy := s.placeOf(m), "move that away, and run the command again; or take the move back: appliance upgrade --rollback"
 		going, _ := s.moving() // a copy that was killed is gone on with
 		ours := slices.ContainsFunc(going, func(g relocation) bool { return g.To == m.To && g.From == m.From })
 		if !ours {
-			p.ours = nil
+			p.ours, remedy = nil, chooseEmpty
 		}
-		s.checkAlone(p, chooseEmpty)
+		s.checkAlone(p, remedy)
 		s.checkLinks(m)
 	}
 	if len(s.fatal()) == 0 {
@@ -70,14 +67,23 @@ func (s *site) hasAbove(path, dir string) bool {
 
 // checkLinks checks that what moves is not elsewhere already, behind links.
 func (s *site) checkLinks(m relocation) {
-	names, _ := s.Host.Names(m.From)
-	for _, name := range m.names(names) {
-		path := filepath.Join(m.From, name)
-		if s.isLink(path) {
-			s.problem(path+" is a symbolic link, and what it leads to does not move", "put the directory itself in its place")
-		}
+	for _, path := range s.links(m) {
+		s.problem(path+" is a symbolic link, and what it leads to does not move", "put the directory itself in its place")
 	}
 }
+
+func (s *site) links(m relocation) (paths []string) {
+	names, _ := s.Host.Names(m.From)
+	for _, name := range m.names(names) {
+		if path := filepath.Join(m.From, name); s.isLink(path) {
+			paths = append(paths, path)
+		}
+	}
+	return paths
+}
+
+// moveRoom is what the daemon may write at a new place until it is healthy, such as its write-ahead log.
+const moveRoom = 8 << 20
 
 // checkMoveSpace checks that what is copied has space, with what pushes leave free.
 func (s *site) checkMoveSpace() {
@@ -88,25 +94,22 @@ func (s *site) checkMoveSpace() {
 	}
 	disks := map[uint64]*disk{}
 	for _, m := range s.moves {
-		p := s.dirs.storage
-		if m.File != "" {
-			p = s.dirs.database
-		}
+		p := s.placeOf(m)
 		if !m.Copy {
 			continue
 		}
 		id := deviceOf(s.Host, p.dir)
 		if disks[id] == nil {
-			disks[id] = &disk{place: p}
+			disks[id] = &disk{place: p, need: moveRoom}
 		}
 		disks[id].need += uint64(max(m.size.Disk-m.there.Disk, 0))
 		disks[id].files += uint64(max(m.size.Files-m.there.Files, 0))
 	}
 	for _, d := range disks {
 		p := d.place
-		free, kept := p.fs.Bavail*uint64(p.fs.Bsize), uint64(max(s.cfg.MinFree, 0))
+		free, kept := s.free(p.ground)
 		if p.fs.Bsize > 0 && free < d.need+kept {
-			s.problem(fmt.Sprintf("%s %s has %s free, and what moves there takes %s, besides %s that minFree keeps",
+			s.problem(fmt.Sprintf("%s %s has %s free, and what moves there takes %s, besides %s that pushes leave free",
 				p.name, p.path, humanize.Bytes(free), humanize.Bytes(d.need), humanize.Bytes(kept)),
 				"make room, or choose a directory on a larger file system")
 		}

@@ -13,6 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mirror-appliance/appliance/ansible-free/host"
+	"github.com/mirror-appliance/appliance/installer/relocate"
+	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/systemd"
 )
 
@@ -314,6 +316,9 @@ func TestMove_refused(t *testing.T) {
 				b.t.Fatal(err)
 			}
 		}, "/srv/a", "is a symbolic link"},
+		"a file":                      {func(b *box) { b.write("srv/a", "x") }, "/srv/a", "--quayStorage /srv/a cannot be used: /srv/a is not a directory"},
+		"below a file":                {func(b *box) { b.write("srv/a", "x") }, "/srv/a/images", "/srv/a is not a directory"},
+		"a name that is too long":     {nil, "/srv/" + strings.Repeat("a", 300), "--quayStorage /srv/" + strings.Repeat("a", 300) + " cannot be used"},
 		"a configuration on one line": {func(b *box) { b.edit("storage: /", "storage: >-\n  /") }, "/srv/a", "cannot be changed"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -325,7 +330,7 @@ func TestMove_refused(t *testing.T) {
 			before := b.snapshot()
 			r := b.request()
 			r.QuayStorage = c.storage
-			if err := b.typed(r); err == nil || !strings.Contains(err.Error(), c.want) {
+			if err := b.typed(r); err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "look at what moves") {
 				t.Errorf("got %v", err)
 			}
 			same(t, "after it", b.snapshot(), before)
@@ -373,8 +378,39 @@ func TestMove_interruptedIsInTheWay(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	b.write("srv/a/notes", "")
+	var refused *PreflightError
+	if err := b.typed(r); !errors.As(err, &refused) || !strings.Contains(refused.Hint(), "move that away, and run the command again; or take the move back: appliance upgrade --rollback") {
+		t.Errorf("with a file of the user's in the new place: %v", err)
+	}
+	if err := os.Remove(b.path("srv/a/notes")); err != nil {
+		t.Fatal(err)
+	}
 	if err := b.typed(r); err != nil {
 		t.Error(err)
+	}
+}
+
+// What moves has to leave as much free as health demands, see diskspace.Kept.
+func TestCheckMoveSpace(t *testing.T) {
+	const mib, total = 1 << 20, 400
+	for name, c := range map[string]struct {
+		minFree config.Size
+		free    uint64
+		refused bool
+	}{
+		"what deleting needs":         {mib, 177 + 32 + 8, false},
+		"less than what it needs":     {mib, 177 + 32 + 7, true},
+		"the configuration's more":    {100 * mib, 177 + 100 + 8, false},
+		"less than the configuration": {100 * mib, 177 + 100 + 7, true},
+	} {
+		p := place{name: "--quayStorage", path: "/srv", ground: ground{fs: unix.Statfs_t{Bsize: 4096, Blocks: total * mib / 4096, Bavail: c.free * mib / 4096}}}
+		s := &site{wanted: wanted{cfg: &config.Config{MinFree: c.minFree}}, dirs: places{storage: p, database: p}}
+		s.Host = host.Under(t.TempDir(), nil)
+		s.moves = []relocation{{Copy: true, size: relocate.Size{Disk: 160 * mib}}, {Copy: true, File: "a.db", size: relocate.Size{Disk: 17 * mib}}}
+		if s.checkMoveSpace(); len(s.problems) > 0 != c.refused {
+			t.Errorf("%s: %v", name, s.problems)
+		}
 	}
 }
 

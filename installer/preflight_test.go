@@ -14,6 +14,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/ansible-free/host"
 	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/registry/config"
 )
 
 // takenPort is what the kernel says when something listens on port 8443.
@@ -286,8 +287,8 @@ func TestInstall_RefusesARootOfSeveralUsers(t *testing.T) {
 
 func TestCheckContentSpace(t *testing.T) {
 	for free, warned := range map[uint64]bool{18_000_000_000 / 4096: false, 16_000_000_000 / 4096: true} {
-		s := &site{}
-		s.checkContentSpace(place{name: "--quayStorage", path: "/srv", ground: ground{fs: unix.Statfs_t{Bsize: 4096, Bavail: free}}}, 1<<20)
+		s := &site{wanted: wanted{cfg: &config.Config{MinFree: 1 << 20}}}
+		s.checkContentSpace(place{name: "--quayStorage", path: "/srv", ground: ground{fs: unix.Statfs_t{Bsize: 4096, Bavail: free}}})
 		if (len(s.problems) == 1) != warned || warned && (!s.problems[0].Warning || !strings.Contains(s.problems[0].What, "17 GB")) {
 			t.Errorf("%d: %v", free, s.problems)
 		}

@@ -20,6 +20,7 @@ type serviceManager interface {
 	Enable(ctx context.Context, units ...string) (changed bool, err error)
 	Disable(ctx context.Context, units ...string) (changed bool, err error)
 	Start(ctx context.Context, units ...string) error
+	Queue(ctx context.Context, units ...string) error
 	Stop(ctx context.Context, units ...string) error
 	Restart(ctx context.Context, units ...string) error
 	ResetFailed(ctx context.Context, units ...string) error
@@ -96,25 +97,44 @@ func (s *guard) Check(ctx context.Context) (*host.Before, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ask systemd for %s: %w", systemd.Service, err)
 	}
+	socket, err := s.bus.Status(ctx, systemd.Socket)
+	if err != nil {
+		return nil, fmt.Errorf("ask systemd for %s: %w", systemd.Socket, err)
+	}
 	before := &host.Before{PID: status.MainPID}
-	if status.ActiveState == "active" {
+	switch {
+	case status.ActiveState == "active":
 		before.Is = "running"
+	case status.ActiveState == "activating":
+		before.Is = retrying
+	case socket.ActiveState == "active":
+		before.Is = listening
 	}
 	return before, nil
 }
 
+// What there was of a service that did not run: it ends again and again, such as while a disk is not
+// mounted, or the next connection would start it.
+const (
+	retrying  = "retrying"
+	listening = "listening"
+)
+
 func (s *guard) Apply(context.Context) (bool, error) { return false, nil }
 
 func (s *guard) Undo(ctx context.Context, before *host.Before) (bool, error) {
-	if err := s.bus.Reload(ctx); err != nil || before.Is != "running" || s.bus.booting {
+	if err := s.bus.Reload(ctx); err != nil || before.Is == "" || s.bus.booting {
 		return false, err
 	}
 	status, err := s.bus.Status(ctx, systemd.Service)
 	if err != nil || status.ActiveState == "active" && status.MainPID == before.PID {
 		return false, err
 	}
-	if err := s.bus.Start(ctx, systemd.Socket); err != nil {
+	if err := s.bus.Start(ctx, systemd.Socket); err != nil || before.Is == listening {
 		return true, err
+	}
+	if before.Is == retrying {
+		return true, s.bus.Queue(ctx, systemd.Service)
 	}
 	return true, s.bus.Restart(ctx, systemd.Service)
 }

@@ -93,6 +93,16 @@ func (m *Manager) Start(ctx context.Context, units ...string) error {
 	return m.run(ctx, "start", m.conn.StartUnitContext, units)
 }
 
+// Queue begins to start units, and does not wait for them.
+func (m *Manager) Queue(ctx context.Context, units ...string) error {
+	for _, unit := range units {
+		if _, err := m.conn.StartUnitContext(ctx, unit, "replace", nil); err != nil {
+			return m.unitError("start", unit, "", err)
+		}
+	}
+	return nil
+}
+
 // Stop stops units in order and waits for each. A unit that does not exist is not an error. Stop
 // the socket before the service: otherwise the next connection starts the service again.
 func (m *Manager) Stop(ctx context.Context, units ...string) error {

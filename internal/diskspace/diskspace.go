@@ -108,7 +108,7 @@ func (c Checker) Check(path string, need int64) error {
 	if err != nil {
 		return err
 	}
-	keep := c.kept(total)
+	keep := Kept(total, c.MinFree)
 	if need+keep > free {
 		free += c.reusable(path)
 	}
@@ -157,7 +157,7 @@ func (c Checker) Space(path string) (Space, error) {
 	if err != nil {
 		return Space{}, err
 	}
-	return Space{Path: path, Free: free + c.reusable(path), Kept: c.kept(total),
+	return Space{Path: path, Free: free + c.reusable(path), Kept: Kept(total, c.MinFree),
 		Inodes: inodes, FreeInodes: freeInodes, KeptInodes: keptInodes(inodes)}, nil
 }
 
@@ -168,7 +168,8 @@ func (c Checker) reusable(path string) int64 {
 	return c.Reusable(path)
 }
 
-func (c Checker) kept(total int64) int64 { return max(min(Least, total/8), c.MinFree) }
+// Kept returns how many bytes of a file system pushes leave free, with minFree of the configuration.
+func Kept(total, minFree int64) int64 { return max(min(Least, total/8), minFree) }
 
 func keptInodes(total int64) int64 { return min(leastInodes, total/16) }
 
