@@ -37,16 +37,17 @@ func Ask(ctx context.Context, control *client.Client, version string, tell func(
 	return &status
 }
 
-// Once returns the functions that tell what installer.Examine finds and then what Ask does: where the
-// configuration of the host cannot be used, that the daemon's differs is not told as well.
+// Once returns the functions that tell what installer.Examine finds and then what Ask does, without what
+// the former has told: where the configuration of the host cannot be used, the daemon's differs.
 func Once(tell func(finding.Finding)) (examined, asked func(finding.Finding)) {
-	unusable := false
+	unusable, told := false, make(map[string]bool)
 	examined = func(f finding.Finding) {
 		unusable = unusable || f.Check == "config" && f.Level == finding.Failed
+		told[f.Text] = told[f.Text] || f.Level != finding.OK
 		tell(f)
 	}
 	asked = func(f finding.Finding) {
-		if f.Check != "config" || f.Level != finding.Warning || !unusable {
+		if follows := f.Check == "config" && f.Level == finding.Warning && unusable; !follows && !told[f.Text] {
 			tell(f)
 		}
 	}

@@ -95,7 +95,7 @@ func (m *Manager) misnamed() []error {
 	if err != nil {
 		return nil // told already
 	}
-	own := Own{file: m.o.CertFile, cert: served}
+	own := Own{file: OwnFile(m.o.CertFile, m.o.KeyFile), cert: served}
 	if err := own.CheckName(m.o.Names[0]); err != nil {
 		return []error{hint.New(err, Misnamed)}
 	}
