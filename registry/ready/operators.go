@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/mirror-appliance/appliance/cluster/state"
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/mirror"
@@ -68,6 +70,11 @@ func (j *judgement) operators(ctx context.Context, to graphdata.Release, minors 
 	if o.cluster.Updating != "" {
 		j.refuse(api.Reason{Code: "cluster-updating", Where: o.cluster.Updating, Text: "an update of the cluster is under way", Hint: "wait until it has completed, and export the cluster again"})
 	}
+	for _, name := range o.cluster.Images {
+		if _, err := imageset.ParseImage(name); err != nil {
+			j.refuse(api.Reason{Code: "image-unread", Where: imageset.Shown(name), Text: "an operator of the cluster runs an image whose name cannot be read", Hint: "look for the operator that names it: oc get csv -A -o yaml; update or remove it"})
+		}
+	}
 	for _, s := range o.cluster.Subscriptions {
 		if err := o.subscription(ctx, s); err != nil {
 			return err
@@ -105,70 +112,80 @@ func (o *operators) subscription(ctx context.Context, s state.Subscription) erro
 		o.refuse(api.Reason{Code: "catalog-unknown", Where: s.SourceNamespace + "/" + s.Source, Text: "the CatalogSource of operator " + s.Package + " is not in the export, or is no image", Hint: "oc get catalogsource -A; have the Subscription name one of this registry"})
 		return nil
 	}
-	repository, tag, ok := o.here(o.cluster.Catalogs[at].Image)
-	if !ok {
+	repositories, tag := o.in(o.cluster.Catalogs[at].Image)
+	if len(repositories) == 0 {
 		o.refuse(api.Reason{Code: "catalog-elsewhere", Where: o.cluster.Catalogs[at].Image, Text: "the catalog of CatalogSource " + s.Source + " is not one of this registry", Hint: "apply the cluster resources: appliance cluster-config; have the Subscriptions name its CatalogSource"})
 		return nil
 	}
-	return o.updates(ctx, s, o.cluster.Operators[n], repository, tag)
+	return o.updates(ctx, s, o.cluster.Operators[n], repositories, tag)
 }
 
-// here returns the repository and the tag or digest here that a cluster reads an image in.
-func (o *operators) here(image string) (repository, ref string, ok bool) {
-	named, err := imageset.ParseReference(image)
+// in returns the repositories here in which a cluster reads an image, those that it asks first before others, and
+// the tag or digest there.
+func (o *operators) in(image string) (repositories []string, ref string) {
+	named, err := imageset.ParseImage(image)
 	if err != nil {
-		return "", "", false
+		return nil, "" // nodes cannot read it either
 	}
-	name, sources := named.Registry()+"/"+named.Repository(), o.cluster.Tags
+	sources := o.cluster.Tags
 	if ref = named.Tag; named.Digest != "" {
 		ref, sources = named.Digest.String(), o.cluster.Digests
 	}
-	all := o.repositories(sources, name)
-	if len(all) == 0 {
-		return "", "", false
+	return o.repositories(sources, named.Canonical()), ref
+}
+
+// holding returns the first of some repositories that has a tag or digest. fs.ErrNotExist: none has, and it
+// returns the one that is asked first.
+func (o *operators) holding(ctx context.Context, repositories []string, ref string) (repository string, d digest.Digest, err error) {
+	for _, repository := range repositories {
+		if d, err = (stored.Repository{Store: o.Store, Name: repository}).Resolve(ctx, ref); !errors.Is(err, fs.ErrNotExist) {
+			return repository, d, err
+		}
 	}
-	return all[0], ref, true
+	return repositories[0], "", err
 }
 
 // ofVersion matches the tags of catalogs that are of a version of OpenShift.
 var ofVersion = regexp.MustCompile(`^v([0-9]+)\.([0-9]+)$`)
 
-// updates judges an operator by the catalogs of its repository: that which the cluster has, and those of
+// updates judges an operator by the catalogs of its repositories: that which the cluster has, and those of
 // the versions that it comes to.
-func (o *operators) updates(ctx context.Context, s state.Subscription, csv state.Operator, repository, tag string) error {
-	now, err := o.offer(ctx, repository+":"+tag, s, csv)
+func (o *operators) updates(ctx context.Context, s state.Subscription, csv state.Operator, repositories []string, tag string) error {
+	at, _, err := o.holding(ctx, repositories, tag)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	named := at + ":" + tag
+	now, err := o.offer(ctx, named, s, csv)
 	if err != nil || now == nil {
 		return err // which is a reason
 	}
 	s.Channel = cmp.Or(s.Channel, now.DefaultChannel)
 	u := &upgrades{operators: o, Subscription: s, installed: csv, known: map[string]operator.OfferedBundle{}, reached: map[string]bool{csv.Name: true},
-		cure: o.cureOf(repository+":"+tag, s, csv)}
-	u.add(now, repository+":"+tag)
+		cure: o.cureOf(named, s, csv)}
+	u.add(now, named)
 	if csv.Phase != "" && csv.Phase != "Succeeded" {
 		o.risk(api.Reason{Code: "operator-unwell", Where: s.Namespace + "/" + csv.Name, Text: "the phase of this operator is " + csv.Phase, Hint: "oc describe csv " + csv.Name + " -n " + s.Namespace + "; mend it before the upgrade"})
 	}
 	for _, minor := range o.minors {
-		at := repository + ":v" + minor.String()
+		of := "v" + minor.String()
+		at, _, err := o.holding(ctx, repositories, of)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 		last := minor == o.minors[len(o.minors)-1]
-		if ofVersion.MatchString(tag) && tag != "v"+minor.String() && (last || !o.absent(ctx, at)) { // meanwhile it may keep that of before
-			next, err := o.offer(ctx, at, s, csv)
+		if ofVersion.MatchString(tag) && tag != of && (last || err == nil) { // meanwhile it may keep that of before
+			next, err := o.offer(ctx, at+":"+of, s, csv)
 			if err != nil || next == nil {
 				return err // which is a reason
 			}
-			u.add(next, at)
+			u.add(next, at+":"+of)
 		}
 		if err := u.come(ctx, minor); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// absent reports whether a catalog is not here.
-func (o *operators) absent(ctx context.Context, at string) bool {
-	repository, tag, _ := strings.Cut(at, ":")
-	_, err := stored.Repository{Store: o.Store, Name: repository}.Resolve(ctx, tag)
-	return errors.Is(err, fs.ErrNotExist)
 }
 
 // offer returns what a catalog here has of a package. That it cannot be read is a reason.
@@ -365,12 +382,12 @@ func (u *upgrades) images(ctx context.Context, able map[string]bool) error {
 	}
 	p := u.standsFor(u.cure)
 	for _, image := range u.known[name].Images {
-		repository, ref, ok := u.here(image)
-		if !ok {
+		repositories, ref := u.in(image)
+		if len(repositories) == 0 {
 			u.refuse(api.Reason{Code: "unmapped", Where: image, Text: "the cluster has no mirror at this registry for this image of operator " + u.Package, Hint: applied})
 			continue
 		}
-		d, err := stored.Repository{Store: u.Store, Name: repository}.Resolve(ctx, ref)
+		repository, d, err := u.holding(ctx, repositories, ref)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			u.refuse(api.Reason{Code: "image-absent", Where: u.Registry + "/" + repository + " " + ref, Text: "an image of operator " + u.Package + " is not where the cluster reads it", Hint: applied, Cure: u.cure})

@@ -103,6 +103,22 @@ func TestJudge_operators(t *testing.T) {
 			answer: api.ReadyNo, code: "unmapped", text: "the mirror sets"},
 		"the mirror of operators in the cluster": {operator: installed{"1.2.0", "stable", now}, break_: func(_ *fixture, c *state.Facts) { c.Digests = without(c.Digests, "/operators") },
 			answer: api.ReadyNo, code: "unmapped", text: "image of operator sample-database"},
+		"an image whose name can be read": {break_: func(_ *fixture, c *state.Facts) { c.Images = append(c.Images, "not an image!!", "quay.io/x/y") },
+			answer: api.ReadyNo, code: "image-unread", text: "cannot be read"},
+		"nothing, that is in the second mirror": {operator: installed{"1.2.0", "stable", now}, break_: func(_ *fixture, c *state.Facts) {
+			c.Digests, c.Tags = before(c.Digests, "/operators", "none"), before(c.Tags, "/redhat", "none")
+		}, answer: api.ReadyYes},
+		"nothing, of a catalog in the second mirror": {operator: installed{"1.2.0", "stable", "registry.redhat.io/" + index + ":v4.16"}, break_: func(_ *fixture, c *state.Facts) {
+			c.Tags = cluster.Sources{{Source: "registry.redhat.io/" + index, Mirrors: []string{registry + "/none", registry + "/" + index}}}
+		}, answer: api.ReadyYes},
+		"an image in both mirrors": {operator: installed{"1.0.0", "stable", now}, break_: func(f *fixture, c *state.Facts) {
+			c.Digests = before(c.Digests, "/operators", "first")
+			for n := range c.Digests {
+				if strings.HasSuffix(c.Digests[n].Source, "/operators") {
+					c.Digests[n].Mirrors[1] = registry + "/second"
+				}
+			}
+		}, answer: api.ReadyNo, code: "image-absent", text: registry + "/first/", cured: true},
 		"the operators": {break_: func(_ *fixture, c *state.Facts) { *c = state.Facts{} }, answer: api.ReadyRisks, code: "operators-unknown", text: "not looked at"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -137,7 +153,7 @@ func TestJudge_operators(t *testing.T) {
 func (f *fixture) answers(v api.Verdict, answer, code, text string) {
 	f.Helper()
 	all := slices.Concat(v.Reasons, v.Risks)
-	if (code == "unmapped" || code == "channel-absent") && len(all) > 1 {
+	if (code == "unmapped" || code == "channel-absent" || code == "image-absent") && len(all) > 1 {
 		all = slices.CompactFunc(all, func(a, b api.Reason) bool { return a.Code == b.Code })
 	}
 	if code == "" {
@@ -146,9 +162,20 @@ func (f *fixture) answers(v api.Verdict, answer, code, text string) {
 		}
 		return
 	}
-	if v.Answer != answer || len(all) != 1 || all[0].Code != code || !strings.Contains(all[0].Text, text) || all[0].Hint == "" {
+	if v.Answer != answer || len(all) != 1 || all[0].Code != code || !strings.Contains(all[0].Text+all[0].Where, text) || all[0].Hint == "" {
 		f.Fatalf("%s, and not %s %s:\n%s", v.Answer, code, text, codes(v))
 	}
+}
+
+// before returns sources with another mirror before those of the ones whose names end so.
+func before(all cluster.Sources, end, repository string) cluster.Sources {
+	all = slices.Clone(all)
+	for n, s := range all {
+		if strings.HasSuffix(s.Source, end) {
+			all[n].Mirrors = append([]string{registry + "/" + repository}, s.Mirrors...)
+		}
+	}
+	return all
 }
 
 // without returns sources without those whose names end so.
