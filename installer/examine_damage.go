@@ -66,6 +66,11 @@ func (x *examiner) puller(ctx context.Context) {
 	}
 	x.judge("login", PullerUser, "", func() {
 		file, remedy := x.pullSecret(), "have a new login made, and give it to the clusters: appliance install"
+		if have, err := x.Foresee(ctx, Installation{Config: x.cfg, QuayRoot: x.QuayRoot, Owner: x.unit.User}); err == nil && have.role != "" {
+			x.warn("the user "+PullerUser+", whose login nodes have, may do more than pull (role "+have.role+"), and install leaves it alone",
+				"if that is not intended: appliance user role "+PullerUser+" pull")
+			remedy = "give it the role of nodes again, then have a new login made: appliance user role " + PullerUser + " pull; appliance install"
+		}
 		login, err := readSecret(x.Host, x.QuayRoot, x.cfg)
 		if notThere(err) {
 			x.warn(file+", which the install wrote, does not exist", remedy)

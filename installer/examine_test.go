@@ -105,6 +105,13 @@ func TestExamine(t *testing.T) {
 		{"a login of the nodes that is refused", true, func(b *box) {
 			b.deps.Login = func(context.Context, *config.Config, string) (bool, error) { return false, nil }
 		}, "failed login puller: the registry refuses the login in /home/alice/quay-install/quay-config/pull-secret.json"},
+		{"a puller that may push", false, func(b *box) {
+			b.deps.Foresee = func(context.Context, Installation) (seeding, error) { return seeding{role: "push"}, nil }
+		}, "warning login puller: the user puller, whose login nodes have, may do more than pull (role push), and install leaves it alone | if that is not intended: appliance user role puller pull"},
+		{"a puller that may push, without its file", false, func(b *box) {
+			b.deps.Foresee = func(context.Context, Installation) (seeding, error) { return seeding{role: "push"}, nil }
+			os.Remove(b.path("root/quay-install/quay-config/pull-secret.json"))
+		}, "pull-secret.json, which the install wrote, does not exist | give it the role of nodes again, then have a new login made: appliance user role puller pull; appliance install"},
 		{"a firewall", false, func(b *box) {
 			b.firewalled()
 		}, "warning firewall firewalld: port 8443 is not open in firewalld's zone public | sudo firewall-cmd --permanent --zone=public --add-port=8443/tcp"},

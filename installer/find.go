@@ -148,6 +148,9 @@ func (d Deps) complete() (Deps, error) {
 	if d.Seed == nil {
 		d.Seed = seedUsers
 	}
+	if d.Foresee == nil {
+		d.Foresee = foreseeUsers
+	}
 	if d.Login == nil {
 		d.Login = CheckAuth
 	}

@@ -55,10 +55,13 @@ func newBox(t *testing.T, user bool) *box {
 		Resolver: resolverFunc(func(string) ([]netip.Addr, error) { return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil }),
 		Health:   b.health,
 		Seed:     b.seed,
-		Login:    func(context.Context, *config.Config, string) (bool, error) { return true, nil },
-		Home:     "/root",
-		Geteuid:  func() int { return 0 },
-		Clock:    func() (time.Time, bool) { return time.Now(), true },
+		Foresee: func(context.Context, Installation) (seeding, error) {
+			return seeding{}, errors.New("it does not answer")
+		},
+		Login:   func(context.Context, *config.Config, string) (bool, error) { return true, nil },
+		Home:    "/root",
+		Geteuid: func() int { return 0 },
+		Clock:   func() (time.Time, bool) { return time.Now(), true },
 	}
 	if user {
 		b.deps.Home, b.deps.Geteuid = "/home/alice", func() int { return 1000 }
@@ -150,7 +153,7 @@ func (b *box) seed(_ context.Context, in Installation) (seeding, error) {
 	}
 	b.write(filepath.Join(in.QuayRoot, "quay-config/pull-secret.json"), "{}")
 	b.chmod(filepath.Join(in.QuayRoot, "quay-config/pull-secret.json"), 0o600)
-	return seeding{password: true, puller: true}, nil
+	return seeding{password: true, puller: true, first: true}, nil
 }
 
 func exists(path string) bool {

@@ -195,15 +195,37 @@ type seed struct {
 	journal *host.Journal
 	in      Installation
 	do      func(ctx context.Context, in Installation) (seeding, error)
+	foresee func(ctx context.Context, in Installation) (seeding, error)
 	done    seeding
 }
 
 func (s *seed) String() string {
-	if s.done.puller && !s.done.password {
+	made := "the user " + PullerUser + " (pull)"
+	switch d := s.done; {
+	case d.puller && !d.password && d.first:
+		return "create " + made + ", whose login for clusters is in " + PullSecretFile(s.in.QuayRoot)
+	case d.puller && !d.password:
 		return "give the user " + PullerUser + " a new password, that of " + PullSecretFile(s.in.QuayRoot) +
 			": clusters need it in the place of the old one"
+	case d.password && !d.puller:
+		return "create the user " + s.in.InitUser + " (admin), or give it a new password where no run has shown the last"
 	}
 	return "create the users " + s.in.InitUser + " (admin) and puller (pull)"
+}
+
+// pending returns the line of what it would do, "" for nothing. That is not known while the daemon gives no
+// answer.
+func (s *seed) pending(ctx context.Context) (line string, known bool) {
+	done, err := s.foresee(ctx, s.in)
+	if err != nil {
+		return "", false
+	}
+	if !done.password && !done.puller {
+		return "", true
+	}
+	then := *s
+	then.done, then.in.InitUser = done, done.admin
+	return then.String(), true
 }
 
 func (s *seed) Apply(ctx context.Context) (changed bool, err error) {

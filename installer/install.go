@@ -399,7 +399,7 @@ func readDirs(cfg *config.Config) (dirs []string) {
 // running adds what makes the daemon run, and the users in it.
 func (b *builder) running() error {
 	if !b.Request.Upgrade {
-		b.seeded = &seed{do: b.Seed, journal: b.journal, in: Installation{
+		b.seeded = &seed{do: b.Seed, foresee: b.Foresee, journal: b.journal, in: Installation{
 			Config: b.cfg, QuayRoot: b.QuayRoot, Owner: b.owner,
 			InitUser: b.InitUser, InitPassword: b.InitPassword, Named: b.named, Generated: b.generated,
 			Adopted: b.TakeOver != nil || b.record != nil && b.record.Puller == adoptedPuller,

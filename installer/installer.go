@@ -81,6 +81,8 @@ type Deps struct {
 	Show func(Result) error
 	// Seed makes the first users; seedUsers.
 	Seed func(ctx context.Context, in Installation) (seeding, error)
+	// Foresee returns what Seed would do; foreseeUsers.
+	Foresee func(ctx context.Context, in Installation) (seeding, error)
 	// Login reports whether the daemon accepts the auth of a pull secret; CheckAuth.
 	Login func(ctx context.Context, cfg *config.Config, auth string) (bool, error)
 	// Renames reports whether a rename leads from one directory to another; nil: the file systems tell.
@@ -116,6 +118,8 @@ type Result struct {
 	// Seeded says that the password of InitUser is new. If it is false and the password was
 	// generated, then InitPassword is empty: the user exists and keeps its password.
 	Seeded bool
+	// PullerRole is the role of a user puller that may do more than pull; empty: it may not.
+	PullerRole string
 }
 
 // A Problem is a precondition that does not hold, and its remedy.

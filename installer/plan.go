@@ -71,6 +71,14 @@ func (p *Plan) Pending(ctx context.Context) (lines []string, err error) {
 	defer p.site.bus.close()
 	changes := false
 	for _, s := range p.steps {
+		if users, ok := s.(*seed); ok {
+			if line, known := users.pending(ctx); known {
+				if line != "" {
+					lines = append(lines, line)
+				}
+				continue
+			}
+		}
 		before, err := s.Check(ctx)
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
@@ -120,7 +128,7 @@ func (p *Plan) Apply(ctx context.Context, progress func(line string)) (Result, e
 	}
 	if p.seeded != nil {
 		result.InitUser, result.Seeded = p.seeded.in.InitUser, p.seeded.done.password
-		p.site.InitUser = result.InitUser
+		p.site.InitUser, result.PullerRole = result.InitUser, p.seeded.done.role
 		if p.seeded.done.kept {
 			p.site.puller = adoptedPuller
 		}

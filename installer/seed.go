@@ -39,43 +39,91 @@ func (in Installation) notShown() string {
 	return filepath.Join(filepath.Dir(config.Path(in.QuayRoot)), ".password-not-shown")
 }
 
-// seeding is what seedUsers has found and done.
+// seeding is what seedUsers has found and done, or would do.
 type seeding struct {
 	admin    string // the administrator that the install is about
 	password bool   // the password of it is new
 	puller   bool   // that of the puller is new
+	first    bool   // and clusters had none before
 	kept     bool   // the puller is another's, and keeps its own
+	role     string // of a puller that may do more than pull, and is left alone; empty: it may not
 }
 
 // seedUsers makes the first users through the control socket. It does not change an administrator
 // that exists, but a given password must be theirs. The puller is the install's own: it gets a new
 // password where its file is lost or the daemon refuses what the file has.
 func seedUsers(ctx context.Context, in Installation) (done seeding, err error) {
-	uid := os.Geteuid()
-	if in.Owner != "" {
-		owner, err := host.Local().User(in.Owner)
-		if err != nil {
-			return done, err
-		}
-		uid = owner.UID
+	control, err := in.control()
+	if err != nil {
+		return done, err
 	}
-	control := client.NewUnixOf(in.Config.ControlSocket, uid)
 	defer control.Close()
 	users, err := control.Users(ctx)
 	if err != nil {
 		return done, err
 	}
+	if done, err = in.foresee(ctx, users); err != nil {
+		return done, err
+	}
+	in.InitUser = done.admin
+	if done.password, err = seedAdmin(ctx, control, in, named(users, in.InitUser) != nil); err != nil || !done.puller {
+		return done, err
+	}
+	return done, seedPuller(ctx, control, in, named(users, PullerUser) != nil)
+}
+
+// foreseeUsers returns what seedUsers would do.
+func foreseeUsers(ctx context.Context, in Installation) (seeding, error) {
+	control, err := in.control()
+	if err != nil {
+		return seeding{}, err
+	}
+	defer control.Close()
+	users, err := control.Users(ctx)
+	if err != nil {
+		return seeding{}, err
+	}
+	return in.foresee(ctx, users)
+}
+
+func (in Installation) foresee(ctx context.Context, users []api.User) (s seeding, err error) {
 	if !in.Named {
 		in.InitUser = in.administrator(users)
 	}
-	done.admin = in.InitUser
-	if done.password, err = seedAdmin(ctx, control, in, named(users, in.InitUser) != nil); err != nil {
-		return done, err
-	}
+	s.admin = in.InitUser
+	s.password = named(users, in.InitUser) == nil || in.isNotShown()
 	puller := named(users, PullerUser)
-	done.puller, err = seedPuller(ctx, control, in, puller)
-	done.kept = in.Adopted && puller != nil && !done.puller && in.lacksSecret()
-	return done, err
+	login, _ := readSecret(host.Local(), in.QuayRoot, in.Config)
+	switch {
+	case puller == nil:
+		s.puller = true
+	case puller.Role != string(auth.Pull): // a new password in the file would let nodes write
+		s.role = puller.Role
+	case login != "":
+		right, err := CheckAuth(ctx, in.Config, login)
+		if err != nil {
+			return s, err
+		}
+		s.puller = !right
+	default:
+		s.puller = !in.Adopted
+	}
+	s.first = puller == nil && login == ""
+	s.kept = in.Adopted && !s.puller && in.lacksSecret()
+	return s, nil
+}
+
+// control returns a client of the daemon's control socket.
+func (in Installation) control() (*client.Client, error) {
+	uid := os.Geteuid()
+	if in.Owner != "" {
+		owner, err := host.Local().User(in.Owner)
+		if err != nil {
+			return nil, err
+		}
+		uid = owner.UID
+	}
+	return client.NewUnixOf(in.Config.ControlSocket, uid), nil
 }
 
 func (in Installation) lacksSecret() bool {
@@ -173,41 +221,28 @@ func CheckLogin(ctx context.Context, cfg *config.Config, user, password string) 
 	return false, err
 }
 
-// seedPuller makes the puller, or gives the one that exists (nil: none) a new password where that in
-// its file is of no use, and reports whether it did. The secret stands in a file for the owner
-// alone, and nowhere else. The file comes first: another install does not know the password of a
-// user that exists.
-func seedPuller(ctx context.Context, control *client.Client, in Installation, exists *api.User) (bool, error) {
-	if exists != nil {
-		if exists.Role != string(auth.Pull) { // no user of ours: nodes must not write
-			return false, nil
-		}
-		if login, _ := readSecret(host.Local(), in.QuayRoot, in.Config); login != "" {
-			if right, err := CheckAuth(ctx, in.Config, login); right || err != nil {
-				return false, err
-			}
-		} else if in.Adopted {
-			return false, nil
-		}
-	}
+// seedPuller makes the puller, or gives the one that exists a new password. The secret stands in a file
+// for the owner alone, and nowhere else. The file comes first: another install does not know the password
+// of a user that exists.
+func seedPuller(ctx context.Context, control *client.Client, in Installation, exists bool) error {
 	password := rand.Text()
 	login := base64.StdEncoding.EncodeToString([]byte(PullerUser + ":" + password))
 	secret, err := secretText(in.Config, map[string]string{"auth": login})
 	if err != nil {
-		return false, err
+		return err
 	}
 	if err := writeSecret(PullSecretFile(in.QuayRoot), secret); err != nil {
-		return false, err
+		return err
 	}
-	if exists != nil {
+	if exists {
 		_, err = control.ChangeUser(ctx, PullerUser, api.UserChange{Password: password})
 	} else {
 		_, err = control.CreateUser(ctx, api.NewUser{Name: PullerUser, Role: string(auth.Pull), Password: password})
 	}
 	if err != nil {
-		return false, fmt.Errorf("create user %s: %w", PullerUser, err)
+		return fmt.Errorf("create user %s: %w", PullerUser, err)
 	}
-	return true, nil
+	return nil
 }
 
 // CheckAuth is CheckLogin for the auth of a pull secret.

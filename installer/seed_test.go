@@ -3,6 +3,7 @@ package installer
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -56,6 +57,9 @@ func serving(t *testing.T) Installation {
 // seeded is seedUsers of a run that is expected to do just that.
 func (in Installation) seeded(t *testing.T, want seeding) {
 	t.Helper()
+	if done, err := foreseeUsers(t.Context(), in); err != nil || done != want {
+		t.Errorf("seedUsers would do %+v, %v; want %+v", done, err, want)
+	}
 	if done, err := seedUsers(t.Context(), in); err != nil || done != want {
 		t.Errorf("seedUsers did %+v, %v; want %+v", done, err, want)
 	}
@@ -67,7 +71,7 @@ func TestSeedUsers_passwordNotShown(t *testing.T) {
 	in := serving(t)
 	for i, password := range []string{"of-the-first-run", "of-the-second-run"} {
 		in.InitPassword = password
-		in.seeded(t, seeding{admin: "init", password: true, puller: i == 0})
+		in.seeded(t, seeding{admin: "init", password: true, puller: i == 0, first: i == 0})
 		if err := checkInitPassword(t.Context(), in); err != nil {
 			t.Errorf("the password %s: %v", in.InitPassword, err)
 		}
@@ -84,7 +88,7 @@ func TestSeedUsers_oneAdministrator(t *testing.T) {
 	in := serving(t)
 	later := in
 	in.InitUser, in.Named = "admin.x", true
-	in.seeded(t, seeding{admin: "admin.x", password: true, puller: true})
+	in.seeded(t, seeding{admin: "admin.x", password: true, puller: true, first: true})
 	later.InitPassword = "of-the-second-run" // the first was killed before it showed its own
 	later.seeded(t, seeding{admin: "admin.x", password: true})
 	if err := os.Remove(in.notShown()); err != nil {
@@ -110,7 +114,7 @@ func TestSeedUsers_puller(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	in.seeded(t, seeding{admin: "init", password: true, puller: true})
+	in.seeded(t, seeding{admin: "init", password: true, puller: true, first: true})
 	must(os.Remove(in.notShown()))
 	for name, spoil := range map[string]func(){
 		"a lost file":    func() { must(os.Remove(PullSecretFile(in.QuayRoot))) },
@@ -135,7 +139,7 @@ func TestSeedUsers_puller(t *testing.T) {
 	in.Adopted = false
 	_, err := control.ChangeUser(t.Context(), PullerUser, api.UserChange{Role: "push", Password: "of-another"})
 	must(err)
-	in.seeded(t, seeding{admin: "init"}) // that of a mirror-registry, for one
+	in.seeded(t, seeding{admin: "init", role: "push"}) // that of a mirror-registry, for one
 }
 
 // TestCheckInitPassword has a certificate of the user's own, which names the
@@ -204,7 +208,7 @@ func TestSeedPuller_SecretFirst(t *testing.T) {
 	control := client.NewUnix(socket)
 	defer control.Close()
 	in := Installation{Config: conf, QuayRoot: filepath.Dir(filepath.Dir(secret))}
-	if _, err := seedPuller(t.Context(), control, in, nil); err == nil {
+	if err := seedPuller(t.Context(), control, in, false); err == nil {
 		t.Error("the user was made")
 	}
 	if !there {
@@ -224,7 +228,7 @@ func TestSeedPuller_DefaultPort(t *testing.T) {
 	}
 	control := client.NewUnix(filepath.Join(root, "nobody-listens"))
 	defer control.Close()
-	if _, err := seedPuller(t.Context(), control, Installation{Config: conf, QuayRoot: root}, nil); err == nil {
+	if err := seedPuller(t.Context(), control, Installation{Config: conf, QuayRoot: root}, false); err == nil {
 		t.Error("the user was made")
 	}
 	content, err := os.ReadFile(secret)
@@ -269,5 +273,32 @@ func TestWriteSecret(t *testing.T) {
 	}
 	if left, err := os.ReadDir(filepath.Dir(secret)); err != nil || len(left) != 1 {
 		t.Errorf("left are %v, %v", left, err)
+	}
+}
+
+// What an install would do about users is foretold, also where it does nothing else.
+func TestPlan_Pending_users(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, false)
+	b.install()
+	const login = "/root/quay-install/quay-config/pull-secret.json"
+	for want, would := range map[string]seeding{
+		"": {admin: "init"},
+		"give the user puller a new password, that of " + login + ": clusters need it in the place of the old one": {admin: "init", puller: true},
+		"create the user puller (pull), whose login for clusters is in " + login:                                   {admin: "init", puller: true, first: true},
+		"create the users admin.x (admin) and puller (pull)":                                                       {admin: "admin.x", puller: true, password: true, first: true},
+		"create the user admin.x (admin), or give it a new password where no run has shown the last":               {admin: "admin.x", password: true},
+	} {
+		b.deps.Foresee = func(context.Context, Installation) (seeding, error) { return would, nil }
+		lines, err := b.plan(b.request()).Pending(t.Context())
+		if got := strings.Join(lines, "\n"); err != nil || got != want {
+			t.Errorf("%+v: %q, %v; want %q", would, got, err, want)
+		}
+	}
+	b.deps.Foresee = func(context.Context, Installation) (seeding, error) {
+		return seeding{}, errors.New("it does not answer")
+	}
+	if lines, err := b.plan(b.request()).Pending(t.Context()); err != nil || len(lines) > 0 {
+		t.Errorf("without an answer: %q, %v", lines, err)
 	}
 }

@@ -250,7 +250,11 @@ func reportInstall(w io.Writer, r installer.Result) {
 	if r.CA != "" {
 		fmt.Fprintf(w, "CA for clients to trust: https://%s/ca.crt, or %s\n", r.Address, r.CA)
 	}
-	if secret := installer.PullSecretFile(r.QuayRoot); fileExists(secret) {
+	switch secret := installer.PullSecretFile(r.QuayRoot); {
+	case r.PullerRole != "":
+		fmt.Fprintf(w, "the user %[1]s, which is for cluster nodes, has the role %[2]s and is left alone; to have it only read: %[3]s\n",
+			installer.PullerUser, r.PullerRole, typed("appliance user role "+installer.PullerUser+" pull, then appliance install"))
+	case fileExists(secret):
 		fmt.Fprintf(w, "pull secret for cluster nodes, which can only read: %s\n", secret)
 	}
 	if r.InitPassword == "" {

@@ -2,7 +2,10 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -38,6 +41,21 @@ func TestReportInstall_CA(t *testing.T) {
 		reportInstall(&out, installer.Result{Address: "r.example.com:8443", QuayRoot: t.TempDir(), CA: ca})
 		if said := strings.Contains(out.String(), "CA for clients"); said != (want != "") || !strings.Contains(out.String(), want) {
 			t.Errorf("with the CA %q:\n%s", ca, out.String())
+		}
+	}
+}
+
+// A user puller whose role was changed can do more than read.
+func TestReportInstall_PullerRole(t *testing.T) {
+	root := t.TempDir()
+	if err := errors.Join(os.Mkdir(filepath.Join(root, "quay-config"), 0o700), os.WriteFile(installer.PullSecretFile(root), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for role, want := range map[string]string{"": "which can only read: " + installer.PullSecretFile(root), "push": "the user puller, which is for cluster nodes, has the role push and is left alone; to have it only read: appliance user role puller pull"} {
+		var out bytes.Buffer
+		reportInstall(&out, installer.Result{Address: "r.example.com:8443", QuayRoot: root, PullerRole: role})
+		if strings.Contains(out.String(), "which can only read") != (role == "") || !strings.Contains(out.String(), want) {
+			t.Errorf("with the role %q:\n%s", role, out.String())
 		}
 	}
 }
