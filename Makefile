@@ -31,7 +31,7 @@ SCRIPTS = $(shell grep -rlE '^#!.*[/ ](ba)?sh$$' .ci testdata cmd/dist)
 #   ST1020-1022  a comment's first word: comments here say why, and not always in that form
 CHECKS := all,-ST1003,-ST1020,-ST1021,-ST1022
 
-.PHONY: help build test race cross olmcheck oc openshiftinstall ocmirror ocmirrorv1 cincinnati e2e bench dist distcheck lint run
+.PHONY: help build test race cross olmcheck oc openshiftinstall ocmirror ocmirrorv1 cincinnati console e2e bench dist distcheck lint run
 .DEFAULT_GOAL := help
 
 help: ## print this
@@ -86,8 +86,14 @@ ocmirrorv1: ## compare with oc-mirror v1, which must be on PATH: release-4.17 or
 cincinnati: ## compare update graphs with those of openshift/cincinnati, a checkout of which is at CINCINNATI
 	go test -count=1 -tags cincinnati -run TestReference ./mirror/graphdata
 
+# What it makes is committed, so that go build needs no npm.
+console: ## make registry/console/static of PatternFly, htmx and registry/console/web, with npm
+	npm --prefix registry/console/web ci
+	npm --prefix registry/console/web run build
+
 e2e: ## the tests that need root, podman, skopeo and a real systemd
 	testdata/e2e-needs.sh
+	npm --prefix registry/console/browser ci
 	go test -count=1 -v -tags $(E2E_TAG) -timeout 30m -run '^(TestKilled.*|$(E2E_TESTS))$$' $(E2E_PACKAGES)
 
 bench: ## measure the figures that the registry is held to, into bench.json (BENCH="--rows get": a part)

@@ -2,6 +2,7 @@ package docs
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"html"
 	"io/fs"
@@ -51,23 +52,32 @@ func Handler() http.Handler {
 	})
 	mux.HandleFunc("GET /{file}", func(w http.ResponseWriter, r *http.Request) {
 		name := strings.TrimSuffix(r.PathValue("file"), ".md")
-		i := slices.IndexFunc(Topics(), func(t Topic) bool { return t.Name == name })
-		if i < 0 {
+		body, title, err := HTML(name)
+		if errors.Is(err, fs.ErrNotExist) {
 			http.NotFound(w, r)
 			return
 		}
-		body, err := render(name)
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
 		}
-		write(w, Topics()[i].Title, "<p><a href=\"/\">All pages</a></p>\n"+body)
+		write(w, title, "<p><a href=\"/\">All pages</a></p>\n"+body)
 	})
 	return mux
 }
 
-// render returns a page as HTML. What of it is HTML already is left out, as the library does unless
-// it is told otherwise.
+// HTML returns a page as HTML, and its title. What of it is HTML already is left out. The error of a page that
+// there is not is fs.ErrNotExist.
+func HTML(name string) (body, title string, err error) {
+	i := slices.IndexFunc(Topics(), func(t Topic) bool { return t.Name == name })
+	if i < 0 {
+		return "", "", fs.ErrNotExist
+	}
+	body, err = render(name)
+	return body, Topics()[i].Title, err
+}
+
+// render returns a page as HTML. The library leaves out HTML unless it is told otherwise.
 func render(name string) (string, error) {
 	text, err := Page(name)
 	if err != nil {

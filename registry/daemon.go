@@ -19,6 +19,7 @@ import (
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/auth"
 	"github.com/mirror-appliance/appliance/registry/config"
+	"github.com/mirror-appliance/appliance/registry/console"
 	"github.com/mirror-appliance/appliance/registry/documents"
 	"github.com/mirror-appliance/appliance/registry/jobs"
 	"github.com/mirror-appliance/appliance/registry/limits"
@@ -67,6 +68,7 @@ type daemon struct {
 	metrics   *metrics
 	health    *health
 	admin     *admin.Handler
+	console   *console.Console
 
 	counts  counts
 	closers []func() error // in the order of opening
@@ -213,7 +215,13 @@ func (d *daemon) openControl(ctx context.Context) error {
 	d.health = newHealth(d)
 	d.metrics = newMetrics(d)
 	d.admin = d.newAdmin(d.status)
-	return nil
+	var err error
+	d.console, err = console.New(console.Options{
+		Sessions: d.auth.NewSessions(), API: auth.Permit(admin.Action, d.admin, admin.Denied),
+		Admit:   func(next http.Handler) http.Handler { return admitted(next, deniedPage) },
+		Address: d.cfg.Address(), Drain: d.draining, Log: d.log,
+	})
+	return err
 }
 
 // openJobs makes the jobs, which commands use without a daemon as well.
@@ -255,11 +263,9 @@ func (d *daemon) newAdmin(status func(context.Context) (api.Status, error)) *adm
 
 // public returns the handler of the TLS listeners.
 func (d *daemon) public() http.Handler {
-	administer := func(*http.Request) auth.Action { return auth.Administer }
 	mux := http.NewServeMux()
-	mux.Handle("/api/v1/", d.auth.Require(administer, admitted(d.admin, admin.Denied), admin.Denied))
+	mux.Handle("/api/v1/", d.auth.Require(admin.Action, admitted(d.admin, admin.Denied), admin.Denied))
 	login := func(*http.Request) auth.Action { return auth.Login }
-	mux.Handle(api.PushCluster.Method+" "+api.PushCluster.Path, d.auth.Require(login, admitted(d.admin, admin.Denied), admin.Denied))
 	mux.Handle(updates.Path, d.updates)
 	mux.Handle(updates.SignaturesPath, d.updates)
 	mux.Handle(documents.ResourcesPath, d.auth.Require(login, admitted(d.resources(), documents.Denied), documents.Denied))
@@ -269,7 +275,7 @@ func (d *daemon) public() http.Handler {
 	mux.Handle("GET /health/instance", d.health)
 	mux.Handle("GET /metrics", d.metricsFor(d.metrics.handler(d.log)))
 	mux.Handle("GET /ca.crt", caFile(d.cfg.TLS.CA))
-	mux.Handle("/", refuseConsole(d.cfg.Address()))
+	mux.Handle("/", d.console)
 	v2 := d.auth.RequireToken(oci.Action, d.api.Scope, admitted(d.api, oci.Denied), oci.Denied)
 
 	// A page of another site must not act with the login that a browser remembers for us.

@@ -2,34 +2,14 @@ package registry
 
 import (
 	"encoding/pem"
-	"fmt"
 	"net/http"
 
 	"github.com/mirror-appliance/appliance/internal/regular"
 )
 
-// The web console (registry/console) is not built. Until then its paths refuse in the form that their
-// clients read.
-
-// refuseConsole answers all other paths. address is host:port as clients reach the registry.
-func refuseConsole(address string) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		if r.URL.Path != "/" {
-			w.WriteHeader(http.StatusNotFound)
-			fmt.Fprintf(w, "There is nothing at this path. See https://%s/ for what there is.\n", address)
-			return
-		}
-		w.WriteHeader(http.StatusNotImplemented)
-		fmt.Fprintf(w, `This is an appliance, a container registry. Its web console is not built yet.
-
-What works:
-  podman login %[1]s
-  https://%[1]s/health/instance
-  https://%[1]s/metrics
-  https://%[1]s/ca.crt
-`, address)
-	}
+// deniedPage answers a request of the console that is beyond its user's limit.
+func deniedPage(w http.ResponseWriter, _ *http.Request, status int) {
+	http.Error(w, "Too many requests of this user are under way. Close other windows of this page, and load it again.", status)
 }
 
 // caFile serves the certificates in the file at path, and nothing else in it, such as a key. It

@@ -222,7 +222,7 @@ func TestRun_openPages(t *testing.T) {
 		body string
 	}{
 		"/ca.crt":                  {http.StatusOK, string(ca)},
-		"/":                        {http.StatusNotImplemented, "podman login registry.test:8443"},
+		"/":                        {http.StatusOK, "Log in · registry.test:8443"}, // by way of /login
 		"/api/upgrades_info/graph": {http.StatusBadRequest, `{"kind":"missing_params"`},
 		"/nothing":                 {http.StatusNotFound, "nothing at this path"},
 		"/metrics":                 {http.StatusOK, "appliance_build_info"},

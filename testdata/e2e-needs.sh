@@ -18,14 +18,21 @@ needs=(
 	sshd:openssh-server
 	ssh:openssh-client
 	openssl:openssl
+	chromium:chromium
+	node:nodejs
+	npm:npm
 )
 
+PATH=$PATH:/usr/sbin:/sbin
+# Of node there may be another package than Debian's, with npm in it: it is left as it is.
 if [ "${1-}" = --packages ]; then
-	printf '%s\n' "${needs[@]#*:}"
+	for need in "${needs[@]}"; do
+		case $need in node:* | npm:*) ! command -v "${need%:*}" >/dev/null || continue ;; esac
+		echo "${need#*:}"
+	done
 	exit
 fi
 
-PATH=$PATH:/usr/sbin:/sbin
 failed=0 missing=()
 for need in "${needs[@]}"; do
 	if ! command -v "${need%:*}" >/dev/null; then

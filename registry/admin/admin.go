@@ -15,6 +15,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 
 	"github.com/mirror-appliance/appliance/registry/admin/api"
@@ -163,6 +164,14 @@ func NewHandler(o Options) *Handler {
 
 	h.mux.HandleFunc("/", h.unknown)
 	return h
+}
+
+// Action returns what the user of a request must be allowed.
+func Action(r *http.Request) auth.Action {
+	if _, pushed := strings.CutPrefix(r.URL.Path, "/api/v1/clusters/"); pushed && r.Method == api.PushCluster.Method {
+		return auth.Login // and the user that an administrator has named for the cluster, which the handler checks
+	}
+	return auth.Administer
 }
 
 // ServeHTTP answers one request.

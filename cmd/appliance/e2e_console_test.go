@@ -1,0 +1,76 @@
+//go:build e2e
+
+package main_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// A looked is a page of the console, and the steps that registry/console/browser/look.mjs takes on it before
+// it makes a picture.
+type looked struct {
+	Name     string     `json:"name"`
+	Path     string     `json:"path"`
+	User     *string    `json:"user,omitempty"` // "": without a login; nil: admin
+	Password string     `json:"password,omitempty"`
+	Do       [][]string `json:"do,omitempty"`
+}
+
+// asUser names the user of a page.
+func asUser(user string) *string { return &user }
+
+// look has a Chromium look at pages of a site. The pictures are kept in build/console, below the name.
+func (s *site) look(t *testing.T, name string, pages []looked) {
+	t.Helper()
+	root, _ := moduleRoot(t)
+	chromium, err := exec.LookPath("chromium")
+	must(t, err)
+	order, err := json.Marshal(map[string]any{"base": "https://" + s.address, "chromium": chromium,
+		"out": filepath.Join(root, "build", "console", name), "user": "admin", "password": faultPassword, "pages": pages})
+	must(t, err)
+	c := exec.Command("node", filepath.Join(root, "registry", "console", "browser", "look.mjs"))
+	c.Stdin = bytes.NewReader(order)
+	code, stdout, stderr := outcome(t, c)
+	if code != 0 {
+		t.Fatalf("look.mjs ends with %d\n%s", code, stderr)
+	}
+	var found []struct {
+		Page, Variant string
+		Problems      []string
+	}
+	must(t, json.Unmarshal([]byte(stdout), &found))
+	if len(found) != 4*len(pages) {
+		t.Errorf("%d pictures of %d pages", len(found), len(pages))
+	}
+	for _, f := range found {
+		for _, p := range f.Problems {
+			t.Errorf("%s %s, %s: %s", name, f.Page, f.Variant, p)
+		}
+	}
+}
+
+// TestConsole looks at each page of the console in a real browser: filled, empty, and with an error.
+func TestConsole(t *testing.T) {
+	t.Run("filled", func(t *testing.T) {
+		s := newSite(t)
+		s.look(t, "filled", []looked{
+			{Name: "login", Path: "/login", User: asUser("")},
+			{Name: "login-error", Path: "/login?next=/users", User: asUser(""), Do: [][]string{{"fill", "#user", "init"}, {"fill", "#password", "wrong-password"},
+				{"press", "Enter"}, {"wait", ".pf-v6-c-alert"}}},
+			{Name: "overview", Path: "/", Do: [][]string{{"text", "main", "The registry is healthy."}}},
+			{Name: "users", Path: "/users"},
+			{Name: "users-error", Path: "/users", Do: [][]string{{"fill", "#name", "pull"}, {"fill", "#password", "long-enough"},
+				{"click", "main button[type=submit]"}, {"wait", "main .pf-m-danger"}}},
+			{Name: "user", Path: "/users/pull"},
+			{Name: "user-delete", Path: "/users/pull/delete"},
+			{Name: "forbidden", Path: "/users", User: asUser("pull"), Password: faultPassword, Do: [][]string{{"text", "main", "This page is for administrators."}}},
+			{Name: "nothing", Path: "/nothing"},
+			{Name: "documentation", Path: "/documentation", User: asUser("pull"), Password: faultPassword},
+			{Name: "document", Path: "/documentation/operate.md"},
+		})
+	})
+}

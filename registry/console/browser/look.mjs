@@ -1,0 +1,106 @@
+// Looks at pages in a real Chromium, at both widths, light and dark: a picture of each, what axe finds, and
+// what the browser complains of. It is started by a test with a JSON of what to look at on standard input,
+// and prints a JSON of what it found:
+//
+//	in:  {"base", "chromium", "out", "user", "password", "pages": [{"name", "path", "user", "password", "do": [...]}]}
+//	out: [{"page", "variant", "problems": [...]}]
+//
+// "do" are steps before the picture: ["fill", selector, text], ["click", selector], ["press", key],
+// ["wait", selector], ["gone", selector], and ["text", selector, text], which has to be there.
+import { readFileSync, mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { chromium } from "playwright-core";
+
+const order = JSON.parse(readFileSync(0, "utf8"));
+const axe = readFileSync(new URL("node_modules/axe-core/axe.min.js", import.meta.url), "utf8");
+const variants = [
+  { name: "wide-light", viewport: { width: 1280, height: 900 }, colorScheme: "light" },
+  { name: "wide-dark", viewport: { width: 1280, height: 900 }, colorScheme: "dark" },
+  { name: "phone-light", viewport: { width: 390, height: 844 }, colorScheme: "light", hasTouch: true },
+  { name: "phone-dark", viewport: { width: 390, height: 844 }, colorScheme: "dark", hasTouch: true },
+];
+
+mkdirSync(order.out, { recursive: true });
+const browser = await chromium.launch({ executablePath: order.chromium, args: ["--no-sandbox"] });
+const found = [];
+const logins = new Map(); // the cookies of each user
+for (const variant of variants) {
+  for (const page of order.pages) {
+    found.push({ page: page.name, variant: variant.name, problems: await look(page, variant) });
+  }
+}
+await browser.close();
+console.log(JSON.stringify(found));
+
+async function look(page, variant) {
+  const problems = [];
+  const { name, ...options } = variant;
+  const context = await browser.newContext({ ...options, ignoreHTTPSErrors: true, baseURL: order.base });
+  try {
+    const tab = await context.newPage();
+    tab.setDefaultTimeout(15000);
+    tab.on("console", (m) => m.type() === "error" && !m.text().includes("status of") && problems.push(`console: ${m.text()}`));
+    tab.on("pageerror", (e) => problems.push(`script: ${e}`));
+    tab.on("request", (r) => {
+      if (new URL(r.url()).origin !== new URL(order.base).origin) problems.push(`request leaves the host: ${r.url()}`);
+    });
+    const user = page.user ?? order.user;
+    if (user) {
+      if (!logins.has(user)) logins.set(user, await logIn(tab, user, page.password ?? order.password));
+      await context.addCookies(logins.get(user));
+    }
+    await tab.goto(page.path, { waitUntil: "load" });
+    for (const step of page.do ?? []) {
+      await act(tab, step, problems);
+    }
+    await tab.evaluate(() => document.fonts.ready);
+    // What scrolls is inside the page: the window becomes as high as it needs, so that the picture has all of it.
+    const more = await tab.evaluate(() => {
+      const main = document.getElementById("main");
+      return main ? main.scrollHeight - main.clientHeight : 0;
+    });
+    if (more > 0) await tab.setViewportSize({ ...variant.viewport, height: variant.viewport.height + more });
+    await tab.screenshot({ path: join(order.out, `${page.name}.${name}.png`), fullPage: true, animations: "disabled" });
+    const overflow = await tab.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+    if (overflow > 1) problems.push(`the page is ${overflow} pixels wider than the window`);
+    // Not as a script of the page, which its Content-Security-Policy refuses.
+    await tab.evaluate(axe);
+    const result = await tab.evaluate(() => axe.run(document, { resultTypes: ["violations"] }));
+    for (const v of result.violations.filter((v) => v.impact === "serious" || v.impact === "critical")) {
+      problems.push(`axe ${v.id}: ${v.help}: ${v.nodes.slice(0, 3).map((n) => n.html.slice(0, 200)).join(" | ")}`);
+    }
+  } catch (e) {
+    problems.push(String(e));
+  } finally {
+    await context.close();
+  }
+  return problems;
+}
+
+// logIn logs in as people do, and returns the cookies.
+async function logIn(tab, user, password) {
+  await tab.goto("/login");
+  await tab.fill("#user", user);
+  await tab.fill("#password", password);
+  await tab.press("#password", "Enter");
+  await tab.waitForURL((url) => url.pathname !== "/login");
+  return tab.context().cookies();
+}
+
+async function act(tab, [what, at, text], problems) {
+  switch (what) {
+    case "fill": return tab.fill(at, text);
+    case "click": return tab.click(at);
+    case "check": return tab.check(at);
+    case "press": return tab.keyboard.press(at);
+    case "wait": return tab.waitForSelector(at);
+    case "gone": return tab.waitForSelector(at, { state: "detached" });
+    case "path": return tab.waitForURL((url) => url.pathname === at);
+    case "text": {
+      const has = await tab.textContent(at);
+      if (!has.includes(text)) problems.push(`${at} has ${JSON.stringify(has)}, and not ${text}`);
+      return;
+    }
+  }
+  problems.push(`there is no step ${what}`);
+}

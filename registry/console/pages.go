@@ -1,0 +1,71 @@
+package console
+
+import (
+	"net/http"
+
+	"github.com/mirror-appliance/appliance/registry/admin/client"
+	"github.com/mirror-appliance/appliance/registry/auth"
+)
+
+// page is a path of the console.
+type page struct {
+	pattern string // of http.ServeMux
+	action  auth.Action
+	serve   func(v *visit) error
+}
+
+// pages lists the paths that need a login.
+func pages() []page {
+	return []page{
+		{"GET /{$}", auth.Login, (*visit).home},
+		{"GET /overview/live", auth.Administer, (*visit).overviewLive},
+		{"POST /logout", auth.Login, (*visit).logout},
+
+		{"GET /users", auth.Administer, (*visit).users},
+		{"POST /users", auth.Administer, (*visit).createUser},
+		{"GET /users/{name}", auth.Administer, (*visit).user},
+		{"POST /users/{name}", auth.Administer, (*visit).changeUser},
+		{"GET /users/{name}/delete", auth.Administer, (*visit).askDeleteUser},
+		{"POST /users/{name}/delete", auth.Administer, (*visit).deleteUser},
+
+		{"GET /documentation", auth.Login, (*visit).documentation},
+		{"GET /documentation/{file}", auth.Login, (*visit).document},
+	}
+}
+
+// place is an entry of the navigation. Its text is nav.NAME.
+type place struct {
+	Name, Path, Icon string
+	action           auth.Action
+}
+
+// places lists the navigation from top to bottom.
+func places() []place {
+	return []place{
+		{"overview", "/", "fas fa-tachometer-alt", auth.Administer},
+		{"users", "/users", "fas fa-users", auth.Administer},
+		{"documentation", "/documentation", "fas fa-book", auth.Login},
+	}
+}
+
+// page answers a path for users that are logged in and may do its action.
+func (c *Console) page(p page) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		session, ok, err := c.Sessions.Of(r)
+		switch {
+		case err != nil:
+			c.Log.ErrorContext(r.Context(), "session could not be checked", "err", err)
+			http.Error(w, c.views.text("login.unchecked"), http.StatusServiceUnavailable)
+			return
+		case !ok:
+			toLogin(w, r)
+			return
+		}
+		v := &visit{c: c, session: session}
+		r = r.WithContext(client.WithRemote(session.With(r.Context()), r.RemoteAddr))
+		c.Admit(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			v.w, v.r = w, r
+			v.serve(p)
+		})).ServeHTTP(w, r)
+	})
+}

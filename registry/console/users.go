@@ -1,0 +1,123 @@
+package console
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/admin/client"
+	"github.com/mirror-appliance/appliance/registry/auth"
+)
+
+// roles are the choices of a user's role, the least first.
+func roles() []auth.Role { return []auth.Role{auth.Pull, auth.Push, auth.Admin} }
+
+// usersPage lists the users, with the form for a new one.
+type usersPage struct {
+	CSRF  string
+	Users []api.User
+	Roles []auth.Role
+	New   api.NewUser // without a password
+	Error *problem
+}
+
+func (v *visit) users() error {
+	return v.showUsers(http.StatusOK, api.NewUser{Role: string(auth.Pull)}, nil)
+}
+
+func (v *visit) showUsers(status int, filled api.NewUser, failed *problem) error {
+	users, err := v.c.api.Users(v.r.Context())
+	if err != nil {
+		return err
+	}
+	return v.write(status, "users", "users", "users.title",
+		usersPage{CSRF: v.session.CSRF, Users: users, Roles: roles(), New: filled, Error: failed})
+}
+
+// createUser shows the form again with what is wrong in it.
+func (v *visit) createUser() error {
+	u := api.NewUser{Name: v.field("name"), Role: v.field("role"), Password: v.r.PostForm.Get("password"), Repositories: v.lines("repositories")}
+	_, err := v.c.api.CreateUser(v.r.Context(), u)
+	if err == nil {
+		return v.done("/users", v.c.views.text("users.created", u.Name))
+	}
+	u.Password = ""
+	failed := problemOf(err)
+	return v.showUsers(statusOf(err), u, &failed)
+}
+
+// lines returns the lines of a field that are not blank.
+func (v *visit) lines(name string) (lines []string) {
+	for line := range strings.Lines(v.r.PostForm.Get(name)) {
+		if line = strings.TrimSpace(line); line != "" {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
+
+// userPage is one user.
+type userPage struct {
+	CSRF  string
+	User  api.User
+	Roles []auth.Role
+	Self  bool // it is the one who looks
+	Error *problem
+}
+
+func (v *visit) user() error { return v.showUser(http.StatusOK, nil) }
+
+func (v *visit) showUser(status int, failed *problem) error {
+	u, err := v.named()
+	if err != nil {
+		return err
+	}
+	return v.write(status, "user", "users", u.Name, userPage{CSRF: v.session.CSRF, User: u, Roles: roles(),
+		Self: u.Name == v.session.Identity.Name, Error: failed})
+}
+
+// named returns the user that the path names.
+func (v *visit) named() (api.User, error) {
+	name := v.r.PathValue("name")
+	users, err := v.c.api.Users(v.r.Context())
+	if err != nil {
+		return api.User{}, err
+	}
+	i := slices.IndexFunc(users, func(u api.User) bool { return u.Name == name })
+	if i < 0 {
+		return api.User{}, &client.Refused{Status: http.StatusNotFound, Refusal: api.Refusal{
+			Problem: v.c.views.text("users.unknown", name), Hint: v.c.views.text("users.unknown.hint")}}
+	}
+	return users[i], nil
+}
+
+func (v *visit) changeUser() error {
+	repositories := v.lines("repositories")
+	if len(repositories) == 0 {
+		repositories = []string{"*"} // the control API takes no empty list for all of them
+	}
+	change := api.UserChange{Role: v.field("role"), Password: v.r.PostForm.Get("password"), Repositories: &repositories}
+	_, err := v.c.api.ChangeUser(v.r.Context(), v.r.PathValue("name"), change)
+	if err == nil {
+		return v.done("/users", v.c.views.text("users.changed", v.r.PathValue("name")))
+	}
+	failed := problemOf(err)
+	return v.showUser(statusOf(err), &failed)
+}
+
+func (v *visit) askDeleteUser() error {
+	u, err := v.named()
+	if err != nil {
+		return err
+	}
+	return v.show("user-delete", "users", u.Name, userPage{CSRF: v.session.CSRF, User: u, Self: u.Name == v.session.Identity.Name})
+}
+
+func (v *visit) deleteUser() error {
+	name := v.r.PathValue("name")
+	if err := v.c.api.DeleteUser(v.r.Context(), name); err != nil {
+		return err
+	}
+	return v.done("/users", v.c.views.text("users.deleted", name))
+}

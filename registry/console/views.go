@@ -1,0 +1,170 @@
+package console
+
+import (
+	"embed"
+	"fmt"
+	"html/template"
+	"io"
+	"io/fs"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"go.yaml.in/yaml/v3"
+)
+
+//go:embed templates
+var templates embed.FS
+
+//go:embed text
+var texts embed.FS
+
+// views are the templates of the pages, and their texts.
+type views struct {
+	pages map[string]*template.Template
+	texts map[string]string
+}
+
+// parseViews reads templates/*.html, which each page has, and with them each file of templates/pages.
+func parseViews(f *files) (*views, error) {
+	all, err := readTexts("en")
+	if err != nil {
+		return nil, err
+	}
+	v := &views{pages: map[string]*template.Template{}, texts: all}
+	common, err := template.New("").Funcs(v.functions(f)).ParseFS(templates, "templates/*.html")
+	if err != nil {
+		return nil, err
+	}
+	names, err := fs.Glob(templates, "templates/pages/*.html")
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		t, err := common.Clone()
+		if err == nil {
+			t, err = t.ParseFS(templates, name)
+		}
+		if err != nil {
+			return nil, err
+		}
+		v.pages[strings.TrimSuffix(path.Base(name), ".html")] = t
+	}
+	return v, nil
+}
+
+// readTexts reads the texts of a language: those of FILE.yaml are called FILE.KEY.
+func readTexts(language string) (map[string]string, error) {
+	all := map[string]string{}
+	names, err := fs.Glob(texts, "text/"+language+"/*.yaml")
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		data, err := texts.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		var some map[string]string
+		if err := yaml.Unmarshal(data, &some); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		for key, text := range some {
+			all[strings.TrimSuffix(path.Base(name), ".yaml")+"."+key] = text
+		}
+	}
+	return all, nil
+}
+
+// functions are those of the templates.
+func (v *views) functions(f *files) template.FuncMap {
+	return template.FuncMap{
+		"t":      v.mustText,
+		"n":      v.count,
+		"static": func(name string) string { return f.base + name },
+		"bytes":  func(n int64) string { return humanize.IBytes(uint64(max(n, 0))) },
+		"comma":  humanize.Comma,
+		"ago":    humanize.Time,
+		"iso":    func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
+		"date":   func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") },
+		"dict":   dict,
+		"percent": func(part, whole int64) int64 {
+			if whole <= 0 {
+				return 0
+			}
+			return min(100, max(0, part*100/whole))
+		},
+	}
+}
+
+// text returns a text, with args in the places that it has for them.
+func (v *views) text(key string, args ...any) string {
+	text, err := v.mustText(key, args...)
+	if err != nil {
+		return key
+	}
+	return text
+}
+
+// textOr returns a text, or key if there is none.
+func (v *views) textOr(key string) string {
+	if text, ok := v.texts[key]; ok {
+		return text
+	}
+	return key
+}
+
+func (v *views) mustText(key string, args ...any) (string, error) {
+	text, ok := v.texts[key]
+	if !ok {
+		return "", fmt.Errorf("there is no text %s", key)
+	}
+	if len(args) == 0 {
+		return text, nil
+	}
+	return fmt.Sprintf(text, args...), nil
+}
+
+// count returns the text key.one or key.many with a number.
+func (v *views) count(key string, n any) (string, error) {
+	number := fmt.Sprint(n)
+	if number == "1" {
+		return v.mustText(key + ".one")
+	}
+	if i, ok := n.(int64); ok {
+		number = humanize.Comma(i)
+	}
+	return v.mustText(key+".many", number)
+}
+
+// dict makes the argument of a template of names and values.
+func dict(pairs ...any) (map[string]any, error) {
+	if len(pairs)%2 != 0 {
+		return nil, fmt.Errorf("dict has %d arguments", len(pairs))
+	}
+	m := map[string]any{}
+	for i := 0; i < len(pairs); i += 2 {
+		name, ok := pairs[i].(string)
+		if !ok {
+			return nil, fmt.Errorf("dict: %v is no name", pairs[i])
+		}
+		m[name] = pairs[i+1]
+	}
+	return m, nil
+}
+
+// has reports whether a page has a block of that name.
+func (v *views) has(name, block string) bool {
+	t := v.pages[name]
+	return t != nil && block != "" && t.Lookup(block) != nil
+}
+
+// render writes a block of a page.
+func (v *views) render(out io.Writer, name, block string, data any) error {
+	t := v.pages[name]
+	if t == nil {
+		return fmt.Errorf("there is no page %s", name)
+	}
+	return t.ExecuteTemplate(out, block, data)
+}
