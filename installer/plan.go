@@ -16,14 +16,16 @@ type Plan struct {
 	Warnings []Problem // what the user should know, though it forbids nothing
 	Splits   bool      // it replaces the program and moves content, which are to be two plans
 	Loses    string    // what cannot be had again afterwards, for the user to consent to; empty: nothing
+	Stays    []string  // what a cleanup leaves in directories of a mirror-registry: what is not its own, or is used
 
 	// Again says that this plan takes back a rollback that was killed: it is to be planned anew.
 	Again bool
 
-	steps   []host.Step
-	site    *site
-	journal *host.Journal
-	result  Result
+	steps     []host.Step
+	remaining func(context.Context) ([]string, error) // nil: not of a cleanup
+	site      *site
+	journal   *host.Journal
+	result    Result
 	// seeded is the step that fills Result.Seeded; nil in an uninstall.
 	seeded *seed
 	// install says that a failure is undone and that the end is recorded. An uninstall is not
@@ -46,6 +48,14 @@ func (s *site) newPlan() (*Plan, error) {
 }
 
 func (p *Plan) add(steps ...host.Step) { p.steps = append(p.steps, steps...) }
+
+// Remaining returns what a cleanup that was applied has left of the directories: see Stays.
+func (p *Plan) Remaining(ctx context.Context) ([]string, error) {
+	if p.remaining == nil {
+		return nil, nil
+	}
+	return p.remaining(ctx)
+}
 
 // Describe returns one line for each step, in order. A step whose result is there already does
 // nothing.

@@ -10,11 +10,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/installer/adopt"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 )
 
 // newQuay3 makes the directory of a mirror-registry 3, with the rows that the real one has written.
@@ -124,47 +126,118 @@ func TestAdopt_mirrorRegistry3_withoutConfiguration(t *testing.T) {
 	f.answers(t, "/v2/openshift/secret/manifests/x", map[string]int{"init:" + quayPassword: 200, "dev:" + quayPassword: 403})
 }
 
-// TestMissing lists what a mirror-registry has and the appliance lacks, so that no cleanup loses it unasked.
-func TestMissing(t *testing.T) {
+// comparison is what a cleanup finds out before it removes a mirror-registry.
+type comparison struct {
+	f       *faulty
+	storage string // of the appliance
+	root    string // of the mirror-registry
+}
+
+func (c comparison) of(t *testing.T, mend bool) (result adopt.Compared, missing []string) {
+	t.Helper()
+	q, err := adopt.OpenQuay(c.root)
+	must(t, err)
+	source, err := q.Open(t.Context())
+	must(t, err)
+	defer source.Close()
+	storage, err := os.OpenRoot(c.storage)
+	must(t, err)
+	defer storage.Close()
+	run, err := c.f.admin.BeginSync(t.Context(), "compare")
+	must(t, err)
+	tags := map[string]digest.Digest{}
+	must(t, c.f.admin.Inventory(t.Context(), func(part api.Inventory) {
+		for _, tag := range part.Tags {
+			tags[tag.Repository+":"+tag.Tag] = tag.Digest
+		}
+	}))
+	result, err = adopt.Comparison{Run: run, Storage: storage, BlobName: blobfile.Name, Mend: mend,
+		Existing: func(repository, tag string) digest.Digest { return tags[repository+":"+tag] }}.Compare(t.Context(), source)
+	must(t, errors.Join(err, run.Abort(t.Context())))
+	for _, p := range result.Missing {
+		missing = append(missing, p.String())
+	}
+	slices.Sort(missing)
+	return result, missing
+}
+
+// TestCompare lists what a mirror-registry has and the appliance lacks, so that no cleanup loses it unasked.
+func TestCompare(t *testing.T) {
 	f := newFaulty(t, "")
 	f.start(t)
 	root := filepath.Join(t.TempDir(), "quay")
 	newQuay3(t, root)
-	missing := func() []adopt.Problem {
-		t.Helper()
-		q, err := adopt.OpenQuay(root)
-		must(t, err)
-		source, err := q.Open(t.Context())
-		must(t, err)
-		defer source.Close()
-		run, err := f.admin.BeginSync(t.Context(), "compare")
-		must(t, err)
-		tags := map[string]digest.Digest{}
-		must(t, f.admin.Inventory(t.Context(), func(part api.Inventory) {
-			for _, tag := range part.Tags {
-				tags[tag.Repository+":"+tag.Tag] = tag.Digest
-			}
-		}))
-		problems, err := adopt.Missing(t.Context(), source, run, func(repository, tag string) digest.Digest { return tags[repository+":"+tag] })
-		must(t, errors.Join(err, run.Abort(t.Context())))
-		return problems
-	}
-	if got := missing(); len(got) != 8+5 {
+	c := comparison{f, f.cfg.Storage, root}
+	if _, got := c.of(t, true); len(got) != 8+5 {
 		t.Errorf("before it is taken over, %d are missing: %v", len(got), got)
 	}
 	must(t, os.Remove(quay3File(root, "layer of arm64"))) // which an image and the index need
 	f.adopts(t, 1, root)
-	var got []string
-	for _, p := range missing() {
-		got = append(got, p.String())
-	}
-	slices.Sort(got)
 	want := []string{
 		"openshift/release:4.17: the appliance does not have this tag",
 		"openshift/release@sha256:becdddc2b84b54c42032476b1dcd7e4afd42257b0918f56a8cbd3ca556d7b4f6: the appliance does not have this manifest",
-		"openshift/release@sha256:f57e7390ac2e73766111b029a40ae5e5336aa3b5f9740313104a05e1bbc3c81b: the appliance does not have this manifest",
+		"openshift/release@sha256:f57e7390ac2e73766111b029a40ae5e5336aa3b5f9740313104a05e1bbc3c81b: the appliance does not have its layer " + digest.FromString("layer of arm64").String(),
 	}
-	if !slices.Equal(got, want) {
+	if _, got := c.of(t, true); !slices.Equal(got, want) {
 		t.Errorf("of what was left out, it lists\n%s", strings.Join(got, "\n"))
+	}
+}
+
+// TestCompare_readsCopies: a copy that is damaged does not count, and the mirror-registry's takes its place if
+// that is whole.
+func TestCompare_readsCopies(t *testing.T) {
+	f := newFaulty(t, "")
+	f.start(t)
+	root := filepath.Join(t.TempDir(), "quay-install")
+	q := newQuay(t, root)
+	image := newTestImage("openshift/release", "4.17", randomBytes(2<<20), randomBytes(10))
+	q.tag(t, 1, "4.17", q.push(t, 1, image), time.Time{}, false)
+	f.adopts(t, 1, root, "--copy")
+	c := comparison{f, f.cfg.Storage, root}
+	if _, got := c.of(t, true); len(got) > 0 {
+		t.Fatalf("of what was taken over, it lists\n%s", strings.Join(got, "\n"))
+	}
+	ours := func(content []byte) string {
+		return filepath.Join(f.cfg.Storage, blobfile.Name(digest.FromBytes(content)))
+	}
+	damage := func(file string) {
+		t.Helper()
+		content, err := os.ReadFile(file)
+		must(t, err)
+		content[len(content)/2] ^= 1
+		must(t, os.Remove(file)) // other names of it stay whole
+		must(t, os.WriteFile(file, content, 0o600))
+	}
+	for _, content := range image.contents {
+		damage(ours(content))
+	}
+	if r, got := c.of(t, false); len(got) != len(image.contents) || len(r.Mended) > 0 || !strings.Contains(got[0], "is damaged: it has another digest") {
+		t.Errorf("a dry run mends %v and lists\n%s", r.Mended, strings.Join(got, "\n"))
+	}
+	damage(q.file(digest.FromBytes(image.contents[0])))
+	r, got := c.of(t, true)
+	if len(r.Mended) != len(image.contents)-1 || len(got) != 1 || !strings.Contains(got[0], "is damaged as well: push or mirror the image again") {
+		t.Errorf("it mends %v and lists\n%s", r.Mended, strings.Join(got, "\n"))
+	}
+	must(t, os.WriteFile(q.file(digest.FromBytes(image.contents[0])), image.contents[0], 0o600))
+	if r, got := c.of(t, true); len(r.Mended) != 1 || len(got) > 0 {
+		t.Errorf("with a whole copy it mends %v and lists\n%s", r.Mended, strings.Join(got, "\n"))
+	}
+	f.stop(t)
+	f.verify(t)
+}
+
+// TestCompare_oneFile: a file that both have by one name, such as by a bind mount, is no second copy.
+func TestCompare_oneFile(t *testing.T) {
+	f := newFaulty(t, "")
+	f.start(t)
+	root := filepath.Join(t.TempDir(), "quay-install")
+	q := newQuay(t, root)
+	image := newTestImage("openshift/release", "4.17", randomBytes(10))
+	q.tag(t, 1, "4.17", q.push(t, 1, image), time.Time{}, false)
+	f.adopts(t, 1, root, "--copy")
+	c := comparison{f, filepath.Join(root, "quay-storage"), root}
+	if _, got := c.of(t, true); len(got) != len(image.contents) || !strings.Contains(got[0], "is the mirror-registry's, by another way") {
+		t.Errorf("it lists\n%s", strings.Join(got, "\n"))
 	}
 }

@@ -7,20 +7,23 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/mirror-appliance/appliance/installer"
 	"github.com/mirror-appliance/appliance/installer/adopt"
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/plain"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/admin/client"
+	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 )
 
-const cleanupUsage = "remove what is left of the mirror-registry that was taken over: containers and, when asked, directories"
+const cleanupUsage = "remove what is left of the mirror-registry that was taken over: containers, units and what it has made in its directories"
 
-// cleanup removes what is left of a mirror-registry that was taken over. Its directories go when the user
-// agrees, who is shown them, and never for approved alone: files of others may lie in them.
+// cleanup removes what is left of a mirror-registry that was taken over. Its content goes when the user
+// agrees, or with approved when the appliance has all of it.
 func (o *installOptions) cleanup(ctx context.Context, std stdio, request installer.Request, approved bool) error {
-	quay, findErr := adopt.FindQuay(ctx, unitDir(), installer.RetiredSuffix) // without its directory, the units are left
+	quay, findErr := adopt.FindRest(ctx, unitDir(), installer.RetiredSuffix)
 	request.RemoveContent = true
 	plan, err := installer.PlanCleanup(ctx, request, installerDeps(), quay)
 	if err != nil {
@@ -30,103 +33,186 @@ func (o *installOptions) cleanup(ctx context.Context, std stdio, request install
 		fmt.Fprintln(std.out, "nothing is left of a mirror-registry that was taken over")
 		return nil
 	}
-	missing, err := notTakenOver(ctx, std, quay, findErr)
+	missing, err := o.notTakenOver(ctx, std, quay, findErr)
 	if err != nil {
 		return hint.New(fmt.Errorf("compare the mirror-registry with the appliance: %w", err),
 			cmp.Or(hint.Of(err), "see that the appliance runs: appliance status"))
 	}
+	warn(std.err, plan.Warnings)
 	if o.dryRun || !approved {
-		warn(std.err, plan.Warnings)
 		if err := describe(ctx, std.out, plan); err != nil {
 			return err
 		}
 	}
-	listMissing(std.out, missing)
+	listSome(std.out, "stays: ", plan.Stays)
+	listSome(std.out, "not taken over: ", missing)
 	if o.dryRun {
 		return nil
 	}
-	if request.RemoveContent, err = cleanupAgreed(ctx, std, plan.Loses, quay.Root, missing, approved); err != nil {
+	containers, err := withoutContent(ctx, request, quay)
+	if err != nil {
 		return err
 	}
-	if plan, err = installer.PlanCleanup(ctx, request, installerDeps(), quay); err != nil {
-		return err
+	content := len(missing) == 0
+	if !approved {
+		if content, err = cleanupAgreed(ctx, std, plan, containers, quay.Root, len(missing)); err != nil {
+			return err
+		}
+	}
+	if !content {
+		plan = containers
 	}
 	if _, err := plan.Apply(ctx, func(line string) { fmt.Fprintln(std.err, line) }); err != nil {
 		return hint.New(err, cmp.Or(hint.Of(err), "the same command again goes on"))
 	}
-	return reportCleanup(std, quay.Root, missing, request.RemoveContent, approved)
+	if content {
+		return reportCleaned(ctx, std, plan)
+	}
+	return reportStays(std, quay.Root, len(containers.Describe()) > 0, approved, len(missing))
+}
+
+// withoutContent plans to remove what podman has, and no more.
+func withoutContent(ctx context.Context, request installer.Request, quay adopt.QuayInstall) (*installer.Plan, error) {
+	request.RemoveContent = false
+	return installer.PlanCleanup(ctx, request, installerDeps(), quay)
 }
 
 // cleanupAgreed asks what may go, and returns whether the content may.
-func cleanupAgreed(ctx context.Context, std stdio, loses, root string, missing []adopt.Problem, approved bool) (content bool, err error) {
-	if approved {
-		return false, nil
+func cleanupAgreed(ctx context.Context, std stdio, plan, containers *installer.Plan, root string, missing int) (content bool, err error) {
+	answers, root := bufio.NewReader(std.in), plain.Line(root)
+	if len(containers.Describe()) > 0 {
+		if err := consent(ctx, std.out, answers, "Remove the containers of the mirror-registry in "+root+"?"); err != nil {
+			return false, err
+		}
 	}
-	answers := bufio.NewReader(std.in)
-	if err := consent(ctx, std.out, answers, "Remove the containers of the mirror-registry in "+plain.Line(root)+"?"); err != nil {
-		return false, err
+	question := "Remove the retired units of the mirror-registry in " + root
+	if plan.Loses != "" {
+		question += ", and what it has made in its directories and volumes"
+		if missing > 0 {
+			question += fmt.Sprintf(", with %s that the appliance does not have", count(missing, "item"))
+		}
+		question += ": " + plan.Loses
 	}
-	if loses == "" {
-		return false, nil
-	}
-	fmt.Fprintln(std.out, "That the appliance has the images was seen, and its copies were not read: appliance verify --content does that.")
-	question := fmt.Sprintf("Remove its units, directories and volumes as well, with all that lies in them: %s?", loses)
-	if len(missing) > 0 {
-		question = fmt.Sprintf("Remove its units, directories and volumes as well, with %s that the appliance does not have: %s?",
-			count(len(missing), "item"), loses)
-	}
-	return agrees(ctx, std.out, answers, question)
+	return agrees(ctx, std.out, answers, question+"?")
 }
 
-func listMissing(w io.Writer, missing []adopt.Problem) {
+func listSome[T any](w io.Writer, what string, all []T) {
 	const most = 20
-	for i, p := range missing {
+	for i, item := range all {
 		if i == most {
-			fmt.Fprintf(w, "and %d more\n", len(missing)-most)
+			fmt.Fprintf(w, "and %d more\n", len(all)-most)
 			return
 		}
-		fmt.Fprintf(w, "not taken over: %s\n", plain.Line(p.String()))
+		fmt.Fprintln(w, what+plain.Line(fmt.Sprint(item)))
 	}
 }
 
-func reportCleanup(std stdio, root string, missing []adopt.Problem, content, approved bool) error {
-	switch {
-	case !content && approved && len(missing) > 0:
-		return hint.New(fmt.Errorf("%s stays: the appliance does not have %s of it", plain.Line(root), count(len(missing), "item")),
-			"take them over: appliance adopt "+root+"; or remove that directory yourself")
-	case !content:
-		fmt.Fprintf(std.out, "%s stays, and its retired units: without --autoApprove the same command asks for them\n", plain.Line(root))
-		return nil
-	case fileExists(root):
-		fmt.Fprintf(std.out, "%s stays, with what the mirror-registry has not made or was to keep\n", plain.Line(root))
+func reportCleaned(ctx context.Context, std stdio, plan *installer.Plan) error {
+	remaining, err := plan.Remaining(ctx)
+	if err != nil {
+		return err
 	}
-	fmt.Fprintln(std.out, "the mirror-registry that was taken over has been removed")
+	done := "the mirror-registry that was taken over has been removed"
+	if len(remaining) > 0 {
+		done += ", except for what stays"
+	}
+	fmt.Fprintln(std.out, done)
+	listSome(std.out, "stays: ", remaining)
 	return nil
 }
 
-// notTakenOver lists what a mirror-registry has and the appliance lacks. What cannot be looked at may be lacking.
-func notTakenOver(ctx context.Context, std stdio, quay adopt.QuayInstall, findErr error) (missing []adopt.Problem, err error) {
+// reportStays tells that the content is still there.
+func reportStays(std stdio, root string, containers, approved bool, missing int) error {
+	if approved {
+		return hint.New(fmt.Errorf("%s stays: the appliance does not have %s of it", plain.Line(root), count(missing, "item")),
+			"take over what it lacks: appliance adopt "+root+"; then the same command again. Or run it without --autoApprove, and be asked")
+	}
+	done := "nothing has been removed"
+	if containers {
+		done = "the containers have been removed"
+	}
+	fmt.Fprintf(std.out, "%s; %s stays, and the retired units that lead to it: the same command asks again\n", done, plain.Line(root))
+	return nil
+}
+
+// notTakenOver lists what a mirror-registry has and the appliance lacks, and has the appliance take what is
+// damaged there, unless it is a dry run. What cannot be looked at may be lacking.
+func (o *installOptions) notTakenOver(ctx context.Context, std stdio, quay adopt.QuayInstall, findErr error) (missing []adopt.Problem, err error) {
 	switch {
-	case !fileExists(quay.Database): // a cleanup that was interrupted has removed it
-		return nil, nil
 	case findErr != nil:
 		return []adopt.Problem{{Repository: "*", Name: "*", What: findErr.Error()}}, nil
+	case fileExists(quay.Database):
+	case quay.HasBlobs():
+		what := fmt.Sprintf("there are images in %s, and the database that tells of them is missing: %s", quay.Storage, quay.Database)
+		return []adopt.Problem{{Repository: "*", Name: "*", What: what}}, nil
+	default: // a cleanup that was interrupted has removed both
+		return nil, nil
 	}
-	source, err := quay.Open(ctx)
+	source, done, err := openRest(ctx, quay)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, source.Close()) }()
+	defer func() { err = errors.Join(err, done()) }()
 	return missing, withControl(ctx, std, new(locateOptions), func(control *client.Client) error {
-		existing, err := tagsOf(ctx, control)
-		if err != nil {
-			return err
-		}
-		run, err := control.BeginSync(ctx, "compare "+quay.Root)
-		if err != nil {
-			return err
-		}
-		missing, err = adopt.Missing(ctx, source, run, existing)
-		return errors.Join(err, run.Abort(context.WithoutCancel(ctx)))
+		missing, err = o.compare(ctx, std, control, source, quay.Root)
+		return err
 	})
+}
+
+// openRest opens a mirror-registry whose images may be removed already.
+func openRest(ctx context.Context, quay adopt.QuayInstall) (source *adopt.Quay, done func() error, err error) {
+	done = func() error { return nil }
+	if quay.Storage == "" || !fileExists(quay.Storage) {
+		if quay.Storage, err = os.MkdirTemp("", "appliance-cleanup-"); err != nil {
+			return nil, nil, err
+		}
+		done = func() error { return os.Remove(quay.Storage) }
+	}
+	if source, err = quay.Open(ctx); err != nil {
+		return nil, nil, errors.Join(err, done())
+	}
+	return source, func() error { return errors.Join(source.Close(), done()) }, nil
+}
+
+func (o *installOptions) compare(ctx context.Context, std stdio, control *client.Client, source adopt.Source, root string) (missing []adopt.Problem, err error) {
+	id, err := new(locateOptions).load()
+	if err != nil {
+		return nil, err
+	}
+	storage, err := os.OpenRoot(id.Config.Storage)
+	if err != nil {
+		return nil, err
+	}
+	defer storage.Close()
+	existing, err := tagsOf(ctx, control)
+	if err != nil {
+		return nil, err
+	}
+	run, err := control.BeginSync(ctx, "compare "+root)
+	if err != nil {
+		return nil, err
+	}
+	say := nowAndThen(std.err)
+	c := adopt.Comparison{Run: run, Existing: existing, Storage: storage, BlobName: blobfile.Name, Mend: !o.dryRun,
+		Progress: func(read, of int64) { say("read %s of %s that the appliance has", bytesOf(read), bytesOf(of)) }}
+	result, err := c.Compare(ctx, source)
+	if err = errors.Join(err, run.Abort(context.WithoutCancel(ctx))); err != nil {
+		return nil, err
+	}
+	for _, d := range result.Mended {
+		fmt.Fprintf(std.err, "blob %s was damaged in the appliance; the mirror-registry's copy has taken its place\n", d)
+	}
+	damaged, err := damagedManifests(ctx, control)
+	return append(result.Missing, damaged...), err
+}
+
+// damagedManifests lists the manifests that the appliance cannot rely on.
+func damagedManifests(ctx context.Context, control *client.Client) (problems []adopt.Problem, err error) {
+	report, err := control.Verify(ctx, api.VerifyRequest{}, nil)
+	for _, p := range report.Problems {
+		if p.Kind == "manifest" || p.Kind == "database" {
+			problems = append(problems, adopt.Problem{Repository: "*", Name: p.Name, What: "in the appliance, " + p.What})
+		}
+	}
+	return problems, err
 }

@@ -120,7 +120,7 @@ func (im *importer) blob(ctx context.Context, repository string, desc ocispec.De
 	}
 	defer f.Close()
 	if info.Size() != desc.Size {
-		return fmt.Sprintf("has %d bytes instead of %d", info.Size(), desc.Size), nil
+		return otherSize(info.Size(), desc.Size), nil
 	}
 	if im.o.Run == nil {
 		return "", nil

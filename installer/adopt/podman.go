@@ -41,13 +41,29 @@ func PartsOf(text string) (p Parts) {
 	if !pod && len(words) > 0 {
 		p.Images = append(p.Images, words[len(words)-1])
 	}
-	for _, source := range volumesOf(text) {
-		if !strings.HasPrefix(source, "/") {
+	mounted := volumesOf(text)
+	for _, at := range []string{"/datastorage", "/sqlite"} { // others are its user's
+		if source := mounted[at]; source != "" && !strings.HasPrefix(source, "/") {
 			p.Volumes = append(p.Volumes, source)
 		}
 	}
-	slices.Sort(p.Volumes)
 	return p
+}
+
+// Add adds the parts of another unit. What both name is named once.
+func (p *Parts) Add(other Parts) {
+	add := func(names *[]string, more []string) {
+		for _, name := range more {
+			if !slices.Contains(*names, name) {
+				*names = append(*names, name)
+			}
+		}
+	}
+	add(&p.Pods, other.Pods)
+	add(&p.Containers, other.Containers)
+	add(&p.Secrets, other.Secrets)
+	add(&p.Volumes, other.Volumes)
+	add(&p.Images, other.Images)
 }
 
 // execStart returns the words of the command that a unit starts.

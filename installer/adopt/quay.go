@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
 	"slices"
 	"syscall"
@@ -153,9 +152,7 @@ func (s *Quay) Close() (err error) {
 func (s *Quay) Files() *os.Root { return s.storage }
 
 // BlobName returns the name of a blob's file.
-func (s *Quay) BlobName(d digest.Digest) string {
-	return path.Join(d.Algorithm().String(), d.Encoded()[:2], d.Encoded())
-}
+func (s *Quay) BlobName(d digest.Digest) string { return blobName(d) }
 
 // query calls scan for each row.
 func (s *Quay) query(ctx context.Context, scan func(*sql.Rows) error, text string, args ...any) error {

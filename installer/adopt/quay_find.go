@@ -1,6 +1,7 @@
 package adopt
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -59,36 +60,66 @@ func IsQuay(dir string) bool {
 // FindQuay finds the mirror-registry whose units are in a directory. errNoQuay when there is none. A
 // unit may have been renamed with a suffix.
 func FindQuay(ctx context.Context, unitDir, suffix string) (QuayInstall, error) {
+	q, gone, err := findQuay(ctx, unitDir, suffix)
+	return q, cmp.Or(err, gone)
+}
+
+// FindRest is FindQuay for a mirror-registry that is being removed: a part that does not exist any more is
+// not known then, or is where it is by default, and none at all is the zero value.
+func FindRest(ctx context.Context, unitDir, suffix string) (QuayInstall, error) {
+	q, _, err := findQuay(ctx, unitDir, suffix)
+	if errors.Is(err, errNoQuay) {
+		return QuayInstall{}, nil
+	}
+	return q, err
+}
+
+// findQuay also returns the error of a part that does not exist: the configuration, or a volume.
+func findQuay(ctx context.Context, unitDir, suffix string) (q QuayInstall, gone, err error) {
 	unit := filepath.Join(unitDir, "quay-app.service")
 	if info, err := os.Lstat(unit); err != nil || !info.Mode().IsRegular() { // a link is the alias of ours
 		unit += suffix
 	}
 	text, err := regular.ReadFile(unit)
 	if errors.Is(err, fs.ErrNotExist) {
-		if q, err := findVersion3(ctx, QuadletFile(unitDir), suffix); !errors.Is(err, fs.ErrNotExist) {
-			return q, err
+		if q, found, err := findVersion3(ctx, QuadletFile(unitDir), suffix); found {
+			gone, err := partGone(err)
+			return q, gone, err
 		}
-		return QuayInstall{}, hint.New(fmt.Errorf("%w: %s does not exist", errNoQuay, unit),
+		return q, nil, hint.New(fmt.Errorf("%w: %s does not exist", errNoQuay, unit),
 			"run the command as the user who installed it (root: with sudo), or name its directory: appliance adopt DIRECTORY")
 	}
 	if err != nil {
-		return QuayInstall{}, err
+		return q, nil, err
 	}
 	volumes := volumesOf(string(text))
 	conf := volumes["/quay-registry/conf/stack"]
 	if conf == "" {
-		return QuayInstall{}, hint.New(fmt.Errorf("%w: %s mounts nothing at /quay-registry/conf/stack", errNoQuay, unit),
+		return q, nil, hint.New(fmt.Errorf("%w: %s mounts nothing at /quay-registry/conf/stack", errNoQuay, unit),
 			"name its directory: appliance adopt DIRECTORY")
 	}
-	q := QuayInstall{Root: filepath.Dir(conf)}
-	if q.Storage, err = volumeDir(ctx, volumes["/datastorage"], unitDir); err == nil {
-		q.Database, err = volumeDir(ctx, volumes["/sqlite"], unitDir)
+	q.Root = filepath.Dir(conf)
+	var storageErr, databaseErr error
+	q.Storage, storageErr = volumeDir(ctx, volumes["/datastorage"], unitDir)
+	if q.Database, databaseErr = volumeDir(ctx, volumes["/sqlite"], unitDir); databaseErr == nil {
 		q.Database = filepath.Join(q.Database, sqliteName)
 	}
-	if err := q.configure(); err != nil { // which recognizes 1.x, without a volume for SQLite
-		return q, err
+	// The first recognizes 1.x, without a volume for SQLite.
+	gone, err = partGone(q.configure(), storageErr, databaseErr)
+	return q, gone, err
+}
+
+// partGone returns the first error of a part that does not exist, and the first other one.
+func partGone(errs ...error) (gone, err error) {
+	for _, e := range errs {
+		switch {
+		case !errors.Is(e, fs.ErrNotExist):
+			err = cmp.Or(err, e)
+		default:
+			gone = cmp.Or(gone, e)
+		}
 	}
-	return q, err
+	return gone, err
 }
 
 // OpenQuay is the mirror-registry in an install directory, without its units.
@@ -136,6 +167,12 @@ func volumeDir(ctx context.Context, source, unitDir string) (string, error) {
 	}
 	out, err := exec.CommandContext(ctx, "podman", "volume", "inspect", "--format", "{{.Mountpoint}}", "--", source).Output()
 	dir := strings.TrimSpace(string(out))
+	if failed := new(exec.ExitError); errors.As(err, &failed) {
+		missing := exec.CommandContext(ctx, "podman", "volume", "exists", "--", source).Run()
+		if errors.As(missing, &failed) && failed.ExitCode() == 1 {
+			err = fmt.Errorf("%w, %w", err, fs.ErrNotExist)
+		}
+	}
 	if err != nil || !filepath.IsAbs(dir) {
 		return "", hint.New(fmt.Errorf("ask podman where the volume %s is: %w", source, errors.Join(err)),
 			"see: podman volume inspect "+source)

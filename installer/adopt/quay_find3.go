@@ -91,33 +91,41 @@ func (q quadlet) flag(name string) string {
 	return ""
 }
 
-// findVersion3 finds the mirror-registry of a Quadlet file. The file may have been renamed with a suffix.
-func findVersion3(ctx context.Context, file, suffix string) (QuayInstall, error) {
+// findVersion3 finds the mirror-registry of a Quadlet file, if that is found. The file may have been
+// renamed with a suffix.
+func findVersion3(ctx context.Context, file, suffix string) (q QuayInstall, found bool, err error) {
 	text, err := regular.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		file += suffix
 		text, err = regular.ReadFile(file)
 	}
 	if err != nil {
-		return QuayInstall{}, err
+		return q, !errors.Is(err, fs.ErrNotExist), err
 	}
 	if !IsQuadlet(string(text)) {
-		return QuayInstall{}, hint.New(fmt.Errorf("%w: %s is of another program: it does not mount %s, or does not run serve",
+		return q, true, hint.New(fmt.Errorf("%w: %s is of another program: it does not mount %s, or does not run serve",
 			errNoQuay, file, mounted3), "name the directory of the mirror-registry: appliance adopt DIRECTORY")
 	}
 	unit := parseQuadlet(string(text))
 	root, err := volumeDir(ctx, unit.data, filepath.Dir(file))
 	if err != nil {
-		return QuayInstall{}, err
+		return q, true, err
 	}
-	q := version3(root)
+	q = version3(root)
+	err = q.address(unit)
+	return q, true, err
+}
+
+// address takes hostname and port, and with a configuration what else that says.
+func (q *QuayInstall) address(unit quadlet) error {
 	hostname := unit.flag("hostname")
 	if file := unit.flag("config"); file != "" {
-		if file, err = q.hostPath(file); err != nil {
-			return q, err
+		file, err := q.hostPath(file)
+		if err != nil {
+			return err
 		}
 		if err := q.configure3(filepath.Dir(file)); err != nil {
-			return q, err
+			return err
 		}
 		hostname = cmp.Or(q.Hostname, hostname)
 	}
@@ -127,7 +135,7 @@ func findVersion3(ctx context.Context, file, suffix string) (QuayInstall, error)
 	if q.Hostname = hostname; unit.port != "" {
 		q.Hostname = net.JoinHostPort(hostname, unit.port)
 	}
-	return q, nil
+	return nil
 }
 
 // version3 is the mirror-registry in a directory, without a configuration.

@@ -105,8 +105,8 @@ func judge(m *manifest, all map[digest.Digest]*manifest) string {
 	return ""
 }
 
-// fetch brings the blobs of all manifests, and marks the manifests that lack one.
-func (im *importer) fetch(ctx context.Context, repository string, all map[digest.Digest]*manifest) error {
+// wanted returns the blobs of manifests, without the foreign layers that the source does not have either.
+func (im *importer) wanted(all map[digest.Digest]*manifest) map[digest.Digest]ocispec.Descriptor {
 	wanted := map[digest.Digest]ocispec.Descriptor{}
 	for _, m := range all {
 		if m.bad != "" {
@@ -118,7 +118,12 @@ func (im *importer) fetch(ctx context.Context, repository string, all map[digest
 			}
 		}
 	}
-	bad, err := im.bring(ctx, repository, wanted)
+	return wanted
+}
+
+// fetch brings the blobs of all manifests, and marks the manifests that lack one.
+func (im *importer) fetch(ctx context.Context, repository string, all map[digest.Digest]*manifest) error {
+	bad, err := im.bring(ctx, repository, im.wanted(all))
 	if err != nil {
 		return err
 	}
