@@ -112,6 +112,26 @@ func heldOf(origins []Origin, t plan.Type) (all []HeldRelease, err error) {
 	return all, nil
 }
 
+// HeldImage is an image that a registry has, with a tag.
+type HeldImage struct {
+	Repository, Tag string
+	Digest          digest.Digest
+	Type            plan.Type
+	Origin          string // as its source names it
+}
+
+// HeldImages returns the images of a registry, from what the runs recorded.
+func HeldImages(origins []Origin) (all []HeldImage, err error) {
+	for _, o := range origins {
+		i, err := o.image()
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, HeldImage{o.Repository, o.Tag, i.Digest, i.Type, i.Origin})
+	}
+	return all, nil
+}
+
 // heldSet collects what a registry has.
 type heldSet struct {
 	imageset.Held

@@ -244,7 +244,9 @@ func (d *daemon) openJobs(ctx context.Context) {
 	d.jobs.Catalogs = d.views.Runner()
 	d.updates = updates.New(updates.Options{Store: d.store, Registry: d.cfg.Address(),
 		MirrorNames: d.cfg.Updates.Payloads == config.PayloadsMirror, Log: d.log})
-	d.clusters = retain.New(retain.Options{Store: d.store, Registry: d.cfg.Address(), Log: d.log})
+	d.clusters = retain.New(retain.Options{Store: d.store, Registry: d.cfg.Address(), Updates: d.updates, Catalogs: d.views, Log: d.log})
+	d.jobs.Prune = jobs.New(jobs.Kind[api.PruneRequest, api.PruneProgress, api.PruneResult]{Name: "prune", Run: d.clusters.Prune,
+		DryRun: api.PruneRequest.Plans, Drain: d.draining, Log: d.log})
 	d.onClose(func() error {
 		d.jobs.GC.Wait()
 		return nil

@@ -35,7 +35,7 @@ func rooms() map[string][]string {
 		"registry/stored":  front,
 		"registry/ready": slices.Concat(front, []string{"registry/admin/api", "registry/documents", "registry/stored", "registry/updates",
 			"cluster", "cluster/state", "mirror", "mirror/*"}),
-		"registry/retain":       slices.Concat(front, []string{"registry/admin/api", "registry/documents", "registry/stored", "cluster/state", "mirror", "mirror/imageset", "mirror/release"}),
+		"registry/retain":       slices.Concat(front, []string{"registry/admin/api", "registry/documents", "registry/stored", "registry/updates", "cluster/state", "mirror", "mirror/*"}),
 		"registry/documents":    slices.Concat(front, []string{"mirror", "mirror/medium", "mirror/resources", "registry/admin/api"}),
 		"registry/admin":        slices.Concat(front, []string{"registry/admin/api", "registry/jobs", "registry/store/integrity/findings", "gc", "cluster/state"}),
 		"registry/jobs":         nil,

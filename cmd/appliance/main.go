@@ -149,6 +149,7 @@ Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see
 		newBundleCommand(std),
 		newUnbundleCommand(std),
 		newDriftCommand(plain),
+		newPruneReachableCommand(plain),
 		newAdoptCommand(plain),
 		newBackupCommand(plain),
 		newRestoreCommand(plain),

@@ -66,6 +66,8 @@ type Jobs struct {
 	Pin    *jobs.Runner[api.PinRequest, api.PinProgress, api.PinResult]
 	// Ready judges releases.
 	Ready *jobs.Runner[api.ReadyRequest, api.ReadyProgress, api.Verdict]
+	// Prune deletes what no attached cluster needs.
+	Prune *jobs.Runner[api.PruneRequest, api.PruneProgress, api.PruneResult]
 	// Catalogs makes the views of the configuration again.
 	Catalogs *jobs.Runner[api.CatalogsRequest, api.CatalogsProgress, api.CatalogsResult]
 	// Mirrors are the image sets of the configuration, by their files.
@@ -136,6 +138,7 @@ func NewHandler(o Options) *Handler {
 	handleJob(h, api.Scrub, o.Jobs.Scrub)
 	handleJob(h, api.Pin, o.Jobs.Pin)
 	handleJob(h, api.Ready, o.Jobs.Ready)
+	handleJob(h, api.Prune, o.Jobs.Prune)
 	handleJob(h, api.Catalogs, o.Jobs.Catalogs)
 	h.mux.HandleFunc("POST "+api.Mirror.Path, h.mirror)
 	h.mux.HandleFunc("POST "+api.Backup.Path, h.backup)

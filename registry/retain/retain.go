@@ -1,9 +1,10 @@
 // Package retain keeps what attached clusters run and may roll back to: it finds out which manifests
 // these are, and the store refuses to delete or evict them.
 //
-// Use New, Attach, and Follow in the background, since what a cluster needs may come later. Images by
-// digest are needed wherever they are. The components of a release are read from its image once it is
-// here, and noted, so that they stay known.
+// Use New, Attach, and Follow in the background, since what a cluster needs may come later; Prune for the
+// releases and catalogs that no cluster runs, can reach, or may roll back to. Images by digest are needed
+// wherever they are. The components of a release are read from its image once it is here, and noted, so
+// that they stay known.
 //
 // Refused: deciding at each delete, which would read releases then; and keeping all that the catalogs of
 // a cluster offer, which is what the image sets are for.
@@ -49,6 +50,9 @@ type Options struct {
 	Store *store.Store
 	// Registry is how clusters reach the registry: host[:port].
 	Registry string
+	// Updates, which is *updates.Service, and Catalogs, which is *views.Views, are for Prune.
+	Updates  Updates
+	Catalogs Catalogs
 	Log      *slog.Logger
 }
 
@@ -201,6 +205,7 @@ type pass struct {
 	components map[digest.Digest][]digest.Digest // of releases
 	used       map[digest.Digest]bool            // releases of this pass
 	tagged     map[string][]digest.Digest        // images that are named by tag, where a mirror may put them
+	recorded   []mirror.HeldImage
 }
 
 func (c *Clusters) pass(ctx context.Context) (*pass, error) {
@@ -217,6 +222,9 @@ func (c *Clusters) pass(ctx context.Context) (*pass, error) {
 		}
 	}
 	origins, err := documents.Origins(ctx, c.Store.Tags)
+	if err == nil {
+		p.recorded, err = mirror.HeldImages(origins)
+	}
 	if err == nil {
 		p.present, err = mirror.NewPresent(origins, nil, c.Store.Manifests.Repositories)
 	}
@@ -250,9 +258,9 @@ func (p *pass) describe(ctx context.Context, c store.Cluster) (api.AttachedClust
 // keep has the store keep what a cluster needs.
 func (p *pass) keep(ctx context.Context, c store.Cluster) (api.AttachedCluster, error) {
 	told := api.AttachedCluster{ID: c.ID, Name: c.Name, User: c.User, Updated: c.Updated, Releases: []string{}, Problems: []string{}}
-	var f state.Facts
-	if err := json.Unmarshal(c.Facts, &f); err != nil {
-		return told, fmt.Errorf("read what is known of cluster %s: %w", c, err)
+	f, err := factsOf(c)
+	if err != nil {
+		return told, err
 	}
 	told.Version, told.Updating, told.Channel = f.Version, f.Updating, f.Channel
 	n := &needs{pass: p, cluster: f, digests: map[digest.Digest]bool{}}
@@ -277,6 +285,14 @@ func (p *pass) keep(ctx context.Context, c store.Cluster) (api.AttachedCluster, 
 	}
 	told.Images, told.Problems = n.unknown, n.shown()
 	return told, p.Store.Clusters.Keep(ctx, c.ID, slices.Sorted(maps.Keys(n.digests)))
+}
+
+// factsOf returns what is known of a cluster.
+func factsOf(c store.Cluster) (f state.Facts, err error) {
+	if err := json.Unmarshal(c.Facts, &f); err != nil {
+		return f, fmt.Errorf("read what is known of cluster %s: %w", c, err)
+	}
+	return f, nil
 }
 
 // read reads which components a release has: it names each by digest. fs.ErrNotExist.

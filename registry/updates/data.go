@@ -44,7 +44,11 @@ type graphImage struct {
 }
 
 // graph computes the graph of a pass.
-func (s *scanner) graph(ctx context.Context, recorded []mirror.Origin, next *state, problems []graphdata.Problem) error {
+func (s *scanner) graph(ctx context.Context, recorded []mirror.Origin, next *state) error {
+	var problems []graphdata.Problem
+	for _, i := range next.unread {
+		problems = append(problems, graphdata.Problem{Where: i.Repository + ":" + i.Name, What: i.Err.Error()})
+	}
 	all, err := s.graphImages(ctx, recorded)
 	if err != nil {
 		return err

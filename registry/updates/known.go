@@ -4,6 +4,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/mirror/graphdata"
+	"github.com/mirror-appliance/appliance/registry/store"
 )
 
 // Known is what the service knows of the store.
@@ -19,14 +20,22 @@ type Known struct {
 	// Signatures are those of releases, OpenPGP, by digest. Runs have verified theirs, perhaps by a key
 	// of another vendor.
 	Signatures map[digest.Digest][][]byte
+	// Unread are images that may be releases, and cannot be read.
+	Unread []Unread
 	// Problems are what of the content has no effect, images that cannot be read among it.
 	Problems []graphdata.Problem
+}
+
+// Unread is an image that cannot be read.
+type Unread struct {
+	store.Tag
+	Err error
 }
 
 // Known returns what the last pass found, or Refresh.
 func (s *Service) Known() Known {
 	now := s.current.Load()
-	k := Known{Graph: now.graph, Why: now.why, Releases: now.releases, Problems: now.problems, Signatures: map[digest.Digest][][]byte{}, Places: now.places}
+	k := Known{Graph: now.graph, Why: now.why, Releases: now.releases, Problems: now.problems, Unread: now.unread, Signatures: map[digest.Digest][][]byte{}, Places: now.places}
 	if now.data.data != nil {
 		k.Data, k.DataDigest = now.data.Repository+":"+now.data.Name, now.data.Digest
 	}

@@ -78,14 +78,13 @@ func (s *scanner) scan(ctx context.Context) (*state, error) {
 		return nil, err
 	}
 	next := &state{made: time.Now(), signatures: map[string][][]byte{}, places: map[digest.Digest]string{}}
-	var unread []graphdata.Problem
 	for _, c := range all {
 		found, err := s.read(ctx, c)
 		switch {
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
 		case err != nil:
-			unread = append(unread, graphdata.Problem{Where: c.Repository + ":" + c.Name, What: err.Error()})
+			next.unread = append(next.unread, Unread{c.Tag, err})
 		case found.Reason == "":
 			next.releases = append(next.releases, s.release(c, found))
 			next.places[c.Digest] = strings.TrimSuffix(c.Repository+":"+c.Name, ":")
@@ -93,7 +92,7 @@ func (s *scanner) scan(ctx context.Context) (*state, error) {
 		}
 	}
 	s.forget(ctx)
-	if err := s.graph(ctx, recorded, next, unread); err != nil {
+	if err := s.graph(ctx, recorded, next); err != nil {
 		return nil, err
 	}
 	return next, nil

@@ -64,6 +64,7 @@ type state struct {
 	places     map[digest.Digest]string // of releases: repository:tag, or a repository alone
 	signatures map[string][][]byte      // by the hexadecimal digest of a release
 	problems   []graphdata.Problem
+	unread     []Unread
 	answers    answers
 }
 

@@ -52,7 +52,7 @@ func (v *Views) Needs(ctx context.Context, q api.NeedsRequest) ([]api.Need, erro
 		return all, nil
 	}
 	err := n.byClusters(ctx)
-	if err == nil {
+	if err == nil && !q.WithoutImageSets {
 		err = n.byImageSets(ctx)
 	}
 	if err == nil {

@@ -106,6 +106,8 @@ var (
 	Scrub  = Job[ScrubRequest, ScrubState, findings.ScrubReport]{"/api/v1/scrub"}
 	Mirror = Job[MirrorRequest, MirrorProgress, MirrorResult]{"/api/v1/mirror"}
 
+	// Prune lists or deletes what no attached cluster runs, can reach or may roll back to.
+	Prune = Job[PruneRequest, PruneProgress, PruneResult]{"/api/v1/prune"}
 	// Ready judges whether a cluster can be installed or upgraded.
 	Ready = Job[ReadyRequest, ReadyProgress, Verdict]{"/api/v1/ready"}
 

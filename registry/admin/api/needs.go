@@ -12,6 +12,8 @@ type Wants struct {
 type NeedsRequest struct {
 	Workspace string  `json:"workspace"` // its id
 	Images    []Place `json:"images"`
+	// WithoutImageSets leaves out what image sets want.
+	WithoutImageSets bool `json:"withoutImageSets,omitempty"`
 }
 
 // Place is an image, by a tag or a digest.

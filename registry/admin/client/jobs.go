@@ -59,6 +59,11 @@ func (c *Client) Ready(ctx context.Context, q api.ReadyRequest, progress func(ap
 	return run(ctx, c, api.Ready, q, progress)
 }
 
+// Prune lists what no attached cluster runs, can reach or may roll back to, or deletes what was listed.
+func (c *Client) Prune(ctx context.Context, q api.PruneRequest, progress func(api.PruneProgress)) (api.PruneResult, error) {
+	return run(ctx, c, api.Prune, q, progress)
+}
+
 // Catalogs makes the views of catalogs again.
 func (c *Client) Catalogs(ctx context.Context, progress func(api.CatalogsProgress)) (api.CatalogsResult, error) {
 	return run(ctx, c, api.Catalogs, api.CatalogsRequest{}, progress)
