@@ -89,6 +89,17 @@ const showOrigins = `INSERT INTO origins (repository, digest, tag, origin, about
 	WHERE o.run = ?1 AND r.name = o.repository AND t.run = ?1 AND t.repository = o.repository AND t.name = o.tag
 	ON CONFLICT DO UPDATE SET about = excluded.about, recorded = excluded.recorded WHERE about <> excluded.about`
 
+// The rest of a repository and the repositories after it are two statements: in one, no index leads
+// past what was listed of the repository, and a listing of many tags reads them for each page.
+const (
+	listOrigins   = `SELECT r.name, t.name, t.digest, o.origin, o.about, o.recorded ` + originsOfTags
+	originsOfTags = `FROM repositories r CROSS JOIN tags t ON t.repository = r.id
+		CROSS JOIN origins o ON o.repository = t.repository AND o.digest = t.digest AND o.tag = t.name `
+	restOfOrigins = listOrigins + `WHERE r.name = ?1 AND t.name >= ?2 AND (t.name > ?2 OR o.origin > ?3)
+		ORDER BY t.name, o.origin LIMIT ?4`
+	originsAfter = listOrigins + `WHERE r.name > ?1 ORDER BY r.name, t.name, o.origin LIMIT ?2`
+)
+
 // Origins lists at most n origins of tags after one, by repository, tag and origin. Those of tags
 // that name another manifest since, or are deleted, do not count.
 func (s *Tags) Origins(ctx context.Context, after Origin, n int) ([]Origin, error) {
@@ -102,11 +113,10 @@ func (s *Tags) Origins(ctx context.Context, after Origin, n int) ([]Origin, erro
 		all = append(all, o)
 		return err
 	}
-	err := sqlite.Query(ctx, s.db.Reader(), scan, `SELECT r.name, t.name, t.digest, o.origin, o.about, o.recorded
-		FROM repositories r CROSS JOIN tags t ON t.repository = r.id
-		CROSS JOIN origins o ON o.repository = t.repository AND o.digest = t.digest AND o.tag = t.name
-		WHERE r.name >= ?1 AND (r.name > ?1 OR (t.name, o.origin) > (?2, ?3))
-		ORDER BY r.name, t.name, o.origin LIMIT ?4`, after.Repository, after.Tag, after.Origin, n)
+	err := sqlite.Query(ctx, s.db.Reader(), scan, restOfOrigins, after.Repository, after.Tag, after.Origin, n)
+	if err == nil && len(all) < n {
+		err = sqlite.Query(ctx, s.db.Reader(), scan, originsAfter, after.Repository, n-len(all))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("list origins: %w", err)
 	}

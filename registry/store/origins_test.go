@@ -79,6 +79,45 @@ func TestTags_Origins_followTheTags(t *testing.T) {
 	f.mustBeClean()
 }
 
+// Pages of any size have each origin once, in order, of tags in several repositories.
+func TestTags_Origins_pages(t *testing.T) {
+	f := newFixture(t)
+	var want []string
+	for _, repo := range []string{"a", "a/b", "b"} {
+		d := f.pushImage(repo, repo).Digest
+		run, err := f.Runs.Begin(f.ctx, "sync")
+		f.must(err)
+		tags, origins := map[string]digest.Digest{}, map[string]map[string]json.RawMessage{}
+		for _, tag := range []string{"v1", "v10", "v2"} {
+			tags[tag], origins[tag] = d, map[string]json.RawMessage{"quay.io/x": json.RawMessage(`{}`), "quay.io/y": json.RawMessage(`{}`)}
+			want = append(want, repo+":"+tag+" quay.io/x", repo+":"+tag+" quay.io/y")
+		}
+		f.must(run.Origins(f.ctx, map[string]map[string]map[string]json.RawMessage{repo: origins}))
+		f.must(run.Tag(f.ctx, map[string]map[string]digest.Digest{repo: tags}))
+		f.must(run.Commit(f.ctx))
+	}
+	if plan := f.explain(restOfOrigins, "a", "v1", "", 1); !strings.Contains(plan, "SEARCH t USING PRIMARY KEY (repository=? AND name>?)") {
+		t.Errorf("a page reads the tags before it:\n%s", plan)
+	}
+	for size := 1; size <= len(want)+1; size++ {
+		var got []string
+		for last := (Origin{}); ; {
+			some, err := f.Tags.Origins(f.ctx, last, size)
+			f.must(err)
+			for _, o := range some {
+				got = append(got, o.Repository+":"+o.Tag+" "+o.Origin)
+			}
+			if len(some) < size {
+				break
+			}
+			last = some[len(some)-1]
+		}
+		if strings.Join(got, "\n") != strings.Join(want, "\n") {
+			t.Errorf("in pages of %d: %v", size, got)
+		}
+	}
+}
+
 func TestTags_Origins_keepTheirTime(t *testing.T) {
 	f := newFixture(t)
 	one := f.pushImage("a/b", "one")
