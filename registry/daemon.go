@@ -234,6 +234,8 @@ func (d *daemon) openJobs(ctx context.Context) {
 		latest:   jobs.OpenNote[api.ScrubState](ctx, d.store, "scrub.latest", d.log),
 		complete: jobs.OpenNote[api.ScrubState](ctx, d.store, "scrub.complete", d.log),
 	}
+	d.updates = updates.New(updates.Options{Store: d.store, Registry: d.cfg.Address(),
+		MirrorNames: d.cfg.Updates.Payloads == config.PayloadsMirror, Log: d.log})
 	d.jobs = admin.Jobs{GC: jobs.New(d.collector.kind(d.draining)),
 		Scrub: jobs.New(d.scrubber.kind(d.draining)), Verify: jobs.New(d.verifyKind()), Ready: jobs.New(d.readyKind())}
 	d.pinning = jobs.OpenNote[pinning](ctx, d.store, "pinning", d.log)
@@ -242,8 +244,6 @@ func (d *daemon) openJobs(ctx context.Context) {
 	d.views = views.New(ctx, views.Options{Catalogs: d.cfg.Catalogs, Store: d.store, Registry: d.cfg.Address(),
 		Dir: d.cfg.Database + ".catalogs", Drain: d.draining, Log: d.log})
 	d.jobs.Catalogs = d.views.Runner()
-	d.updates = updates.New(updates.Options{Store: d.store, Registry: d.cfg.Address(),
-		MirrorNames: d.cfg.Updates.Payloads == config.PayloadsMirror, Log: d.log})
 	d.clusters = retain.New(retain.Options{Store: d.store, Registry: d.cfg.Address(), Updates: d.updates, Catalogs: d.views, Log: d.log})
 	d.jobs.Prune = jobs.New(jobs.Kind[api.PruneRequest, api.PruneProgress, api.PruneResult]{Name: "prune", Run: d.clusters.Prune,
 		DryRun: api.PruneRequest.Plans, Drain: d.draining, Log: d.log})

@@ -222,7 +222,11 @@ func readState(std stdio, file string) (*state.Facts, error) {
 func readyProgress(w io.Writer) func(api.ReadyProgress) {
 	say := nowAndThen(w)
 	return func(p api.ReadyProgress) {
-		if p.OfBytes > 0 {
+		switch {
+		case p.Reads != "":
+			say("reading %s", plain.Line(p.Reads))
+			return
+		case p.OfBytes > 0:
 			say("%s of %s read", bytesOf(p.Bytes), bytesOf(p.OfBytes))
 			return
 		}

@@ -1,6 +1,7 @@
 package ready_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"os"
@@ -37,6 +38,31 @@ func TestJudge_boots(t *testing.T) {
 		if v, err := f.ask(q); err == nil {
 			t.Errorf("%+v has the verdict %s", q, v.Answer)
 		}
+	}
+}
+
+// TestJudge_ends has a verdict tell what it reads, and end with its context at each step.
+func TestJudge_ends(t *testing.T) {
+	f := newFixture(t)
+	q := api.ReadyRequest{To: "4.18.2-multi", Content: true, Cluster: f.cluster("", installed{"1.0.0", "stable", registry + "/" + index + ":v4.18"})}
+	for _, step := range []func(api.ReadyProgress) bool{
+		func(p api.ReadyProgress) bool { return strings.HasPrefix(p.Reads, "the releases") },
+		func(p api.ReadyProgress) bool { return p.Release == "4.18.2" && p.Images == 3 },
+		func(p api.ReadyProgress) bool { return p.Reads == "catalog "+index+":v4.18" },
+		func(p api.ReadyProgress) bool { return p.Reads == "" && p.Bytes > 0 },
+	} {
+		ctx, end := context.WithCancel(f.Context())
+		steps := 0
+		v, err := f.judged(ctx, q, func(p api.ReadyProgress) {
+			if steps > 0 || step(p) {
+				steps++
+				end()
+			}
+		})
+		if !errors.Is(err, context.Canceled) || steps != 1 {
+			t.Errorf("after %d steps more: %v, %s", steps, err, v.Answer)
+		}
+		end()
 	}
 }
 

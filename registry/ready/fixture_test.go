@@ -26,6 +26,7 @@ import (
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/ready"
 	"github.com/mirror-appliance/appliance/registry/store"
+	"github.com/mirror-appliance/appliance/registry/updates"
 )
 
 const (
@@ -171,8 +172,13 @@ func (f *fixture) ask(q api.ReadyRequest) (api.Verdict, error) {
 	if q.Keys == nil {
 		q.Keys = f.sample.ReleaseKey()
 	}
-	j := ready.New(ready.Options{Store: f.Store, Registry: registry, Version: "v0-test", Dir: filepath.Join(f.dir, "work"), Log: slog.New(slog.DiscardHandler)})
-	return j.Judge(f.Context(), q, func(api.ReadyProgress) {})
+	return f.judged(f.Context(), q, func(api.ReadyProgress) {})
+}
+
+func (f *fixture) judged(ctx context.Context, q api.ReadyRequest, progress func(api.ReadyProgress)) (api.Verdict, error) {
+	service := updates.New(updates.Options{Store: f.Store, Registry: registry, Log: slog.New(slog.DiscardHandler)})
+	j := ready.New(ready.Options{Store: f.Store, Registry: registry, Version: "v0-test", Updates: service, Dir: filepath.Join(f.dir, "work")})
+	return j.Judge(ctx, q, progress)
 }
 
 // release returns a release of the sample.

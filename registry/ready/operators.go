@@ -23,7 +23,6 @@ import (
 	"github.com/mirror-appliance/appliance/mirror/imageset"
 	"github.com/mirror-appliance/appliance/mirror/operator"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
-	"github.com/mirror-appliance/appliance/registry/documents"
 	"github.com/mirror-appliance/appliance/registry/stored"
 )
 
@@ -52,15 +51,12 @@ func (j *judgement) operators(ctx context.Context, to graphdata.Release, minors 
 			Hint: "give an export of the cluster: --cluster-state FILE; --help has the command that makes it"})
 		return nil
 	}
-	recorded, err := documents.Origins(ctx, j.Store.Tags)
-	if err != nil {
-		return err
-	}
 	o := &operators{judgement: j, cluster: j.request.Cluster, minors: minors, arch: to.Arch, read: map[string]*readCatalog{}}
-	if o.present, err = mirror.NewPresent(recorded, stored.Whole(j.Store), j.Store.Manifests.Repositories); err != nil {
+	var err error
+	if o.present, err = mirror.NewPresent(j.recorded, stored.Whole(j.Store), j.Store.Manifests.Repositories); err != nil {
 		return err
 	}
-	if o.held, err = mirror.HeldCatalogs(recorded); err != nil {
+	if o.held, err = mirror.HeldCatalogs(j.recorded); err != nil {
 		return err
 	}
 	if err := os.RemoveAll(j.Dir); err != nil { // of a process that was killed
@@ -244,6 +240,7 @@ func (o *operators) catalog(ctx context.Context, named string, cure *api.Cure) (
 	if err := o.Store.CheckSpace(); err != nil {
 		return nil, err
 	}
+	o.tell(api.ReadyProgress{Reads: "catalog " + named})
 	c := &readCatalog{}
 	dir := filepath.Join(o.Dir, d.Encoded())
 	c.index, c.files, err = catalog.Load(ctx, repo, ref, dir)

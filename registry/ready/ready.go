@@ -12,11 +12,12 @@ package ready
 
 import (
 	"context"
-	"log/slog"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/mirror-appliance/appliance/mirror"
+	"github.com/mirror-appliance/appliance/mirror/resources"
 	"github.com/mirror-appliance/appliance/mirror/signature"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/config"
@@ -32,13 +33,12 @@ type Options struct {
 	Registry string
 	// Version is that of this program.
 	Version string
-	// MirrorNames has payloads named as they are here, see updates.Options.
-	MirrorNames bool
+	// Updates is the update service, which reads the releases and the graph data of the store.
+	Updates *updates.Service
 	// Upstreams are those that the registry pulls through.
 	Upstreams []config.Upstream
 	// Dir is made for catalogs that are read, and removed again.
 	Dir string
-	Log *slog.Logger
 }
 
 // Judge gives verdicts.
@@ -61,18 +61,20 @@ func (o *Judge) Judge(ctx context.Context, q api.ReadyRequest, progress func(api
 	if err != nil {
 		return api.Verdict{}, err
 	}
-	service := updates.New(updates.Options{Store: o.Store, Registry: o.Registry, MirrorNames: o.MirrorNames, Log: o.Log})
-	if err := service.Refresh(ctx); err != nil {
+	progress(api.ReadyProgress{Reads: "the releases, and where they come from"})
+	if err := o.Updates.Refresh(ctx); err != nil {
 		return api.Verdict{}, err
 	}
-	j := &judgement{Options: o.Options, question: asked, keys: keys, known: service.Known(), tell: progress,
+	j := &judgement{Options: o.Options, question: asked, keys: keys, known: o.Updates.Known(), tell: progress,
 		looked: map[place]*looked{}, blobs: map[digest.Digest]blob{}, told: map[told]int{}}
 	j.verdict = api.Verdict{To: q.To, From: q.From, Channel: q.Channel, Reasons: []api.Reason{}, Risks: []api.Reason{},
 		Basis: api.Basis{Releases: []api.JudgedRelease{}}, Registry: o.Registry, Version: o.Version, Made: time.Now().UTC()}
-	j.files = &documents.Resources{Tags: o.Store.Tags, Registry: o.Registry, Version: o.Version, Log: o.Log}
 	if q.Unchanged != nil {
 		err = j.check(ctx, *q.Unchanged)
 		return j.give(), err
+	}
+	if j.recorded, err = documents.Origins(ctx, o.Store.Tags); err != nil {
+		return api.Verdict{}, err
 	}
 	if err := j.judge(ctx); err != nil {
 		return api.Verdict{}, err
@@ -89,8 +91,10 @@ type judgement struct {
 	question
 	keys  []*signature.Keyring
 	known updates.Known
-	files *documents.Resources
 	tell  func(api.ReadyProgress)
+
+	recorded []mirror.Origin
+	served   []resources.File // the cluster resources, once they are needed
 
 	now     api.ReadyProgress
 	looked  map[place]*looked

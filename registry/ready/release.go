@@ -14,6 +14,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/cluster"
 	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/mirror"
 	"github.com/mirror-appliance/appliance/mirror/graphdata"
 	"github.com/mirror-appliance/appliance/mirror/release"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
@@ -50,7 +51,7 @@ func (j *judgement) release(ctx context.Context, r graphdata.Release) error {
 	repository, _, _ := strings.Cut(image, ":")
 	p := &payload{Release: r, repository: repository, cure: j.cureOf(r)}
 	j.verdict.Basis.Releases = append(j.verdict.Basis.Releases, api.JudgedRelease{Version: p.String(), Architecture: r.Arch, Digest: r.Digest, Payload: r.Payload, Image: image})
-	if err := j.sources(ctx, p); err != nil {
+	if err := j.sources(p); err != nil {
 		return err
 	}
 	j.signed(p)
@@ -107,17 +108,19 @@ func (j *judgement) cureOf(r graphdata.Release) *api.Cure {
 
 // sources sets where nodes read images: what cluster-config prints for the version, of which the cluster
 // resources that this registry serves are a part; or what a cluster has, if that is known.
-func (j *judgement) sources(ctx context.Context, p *payload) (err error) {
-	files, err := j.files.Files(ctx)
-	if err != nil {
-		return err
-	}
-	facts := cluster.Facts{Registries: []cluster.Registry{{Address: j.Registry}}, Resources: files,
-		Version: cluster.Version{Major: int(p.Release.Version.Major), Minor: int(p.Release.Version.Minor)}} //nolint:gosec // of a version
+func (j *judgement) sources(p *payload) (err error) {
 	if j.request.Cluster != nil {
 		p.running = j.request.Cluster.Digests
 		return nil
 	}
+	if j.served == nil {
+		j.served, err = mirror.Resources(j.Registry, j.Options.Version, j.recorded, func(string) bool { return true })
+		if err != nil {
+			return err
+		}
+	}
+	facts := cluster.Facts{Registries: []cluster.Registry{{Address: j.Registry}}, Resources: j.served,
+		Version: cluster.Version{Major: int(p.Release.Version.Major), Minor: int(p.Release.Version.Minor)}} //nolint:gosec // of a version
 	for _, u := range j.Upstreams {
 		facts.Upstreams = append(facts.Upstreams, cluster.Upstream{Prefix: u.Prefix, URL: u.URL, HeldOnly: u.Mode == config.ModeMirroredOnly})
 	}

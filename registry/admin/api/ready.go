@@ -41,8 +41,9 @@ func (q ReadyRequest) Check() error {
 
 // ReadyProgress is how far a verdict is.
 type ReadyProgress struct {
-	Release string `json:"release"` // that is looked at
-	Images  int    `json:"images"`  // of it, that were
+	Reads   string `json:"reads,omitempty"` // what else is read, in words; "": nothing
+	Release string `json:"release"`         // that is looked at
+	Images  int    `json:"images"`          // of it, that were
 	Of      int    `json:"of"`
 	Bytes   int64  `json:"bytes,omitempty"` // that were read, with Content
 	OfBytes int64  `json:"ofBytes,omitempty"`
