@@ -1,8 +1,9 @@
 // Package state reads what a cluster has told of itself: an export of
 //
 //	oc get csv,subscription,clusterversion,imagecontentsourcepolicy,imagedigestmirrorset,imagetagmirrorset,catalogsource -A -o json
+//	oc get clusterextension,clustercatalog -o json
 //
-// Use Read. Of hundreds of megabytes it keeps the few facts that decide whether an upgrade works, which are
+// Use Read. The second is for OLM v1, and its output may follow that of the first. Of hundreds of megabytes it keeps the few facts that decide whether an upgrade works, which are
 // all that leaves the host of the export. It decodes one object after the other.
 //
 // Refused: the types of Kubernetes and OLM, some hundred modules for a dozen fields.
@@ -38,6 +39,11 @@ type Facts struct {
 	Subscriptions []Subscription `json:"subscriptions,omitempty"`
 	// Operators are the ClusterServiceVersions, but for copies.
 	Operators []Operator `json:"operators,omitempty"`
+	// Extensions are the operators of OLM v1, which have no ClusterServiceVersion, and ClusterCatalogs its catalogs.
+	Extensions      []Extension      `json:"extensions,omitempty"`
+	ClusterCatalogs []ClusterCatalog `json:"clusterCatalogs,omitempty"`
+	// NoExtensions reports that the cluster has OLM v1, and that the export has nothing of it.
+	NoExtensions bool `json:"noExtensions,omitempty"`
 	// Images are those that its operators run, by name.
 	Images []string `json:"images,omitempty"`
 
@@ -47,7 +53,7 @@ type Facts struct {
 // Needs returns the facts that decide what a cluster needs of a registry.
 func (f Facts) Needs() Facts {
 	return Facts{ID: f.ID, Version: f.Version, Updating: f.Updating, Channel: f.Channel, Multi: f.Multi, Releases: f.Releases,
-		Tags: f.Tags, Catalogs: f.Catalogs, Images: f.Images}
+		Tags: f.Tags, Catalogs: f.Catalogs, Images: f.Images, Extensions: f.Extensions, ClusterCatalogs: f.ClusterCatalogs, NoExtensions: f.NoExtensions}
 }
 
 // Release is one that a cluster has had, or is to have.
@@ -97,6 +103,8 @@ var kinds = map[string]kind{
 	"CatalogSource.operators.coreos.com":             (*Facts).catalog,
 	"Subscription.operators.coreos.com":              (*Facts).subscription,
 	"ClusterServiceVersion.operators.coreos.com":     (*Facts).operator,
+	"ClusterExtension.olm.operatorframework.io":      (*Facts).extension,
+	"ClusterCatalog.olm.operatorframework.io":        (*Facts).clusterCatalog,
 }
 
 // object is an object of a cluster.
@@ -110,7 +118,14 @@ type object struct {
 	Spec, Status json.RawMessage
 }
 
-const export = "make the file with: oc get csv,subscription,clusterversion,imagecontentsourcepolicy,imagedigestmirrorset,imagetagmirrorset,catalogsource -A -o json"
+// How an export is made. oc get fails wholly for a kind that a cluster lacks, so that those of OLM v1 are asked for apart.
+const (
+	Export     = "oc get csv,subscription,clusterversion,imagecontentsourcepolicy,imagedigestmirrorset,imagetagmirrorset,catalogsource -A -o json"
+	Needed     = "oc get clusterversion,csv,catalogsource,imagetagmirrorset -A -o json" // for Facts.Needs
+	Extensions = "oc get clusterextension,clustercatalog -o json"
+
+	Hint = "make the file with: " + Export + " > cluster.json; with OLM v1 then: " + Extensions + " >> cluster.json"
+)
 
 // Read reads an export, or several after each other.
 func Read(r io.Reader) (*Facts, error) {
@@ -122,17 +137,18 @@ func Read(r io.Reader) (*Facts, error) {
 			break
 		}
 		if err != nil {
-			return nil, hint.New(fmt.Errorf("the export of the cluster: %w", err), cmp.Or(hint.Of(err), export))
+			return nil, hint.New(fmt.Errorf("the export of the cluster: %w", err), cmp.Or(hint.Of(err), Hint))
 		}
 	}
 	f.read = ""
+	f.NoExtensions = f.NoExtensions && len(f.Extensions) == 0 && len(f.ClusterCatalogs) == 0 // it comes with catalogs
 	slices.Sort(f.Images)
 	f.Images = slices.Compact(f.Images)
 	switch {
 	case f.Version == "" && f.Updating == "":
-		return nil, hint.New(errors.New("the export of the cluster has no ClusterVersion with a version"), export)
+		return nil, hint.New(errors.New("the export of the cluster has no ClusterVersion with a version"), Hint)
 	case f.Version != "" && len(f.Operators) == 0: // each cluster with operators has the one of its package server
-		return nil, hint.New(errors.New("the export of the cluster has no ClusterServiceVersion: its operators are not known"), export)
+		return nil, hint.New(errors.New("the export of the cluster has no ClusterServiceVersion: its operators are not known"), Hint)
 	}
 	return f, nil
 }
@@ -238,6 +254,8 @@ func (f *Facts) clusterVersion(o *object) error {
 	var status struct {
 		Desired struct{ Version, Image, Architecture string }
 		History []struct{ State, Version, Image string }
+		// Capabilities that the cluster has, since 4.11.
+		Capabilities struct{ EnabledCapabilities []string }
 	}
 	if err := errors.Join(decode(o.Spec, &spec), decode(o.Status, &status)); err != nil {
 		return err
@@ -246,6 +264,7 @@ func (f *Facts) clusterVersion(o *object) error {
 		return err
 	}
 	f.ID, f.Channel, f.Multi = spec.ClusterID, spec.Channel, status.Desired.Architecture == "Multi"
+	f.NoExtensions = slices.Contains(status.Capabilities.EnabledCapabilities, "OperatorLifecycleManagerV1")
 	f.release(status.Desired.Version, status.Desired.Image)
 	if len(status.History) == 0 {
 		f.Updating = status.Desired.Version

@@ -88,6 +88,8 @@ func FuzzRead(f *testing.F) {
 	f.Add(list(version, csv, rest))
 	f.Add(version + csv)
 	f.Add(version + another("c-2") + csv)
+	f.Add(list(version, csv, rest, extensions))
+	f.Add(version + csv + `{"kind":"ClusterExtension","apiVersion":"olm.operatorframework.io/v1","spec":{"source":null},"status":{"conditions":[null],"install":{"bundle":null}}}`)
 	f.Add(`{"items":[null,{"kind":"ClusterVersion","apiVersion":"config.openshift.io/v1","spec":null,"status":{"history":[{}]}}]}`)
 	f.Add(`{"kind":"List","items":null}[`)
 	f.Fuzz(func(t *testing.T, text string) {
@@ -105,6 +107,11 @@ func FuzzRead(f *testing.F) {
 		var again state.Facts
 		if err != nil || json.Unmarshal(raw, &again) != nil {
 			t.Errorf("%s, %v", raw, err)
+		}
+		for _, e := range again.Extensions {
+			for _, c := range again.ClusterCatalogs {
+				_, _ = e.Selector.Selects(c)
+			}
 		}
 	})
 }

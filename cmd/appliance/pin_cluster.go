@@ -38,12 +38,13 @@ or may roll back to, with all their images, the images of its operators, and its
 evicted: mirror delete, prune, rollback and deletes by other programs are refused with the name of the cluster. What is not
 here yet is protected once it is. FILE, or - for standard input, is made by:
 
-  oc get clusterversion,csv,catalogsource -A -o json
+  ` + state.Needed + ` > prod.json
+  ` + state.Extensions + ` >> prod.json
 
-Of it, versions and names of images are kept. The same command with a newer file replaces what is known of the cluster. With
+The second is for clusters with OLM v1. Of it, versions, names of images and the mirrors by tag are kept. The same command with a newer file replaces what is known of the cluster. With
 --user, that user, who may be of role pull, may do so too: see docs, updates. --state reads the file from a web server, with the
 login for it in --authfile and the certificates in certs.d.`,
-		Example: `  oc get clusterversion,csv,catalogsource -A -o json | appliance pin cluster - --name prod
+		Example: `  ` + state.Needed + ` | appliance pin cluster - --name prod
   appliance pin cluster prod.json --name prod --user prod-nodes docker://registry.example.com:8443`,
 		Args: cobra.MaximumNArgs(2),
 		RunE: func(c *cobra.Command, args []string) error { return runPinCluster(c.Context(), std, o, args) },
@@ -64,7 +65,7 @@ func runPinCluster(ctx context.Context, std stdio, o pinClusterOptions, args []s
 	case o.state != "":
 		facts, err = o.fetchState(ctx)
 	case len(args) == 0 || strings.HasPrefix(args[0], "docker://"):
-		return hint.New(errors.New("the file with what the cluster tells of itself is missing"), "oc get clusterversion,csv,catalogsource -A -o json | appliance pin cluster -")
+		return hint.New(errors.New("the file with what the cluster tells of itself is missing"), state.Needed+" | appliance pin cluster -")
 	default:
 		facts, err = readState(std, args[0])
 		args = args[1:]

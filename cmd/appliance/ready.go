@@ -63,7 +63,10 @@ updates, and each release on the way. Without --channel the channel is chosen, a
 judged by the catalogs that are here: whether each is for the versions on the way, or can be updated, with all its images. Of
 the file no more than these facts goes to the registry. It is made by:
 
-  oc get csv,subscription,clusterversion,imagecontentsourcepolicy,imagedigestmirrorset,imagetagmirrorset,catalogsource -A -o json
+  ` + state.Export + ` > cluster.json
+  ` + state.Extensions + ` >> cluster.json
+
+The second is for clusters with OLM v1.
 
 With --content each layer that the verdict relies on is read and compared with its digest. With --as-imageset, print the
 ImageSetConfiguration that brings what is missing.

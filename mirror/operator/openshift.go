@@ -95,7 +95,9 @@ type OfferedBundle struct {
 	Version string
 	Range   Range
 	Images  []string // that it needs
-	Fault   error    // for which it cannot be installed from a mirror
+	// Requires is the kind of a dependency on other bundles, "" for none.
+	Requires string
+	Fault    error // for which it cannot be installed from a mirror
 }
 
 // Deprecation is what a catalog says of a package, a channel or a bundle.
@@ -162,6 +164,8 @@ func offeredBundle(r *reader, pkg string, b bundle) (o OfferedBundle, err error)
 		switch kind {
 		case "olm.maxOpenShiftVersion":
 			o.Range.Max = append(o.Range.Max, strings.Trim(string(bytes.TrimSpace(value)), `"`))
+		case "olm.package.required", "olm.gvk.required", "olm.constraint":
+			o.Requires = kind
 		case "olm.csv.metadata":
 			o.Range.annotated(value)
 		case "olm.bundle.object":

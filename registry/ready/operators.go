@@ -1,7 +1,6 @@
 package ready
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -79,7 +78,7 @@ func (j *judgement) operators(ctx context.Context, to graphdata.Release, minors 
 	for _, csv := range o.cluster.Operators {
 		o.alone(csv)
 	}
-	return nil
+	return o.extensions(ctx)
 }
 
 // ofOpenShift is the operator that comes with OpenShift, without a subscription.
@@ -113,7 +112,7 @@ func (o *operators) subscription(ctx context.Context, s state.Subscription) erro
 		o.refuse(api.Reason{Code: "catalog-elsewhere", Where: o.cluster.Catalogs[at].Image, Text: "the catalog of CatalogSource " + s.Source + " is not one of this registry", Hint: "apply the cluster resources: appliance cluster-config; have the Subscriptions name its CatalogSource"})
 		return nil
 	}
-	return o.updates(ctx, s, o.cluster.Operators[n], repositories, tag)
+	return o.updates(ctx, bySubscription(s, o.cluster.Operators[n]), repositories, tag)
 }
 
 // in returns the repositories here in which a cluster reads an image, those that it asks first before others, and
@@ -146,22 +145,24 @@ var ofVersion = regexp.MustCompile(`^v([0-9]+)\.([0-9]+)$`)
 
 // updates judges an operator by the catalogs of its repositories: that which the cluster has, and those of
 // the versions that it comes to.
-func (o *operators) updates(ctx context.Context, s state.Subscription, csv state.Operator, repositories []string, tag string) error {
+func (o *operators) updates(ctx context.Context, i installation, repositories []string, tag string) error {
 	at, _, err := o.holding(ctx, repositories, tag)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	named := at + ":" + tag
-	now, err := o.offer(ctx, named, s, csv)
+	now, err := o.offer(ctx, named, i)
 	if err != nil || now == nil {
 		return err // which is a reason
 	}
-	s.Channel = cmp.Or(s.Channel, now.DefaultChannel)
-	u := &upgrades{operators: o, Subscription: s, installed: csv, known: map[string]operator.OfferedBundle{}, reached: map[string]bool{csv.Name: true},
-		cure: o.cureOf(named, s, csv)}
+	if len(i.channels) == 0 && !i.extension {
+		i.channels = []string{now.DefaultChannel}
+	}
+	u := &upgrades{operators: o, installation: i, known: map[string]operator.OfferedBundle{}, reached: map[string]bool{i.bundle.Name: true},
+		cure: o.cureOf(named, i)}
 	u.add(now, named)
-	if csv.Phase != "" && csv.Phase != "Succeeded" {
-		o.risk(api.Reason{Code: "operator-unwell", Where: s.Namespace + "/" + csv.Name, Text: "the phase of this operator is " + csv.Phase, Hint: "oc describe csv " + csv.Name + " -n " + s.Namespace + "; mend it before the upgrade"})
+	if i.bundle.Phase != "" && i.bundle.Phase != "Succeeded" {
+		o.risk(api.Reason{Code: "operator-unwell", Where: i.prefix + i.bundle.Name, Text: "the phase of this operator is " + i.bundle.Phase, Hint: i.describe + "; mend it before the upgrade"})
 	}
 	for _, minor := range o.minors {
 		of := "v" + minor.String()
@@ -171,7 +172,7 @@ func (o *operators) updates(ctx context.Context, s state.Subscription, csv state
 		}
 		last := minor == o.minors[len(o.minors)-1]
 		if ofVersion.MatchString(tag) && tag != of && (last || err == nil) { // meanwhile it may keep that of before
-			next, err := o.offer(ctx, at+":"+of, s, csv)
+			next, err := o.offer(ctx, at+":"+of, i)
 			if err != nil || next == nil {
 				return err // which is a reason
 			}
@@ -184,27 +185,33 @@ func (o *operators) updates(ctx context.Context, s state.Subscription, csv state
 	return nil
 }
 
-// offer returns what a catalog here has of a package. That it cannot be read is a reason.
-func (o *operators) offer(ctx context.Context, named string, s state.Subscription, csv state.Operator) (*operator.Offer, error) {
-	pkg, cure := s.Package, o.cureOf(named, s, csv)
+// offer returns what a catalog here has of a package. That it cannot be read, or has nothing, is a reason.
+func (o *operators) offer(ctx context.Context, named string, i installation) (*operator.Offer, error) {
+	found, ok, err := o.open(ctx, named, i)
+	if ok && found == nil {
+		o.refuse(api.Reason{Code: "operator-absent", Where: o.Registry + "/" + named, Text: "operator " + i.pkg + " is not in this catalog", Hint: "mirror the catalog with it: appliance mirror, or --as-imageset", Cure: o.cureOf(named, i)})
+	}
+	return found, err
+}
+
+// open returns what a catalog here has of a package, nil for nothing. That it cannot be read is a reason.
+func (o *operators) open(ctx context.Context, named string, i installation) (found *operator.Offer, ok bool, err error) {
+	cure := o.cureOf(named, i)
 	c, err := o.catalog(ctx, named, cure)
-	var found *operator.Offer
 	if err == nil && c != nil {
-		found, err = c.index.Offer(ctx, c.files, pkg)
+		found, err = c.index.Offer(ctx, c.files, i.pkg)
 	}
 	switch {
 	case ctx.Err() != nil:
-		return nil, ctx.Err()
+		return nil, false, ctx.Err()
 	case errors.Is(err, fs.ErrNotExist):
-		o.refuse(api.Reason{Code: "catalog-absent", Where: o.Registry + "/" + named, Text: "this catalog, which operator " + pkg + " needs, is not here", Hint: "mirror it: appliance mirror, or --as-imageset", Cure: cure})
-		return nil, nil
+		o.refuse(api.Reason{Code: "catalog-absent", Where: o.Registry + "/" + named, Text: "this catalog, which operator " + i.pkg + " needs, is not here", Hint: "mirror it: appliance mirror, or --as-imageset", Cure: cure})
+		return nil, false, nil
 	case err != nil:
 		o.refuse(api.Reason{Code: "catalog-unread", Where: o.Registry + "/" + named, Text: "this catalog cannot be read: " + err.Error(), Hint: hintOr(err, again), Cure: cure})
-		return nil, nil
-	case found == nil:
-		o.refuse(api.Reason{Code: "operator-absent", Where: o.Registry + "/" + named, Text: "operator " + pkg + " is not in this catalog", Hint: "mirror the catalog with it: appliance mirror, or --as-imageset", Cure: cure})
+		return nil, false, nil
 	}
-	return found, nil
+	return found, true, nil
 }
 
 func hintOr(err error, other string) string {
@@ -215,12 +222,16 @@ func hintOr(err error, other string) string {
 }
 
 // cureOf is a package of a catalog as content, nil if it is not known where the catalog comes from.
-func (o *operators) cureOf(named string, s state.Subscription, csv state.Operator) *api.Cure {
+func (o *operators) cureOf(named string, i installation) *api.Cure {
 	repository, tag, _ := strings.Cut(named, ":")
 	for _, h := range o.held {
 		at, _, _ := strings.Cut(h.Image, ":")
 		if ref, err := imageset.ParseReference(h.Catalog); err == nil && at == repository && !strings.HasPrefix(tag, "sha256") {
-			return &api.Cure{Catalog: ref.Registry() + "/" + ref.Repository() + ":" + tag, Package: s.Package, PackageChannel: s.Channel, MinVersion: csv.Version}
+			cure := &api.Cure{Catalog: ref.Registry() + "/" + ref.Repository() + ":" + tag, Package: i.pkg}
+			if len(i.channels) > 0 {
+				cure.PackageChannel, cure.MinVersion = i.channels[0], i.bundle.Version
+			}
+			return cure
 		}
 	}
 	return nil
@@ -264,28 +275,29 @@ func (o *operators) standsFor(cure *api.Cure) *payload {
 // upgrades are those of one operator.
 type upgrades struct {
 	*operators
-	state.Subscription
-	installed state.Operator
-	known     map[string]operator.OfferedBundle // of the catalogs that count by now
-	channels  []operator.Channel
-	reached   map[string]bool // bundles that may be installed by now
-	told      bool            // that it must be updated
-	cure      *api.Cure
+	installation
+	known    map[string]operator.OfferedBundle // of the catalogs that count by now
+	channels []operator.Channel
+	reached  map[string]bool // bundles that may be installed by now
+	told     bool            // that it must be updated
+	cure     *api.Cure
 }
 
 // add has a catalog count.
 func (u *upgrades) add(o *operator.Offer, named string) {
 	maps.Copy(u.known, o.Bundles)
-	channel := u.Channel
-	n := slices.IndexFunc(o.Channels, func(c operator.Channel) bool { return c.Name == channel })
-	if n < 0 {
-		u.refuse(api.Reason{Code: "channel-absent", Where: u.Registry + "/" + named, Text: "channel " + channel + " of operator " + u.Package + " is not in this catalog",
-			Hint: "mirror the catalog with it, or change the channel of the Subscription", Cure: u.cure})
-	} else {
-		u.channels = append(u.channels, o.Channels[n])
+	before := len(u.channels)
+	for _, c := range o.Channels {
+		if len(u.installation.channels) == 0 || slices.Contains(u.installation.channels, c.Name) {
+			u.channels = append(u.channels, c)
+		}
+	}
+	if len(u.channels) == before {
+		u.refuse(api.Reason{Code: "channel-absent", Where: u.Registry + "/" + named, Text: "channel " + strings.Join(u.installation.channels, ", ") + " of operator " + u.pkg + " is not in this catalog",
+			Hint: "mirror the catalog with it, or change the channel of the " + u.kind, Cure: u.cure})
 	}
 	for _, d := range o.Deprecations {
-		if d.Schema == "olm.package" || d.Schema == "olm.channel" && d.Name == channel || d.Schema == "olm.bundle" && d.Name == u.installed.Name {
+		if d.Schema == "olm.package" || d.Schema == "olm.channel" && slices.Contains(u.installation.channels, d.Name) || d.Schema == "olm.bundle" && d.Name == u.bundle.Name {
 			u.deprecated(d)
 		}
 	}
@@ -293,7 +305,7 @@ func (u *upgrades) add(o *operator.Offer, named string) {
 
 func (u *upgrades) deprecated(d operator.Deprecation) {
 	what := strings.TrimSpace(strings.TrimPrefix(d.Schema, "olm.") + " " + d.Name)
-	r := api.Reason{Code: "operator-deprecated", Where: u.Namespace + "/" + u.Package, Text: what + ": " + d.Message, Hint: "read what its catalog says, and change the channel of the Subscription"}
+	r := api.Reason{Code: "operator-deprecated", Where: u.prefix + u.pkg, Text: what + ": " + d.Message, Hint: "read what its catalog says, and change the channel of the " + u.kind}
 	if !slices.ContainsFunc(u.verdict.Risks, func(other api.Reason) bool { return other.Where == r.Where && other.Text == r.Text }) {
 		u.risk(r)
 	}
@@ -301,8 +313,8 @@ func (u *upgrades) deprecated(d operator.Deprecation) {
 
 // version returns the version of a bundle.
 func (u *upgrades) version(name string) string {
-	if name == u.installed.Name && u.installed.Version != "" {
-		return u.installed.Version
+	if name == u.bundle.Name && u.bundle.Version != "" {
+		return u.bundle.Version
 	}
 	return u.known[name].Version
 }
@@ -314,8 +326,8 @@ func (u *upgrades) follow() {
 		name := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
 		for _, c := range u.channels {
-			for _, next := range c.Next(name, u.version(name)) {
-				if _, ok := u.known[next]; ok && !u.reached[next] {
+			for _, next := range u.next(c, name, u.version(name)) {
+				if b, ok := u.known[next]; ok && !u.reached[next] && u.may(b.Version) {
 					u.reached[next] = true
 					todo = append(todo, next)
 				}
@@ -338,15 +350,15 @@ func (u *upgrades) come(ctx context.Context, minor operator.Minor) error {
 			able[name] = true
 		}
 	}
-	where := u.Namespace + "/" + u.Package
+	where := u.prefix + u.pkg
 	switch {
 	case len(able) == 0:
 		u.refuse(u.stuck(where, minor, why))
 		return nil
-	case !able[u.installed.Name] && !u.told:
+	case !able[u.bundle.Name] && !u.told:
 		u.told = true
-		u.risk(api.Reason{Code: "operator-update", Where: where, Text: fmt.Sprintf("%s does not do with OpenShift %s: %s; %s, which channel %s leads to, does", u.installed.Name, minor, why[u.installed.Name], u.best(able), u.Channel),
-			Hint: "update the operator before the cluster: approve its InstallPlan: oc get installplan -n " + u.Namespace})
+		u.risk(api.Reason{Code: "operator-update", Where: where, Text: fmt.Sprintf("%s does not do with OpenShift %s: %s; %s, which %s leads to, does", u.bundle.Name, minor, why[u.bundle.Name], u.best(able), u.leads()),
+			Hint: "update the operator before the cluster: " + u.update})
 	}
 	u.reached = able
 	return u.images(ctx, able)
@@ -354,13 +366,13 @@ func (u *upgrades) come(ctx context.Context, minor operator.Minor) error {
 
 // stuck is the reason that an operator keeps a cluster from a version.
 func (u *upgrades) stuck(where string, minor operator.Minor, why map[string]string) api.Reason {
-	text := fmt.Sprintf("no bundle that channel %s leads to from %s does with OpenShift %s", u.Channel, u.installed.Name, minor)
+	text := fmt.Sprintf("no bundle that %s leads to from %s does with OpenShift %s", u.leads(), u.bundle.Name, minor)
 	for _, name := range slices.Sorted(maps.Keys(why)) {
-		if name == u.installed.Name || len(why) <= shown {
+		if name == u.bundle.Name || len(why) <= shown {
 			text += "; " + name + ": " + why[name]
 		}
 	}
-	return api.Reason{Code: "operator-stuck", Where: where, Text: text, Hint: "mirror its bundles and those that follow in the channel, change the channel of the Subscription, or remove the operator", Cure: u.cure}
+	return api.Reason{Code: "operator-stuck", Where: where, Text: text, Hint: "mirror its bundles and those that follow in the channel, change the channel of the " + u.kind + ", or remove the operator", Cure: u.cure}
 }
 
 // shown is how many bundles a reason lists.
@@ -373,7 +385,7 @@ func (u *upgrades) best(of map[string]bool) string {
 
 // images looks at the images of the bundle that is there then: the installed one, if it does.
 func (u *upgrades) images(ctx context.Context, able map[string]bool) error {
-	name := u.installed.Name
+	name := u.bundle.Name
 	if !able[name] {
 		name = u.best(able)
 	}
@@ -381,18 +393,18 @@ func (u *upgrades) images(ctx context.Context, able map[string]bool) error {
 	for _, image := range u.known[name].Images {
 		repositories, ref := u.in(image)
 		if len(repositories) == 0 {
-			u.refuse(api.Reason{Code: "unmapped", Where: image, Text: "the cluster has no mirror at this registry for this image of operator " + u.Package, Hint: applied})
+			u.refuse(api.Reason{Code: "unmapped", Where: image, Text: "the cluster has no mirror at this registry for this image of operator " + u.pkg, Hint: applied})
 			continue
 		}
 		repository, d, err := u.holding(ctx, repositories, ref)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			u.refuse(api.Reason{Code: "image-absent", Where: u.Registry + "/" + repository + " " + ref, Text: "an image of operator " + u.Package + " is not where the cluster reads it", Hint: applied, Cure: u.cure})
+			u.refuse(api.Reason{Code: "image-absent", Where: u.Registry + "/" + repository + " " + ref, Text: "an image of operator " + u.pkg + " is not where the cluster reads it", Hint: applied, Cure: u.cure})
 			continue
 		case err != nil:
 			return err
 		}
-		if _, err := u.look(ctx, p, wanted{"operator " + u.Package, image, d}, place{repository, d}); err != nil {
+		if _, err := u.look(ctx, p, wanted{"operator " + u.pkg, image, d}, place{repository, d}); err != nil {
 			return err
 		}
 	}
@@ -409,8 +421,8 @@ func (u *upgrades) lacks(ctx context.Context, name string, minor operator.Minor)
 	if offered {
 		ranges = append(ranges, b.Range)
 	}
-	if name == u.installed.Name {
-		ranges = append(ranges, operator.Range{Max: u.installed.Max, Versions: u.installed.Versions})
+	if name == u.bundle.Name {
+		ranges = append(ranges, operator.Range{Max: u.bundle.Max, Versions: u.bundle.Versions})
 	}
 	for _, r := range ranges {
 		switch ok, err := r.Allows(minor); {
@@ -425,6 +437,8 @@ func (u *upgrades) lacks(ctx context.Context, name string, minor operator.Minor)
 		return "it is in no catalog here, and so its images are not known", nil
 	case b.Fault != nil:
 		return b.Fault.Error(), nil
+	case u.extension && b.Requires != "" && name != u.bundle.Name:
+		return "it has a dependency (" + b.Requires + "), and OLM v1 installs none", nil
 	}
 	lacking, err := u.present.Lacking(ctx, b.Images)
 	for _, image := range slices.Sorted(maps.Keys(lacking)) {

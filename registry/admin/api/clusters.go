@@ -29,7 +29,7 @@ func (q AttachRequest) Check() error {
 	switch {
 	case !clusterID.MatchString(q.Facts.ID):
 		return hint.New(errors.New("what the cluster has told of itself has no spec.clusterID of its ClusterVersion"),
-			"make the export with: oc get clusterversion,csv,catalogsource -A -o json")
+			"make the export with: "+state.Needed)
 	case q.Name != plain.Line(q.Name) || len(q.Name) > maxClusterName:
 		return hint.New(errors.New("the name of the cluster is too long, or has characters that are not printed"), "choose another name")
 	}
