@@ -159,19 +159,19 @@ func (o *installOptions) notTakenOver(ctx context.Context, std stdio, quay adopt
 	})
 }
 
-// openRest opens a mirror-registry whose images may be removed already.
+// openRest opens a mirror-registry whose images may be removed already. done closes it.
 func openRest(ctx context.Context, quay adopt.QuayInstall) (source *adopt.Quay, done func() error, err error) {
-	done = func() error { return nil }
+	remove := func() error { return nil }
 	if quay.Storage == "" || !fileExists(quay.Storage) {
 		if quay.Storage, err = os.MkdirTemp("", "appliance-cleanup-"); err != nil {
 			return nil, nil, err
 		}
-		done = func() error { return os.Remove(quay.Storage) }
+		remove = func() error { return os.Remove(quay.Storage) }
 	}
 	if source, err = quay.Open(ctx); err != nil {
-		return nil, nil, errors.Join(err, done())
+		return nil, nil, errors.Join(err, remove())
 	}
-	return source, func() error { return errors.Join(source.Close(), done()) }, nil
+	return source, func() error { return errors.Join(source.Close(), remove()) }, nil
 }
 
 func (o *installOptions) compare(ctx context.Context, std stdio, control *client.Client, source adopt.Source, root string) (missing []adopt.Problem, err error) {

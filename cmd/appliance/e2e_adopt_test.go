@@ -14,6 +14,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 	"github.com/mirror-appliance/appliance/tlsgen"
 )
 
@@ -131,8 +132,23 @@ func (b *box) takesOver(t *testing.T) {
 			systemctl daemon-reload; systemctl enable --now quay-pod quay-redis quay-app`)
 		unchanged(t)
 		b.inside(t, "/root/appliance", "install", "--adopt")
-		if out := b.inside(t, "sh", "-c", `printf 'y\ny\n' | `+installed+` install --cleanup`); !strings.Contains(out, "of which 2.0 MiB are the appliance's as well") {
+		layer := filepath.Join("/root/appliance-install/quay-storage", blobfile.Name(digest.FromBytes(image.contents[len(image.contents)-1])))
+		b.inside(t, "sh", "-c", `echo mine > /root/quay-install/quay-config/mine
+			cp -p $0 $0.x && printf damage | dd of=$0.x conv=notrunc status=none && mv $0.x $0`, layer)
+		out := b.inside(t, "sh", "-c", `echo n | `+installed+` install --cleanup 2>&1`)
+		for _, want := range []string{"of which 2.0 MiB are the appliance's as well", "was damaged in the appliance; the mirror-registry's copy", "/root/quay-install stays, and the retired units"} {
+			if !strings.Contains(out, want) {
+				t.Errorf("without consent, it does not say %q:\n%s", want, out)
+			}
+		}
+		b.inside(t, "rm", "/root/quay-install/quay-config/config.yaml") // as a cleanup that was killed
+		if out := b.inside(t, installed, "install", "--cleanup", "--autoApprove"); !strings.Contains(out, "except for what stays\nstays: /root/quay-install/quay-config/mine") {
 			t.Errorf("it says:\n%s", out)
+		}
+		b.inside(t, "rm", "-r", "/root/quay-install/quay-config/mine")
+		b.inside(t, "rmdir", "/root/quay-install/quay-config", "/root/quay-install")
+		if out := b.inside(t, installed, "verify", "--content"); !strings.Contains(out, "nothing is damaged") {
+			t.Error(out)
 		}
 		b.healthy(t)
 		b.inside(t, installed, "uninstall", "--autoApprove")
