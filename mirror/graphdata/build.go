@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/blang/semver/v4"
+	"github.com/opencontainers/go-digest"
 )
 
 // Graph is the update graph of all releases, channels and architectures.
@@ -35,7 +36,8 @@ type node struct {
 }
 
 // Build computes the graph of releases with graph data. Of several images of one version and
-// architecture it has the one whose digest is the lowest.
+// architecture it has one that a run has mirrored, if there is one, and of these the one whose digest
+// is the lowest.
 func Build(releases []Release, data *Data) *Graph {
 	g := &Graph{byID: map[string]int{}, risky: map[edge][]int{}, problems: slices.Clone(data.Problems)}
 	g.addNodes(releases)
@@ -75,14 +77,19 @@ func (g *Graph) addNodes(releases []Release) {
 		g.nodes = append(g.nodes, n)
 	}
 	slices.SortFunc(g.nodes, func(a, b *node) int {
-		return cmp.Or(a.Version.Compare(b.Version), strings.Compare(a.Arch, b.Arch),
+		return cmp.Or(a.Version.Compare(b.Version), strings.Compare(a.Arch, b.Arch), btoi(b.Mirrored)-btoi(a.Mirrored),
 			strings.Compare(string(a.Digest), string(b.Digest)), strings.Compare(a.Payload, b.Payload))
 	})
-	g.nodes = slices.CompactFunc(g.nodes, func(a, b *node) bool {
-		if a.id == b.id && a.Digest != b.Digest {
-			g.problem(a.id, "there are two images of it, and %s is offered, not %s: delete one", a.Digest, b.Digest)
+	offered := map[string]digest.Digest{}
+	g.nodes = slices.DeleteFunc(g.nodes, func(n *node) bool {
+		d, ok := offered[n.id]
+		if ok && d != n.Digest {
+			g.problem(n.id, "there are several images of it, and %s is offered, not %s: delete one", d, n.Digest)
 		}
-		return a.id == b.id
+		if !ok {
+			offered[n.id] = n.Digest
+		}
+		return ok
 	})
 	for i, n := range g.nodes {
 		g.byID[n.id] = i

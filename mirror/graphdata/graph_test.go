@@ -82,7 +82,7 @@ func TestBuild(t *testing.T) {
 			amd64:    "4.1.0 4.1.1 4.1.2 | 4.1.0>4.1.2 4.1.1>4.1.2 | ",
 		},
 		"two images of one version": {
-			releases: []string{"4.1.0+amd64", "4.1.0+amd64 k=v"}, amd64: "4.1.0 |  | ", problem: "4.1.0+amd64: there are two images of it",
+			releases: []string{"4.1.0+amd64", "4.1.0+amd64 k=v"}, amd64: "4.1.0 |  | ", problem: "4.1.0+amd64: there are several images of it",
 		},
 		"a block": {
 			releases: []string{"4.1.0+amd64", "4.1.1+amd64 <4.1.0", "4.1.2+amd64 <4.1.0 <4.1.1", "4.1.0+arm64", "4.1.2+arm64 <4.1.0"},
@@ -191,6 +191,23 @@ func TestBuild(t *testing.T) {
 }
 
 // TestBuild_s390x has releases of 4.2 that carry the architecture in their version.
+// TestBuild_severalImages offers the image of a version that a run has mirrored, whatever its digest is, and
+// names it as that.
+func TestBuild_severalImages(t *testing.T) {
+	all := releases("4.1.0+amd64", "4.1.0+amd64 a=b", "4.1.0+amd64 c=d")
+	for i := range all {
+		all[i].Mirrored = true
+		g := graphdata.Build(all, read(t, files()))
+		all[i].Mirrored = false
+		if a := g.Answer("s", "amd64"); len(a.Nodes) != 1 || a.Nodes[0].Payload != all[i].Payload {
+			t.Errorf("%d is mirrored, and offered is %+v", i, a.Nodes)
+		}
+		if told := problems(g); strings.Count(told, string(all[i].Digest)+" is offered, not ") != 2 || strings.Contains(told, "not "+string(all[i].Digest)) {
+			t.Errorf("%s is offered, and told is\n%s", all[i].Digest, told)
+		}
+	}
+}
+
 func TestBuild_s390x(t *testing.T) {
 	g := graphdata.Build(releases("4.2.10-s390x+s390x", "4.2.11-s390x+s390x <4.2.10-s390x", "4.2.11-s390x+amd64 <4.2.10-s390x", "4.2.10-s390x+amd64"),
 		read(t, files("channels/s.yaml", "name: s\nversions: [4.2.10-s390x, 4.2.11-s390x]\n", "blocked-edges/a.yaml", block("4.2.11-s390x", ".*"))))

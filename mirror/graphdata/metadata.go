@@ -48,6 +48,8 @@ type Release struct {
 	Arch    string        // such as amd64, or Multi
 	Payload string        // how clusters pull it: a reference by digest
 	Digest  digest.Digest // of its manifest, or of its list
+	// Mirrored reports that a run has mirrored it, and not a client pushed it.
+	Mirrored bool
 }
 
 // Shard reports whether an image of one architecture is a part of a release for several: the update
