@@ -16,8 +16,8 @@ type changeSignal struct {
 	receivers []chan struct{}
 }
 
-// Changed returns a channel that has a value after tags, origins or manifests came, moved or went, or
-// a blob went or came back. Several changes are one. Each call makes a channel for one receiver,
+// Changed returns a channel that has a value after tags, origins or manifests came, moved or went, a
+// blob went or came back, or users changed, by whose grants some images count and others do not. Several changes are one. Each call makes a channel for one receiver,
 // which is kept as long as the store.
 func (s *Store) Changed() <-chan struct{} {
 	c := make(chan struct{}, 1)
@@ -33,7 +33,7 @@ func (s *changeSignal) note(row modernc.SQLitePreUpdateData) {
 		return
 	}
 	switch row.TableName {
-	case "tags", "origins":
+	case "tags", "origins", "users":
 	case "repository_manifests": // its updates are about access
 		if row.Op == sqlite3.SQLITE_UPDATE {
 			return

@@ -103,6 +103,8 @@ func TestStore_Changed(t *testing.T) {
 	signals("nothing", false)
 	f.must(f.SetNote(f.ctx, "a", "b"))
 	signals("a note", false)
+	f.must(f.Users.Put(f.ctx, User{Name: "ci", Role: "push", PasswordHash: []byte("hash")}))
+	signals("a new user", true)
 	f.must(f.Tags.Delete(f.ctx, "a/b", "v1"))
 	signals("the delete of a tag", true)
 	f.mirror("v1", one.Digest, "quay.io/a/b:v1", "{}")

@@ -45,7 +45,7 @@ type graphImage struct {
 
 // graph computes the graph of a pass.
 func (s *scanner) graph(ctx context.Context, recorded []mirror.Origin, next *state) error {
-	var problems []graphdata.Problem
+	problems := next.problems
 	for _, i := range next.unread {
 		problems = append(problems, graphdata.Problem{Where: i.Repository + ":" + i.Name, What: i.Err.Error()})
 	}
@@ -54,8 +54,10 @@ func (s *scanner) graph(ctx context.Context, recorded []mirror.Origin, next *sta
 		return err
 	}
 	for _, image := range all {
-		if err := s.readData(ctx, &image); err != nil {
-			return err
+		if image.err == nil {
+			if err := s.readData(ctx, &image); err != nil {
+				return err
+			}
 		}
 		if image.err != nil {
 			problems = append(problems, graphdata.Problem{Where: image.Repository + ":" + image.Name, What: image.err.Error()})
@@ -90,15 +92,26 @@ func (s *scanner) graphImages(ctx context.Context, recorded []mirror.Origin) ([]
 	for _, h := range held {
 		all = append(all, graphImage{Tag: store.Tag{Repository: h.Repository, Name: h.Tag, Digest: h.Digest}})
 	}
+	trust, err := newTrust(ctx, s.Store)
+	if err != nil {
+		return nil, err
+	}
 	for _, name := range graphRepositories() {
 		tags, err := s.Store.Tags.Matching(ctx, "*"+name, "*")
 		if err != nil {
 			return nil, err
 		}
 		for _, t := range tags {
-			if path.Base(t.Repository) == name && !attachment(t.Name) {
-				all = append(all, graphImage{Tag: t})
+			if path.Base(t.Repository) != name || attachment(t.Name) {
+				continue
 			}
+			image := graphImage{Tag: t}
+			if distrust, err := trust.distrust(ctx, t); err != nil {
+				return nil, err
+			} else if distrust != "" {
+				image.err = errors.New(distrust)
+			}
+			all = append(all, image)
 		}
 	}
 	for i, image := range all {

@@ -57,12 +57,16 @@ type known struct {
 	seen     bool // in this pass
 }
 
-// candidate is an image that may be a release.
+// candidate is an image that may be a release, in one of its places.
 type candidate struct {
 	store.Tag
 	origin    string // as its source names it, "" if no run has mirrored it
 	signature []byte
+	distrust  string // why it does not count there
 }
+
+// place returns repository:tag, or the repository alone.
+func (c candidate) place() string { return strings.TrimSuffix(c.Repository+":"+c.Name, ":") }
 
 // scan is one pass.
 func (s *scanner) scan(ctx context.Context) (*state, error) {
@@ -78,24 +82,55 @@ func (s *scanner) scan(ctx context.Context) (*state, error) {
 		return nil, err
 	}
 	next := &state{made: time.Now(), signatures: map[string][][]byte{}, places: map[digest.Digest]string{}}
-	for _, c := range all {
-		found, err := s.read(ctx, c)
-		switch {
-		case ctx.Err() != nil:
-			return nil, ctx.Err()
-		case err != nil:
-			next.unread = append(next.unread, Unread{c.Tag, err})
-		case found.Reason == "":
-			next.releases = append(next.releases, s.release(c, found))
-			next.places[c.Digest] = strings.TrimSuffix(c.Repository+":"+c.Name, ":")
-			next.sign(c.Digest, c.signature)
-		}
+	if err := s.take(ctx, all, next); err != nil {
+		return nil, err
 	}
 	s.forget(ctx)
 	if err := s.graph(ctx, recorded, next); err != nil {
 		return nil, err
 	}
 	return next, nil
+}
+
+// take adds the releases among candidates, each digest by the first of its places where it is whole, and
+// those that are whole in none. A problem names one image of each repository whose releases do not count.
+func (s *scanner) take(ctx context.Context, all []candidate, next *state) error {
+	done, told := map[digest.Digest]bool{}, map[string]bool{}
+	unread := map[digest.Digest]error{}
+	for _, c := range all {
+		if done[c.Digest] {
+			continue
+		}
+		found, err := s.read(ctx, c)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil && c.distrust == "":
+			if unread[c.Digest] == nil {
+				unread[c.Digest] = err
+			}
+		case err != nil:
+		case found.Reason == "" && c.distrust != "":
+			if !told[c.Repository] {
+				next.problems = append(next.problems, graphdata.Problem{Where: c.place(), What: c.distrust})
+			}
+			told[c.Repository] = true
+		default:
+			done[c.Digest] = true
+			if found.Reason == "" {
+				next.releases = append(next.releases, s.release(c, found))
+				next.places[c.Digest] = c.place()
+				next.sign(c.Digest, c.signature)
+			}
+		}
+	}
+	for _, c := range all { // in their order
+		if err := unread[c.Digest]; err != nil && !done[c.Digest] {
+			next.unread = append(next.unread, Unread{c.Tag, err})
+			done[c.Digest] = true
+		}
+	}
+	return nil
 }
 
 // recall reads the notes, once.
@@ -140,7 +175,8 @@ func (s *scanner) forget(ctx context.Context) {
 	}
 }
 
-// candidates returns the images that may be releases, each digest once.
+// candidates returns the images that may be releases, by digest, those of runs first and those that do not
+// count last.
 func (s *scanner) candidates(ctx context.Context, recorded []mirror.Origin) ([]candidate, error) {
 	var tags []store.Tag
 	for _, name := range releaseRepositories() {
@@ -171,23 +207,37 @@ func (s *scanner) candidates(ctx context.Context, recorded []mirror.Origin) ([]c
 	if err != nil {
 		return nil, err
 	}
-	return join(held, tags), nil
+	trust, err := newTrust(ctx, s.Store)
+	if err != nil {
+		return nil, err
+	}
+	return join(ctx, held, tags, trust)
 }
 
 // attachment reports whether a tag is that of a signature or another attachment of an image.
 func attachment(tag string) bool { return strings.HasPrefix(tag, "sha256-") }
 
-// join returns the images that runs have mirrored, and then those that have nothing but a tag.
-func join(held []mirror.HeldRelease, tags []store.Tag) []candidate {
-	var all []candidate
+// join returns the images that runs have mirrored, those that have nothing but a tag, and those that do not
+// count, in the order of their digests.
+func join(ctx context.Context, held []mirror.HeldRelease, tags []store.Tag, trust *trust) ([]candidate, error) {
+	var all, last []candidate
 	for _, h := range held {
-		all = append(all, candidate{store.Tag{Repository: h.Repository, Name: h.Tag, Digest: h.Digest}, h.Origin, h.Signature})
+		all = append(all, candidate{Tag: store.Tag{Repository: h.Repository, Name: h.Tag, Digest: h.Digest}, origin: h.Origin, signature: h.Signature})
 	}
 	for _, t := range tags {
-		all = append(all, candidate{Tag: t})
+		distrust, err := trust.distrust(ctx, t)
+		switch {
+		case err != nil:
+			return nil, err
+		case distrust == "":
+			all = append(all, candidate{Tag: t})
+		default:
+			last = append(last, candidate{Tag: t, distrust: distrust})
+		}
 	}
+	all = append(all, last...)
 	slices.SortStableFunc(all, func(a, b candidate) int { return strings.Compare(string(a.Digest), string(b.Digest)) })
-	return slices.CompactFunc(all, func(a, b candidate) bool { return a.Digest == b.Digest })
+	return all, nil
 }
 
 // read returns what is known of an image, reading it if that is nothing. What cannot be read may
@@ -225,7 +275,7 @@ func (s *scanner) release(c candidate, k *known) graphdata.Release {
 	if source := sourceName(c.origin, k.Components); source != "" && !s.MirrorNames {
 		name = source
 	}
-	return graphdata.Release{Metadata: k.metadata, Arch: k.Arch, Digest: c.Digest, Payload: name + "@" + c.Digest.String()}
+	return graphdata.Release{Metadata: k.metadata, Arch: k.Arch, Digest: c.Digest, Payload: name + "@" + c.Digest.String(), Mirrored: c.origin != ""}
 }
 
 // sourceName returns the repository of a release at its source: of what a run has recorded, or, of an

@@ -17,7 +17,10 @@ package updates
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,11 +32,12 @@ import (
 	"github.com/mirror-appliance/appliance/registry/stored"
 )
 
-// again is the pause before a pass that failed is tried again, and the longest between two: images
-// that could not be read may have become whole.
+// again is the longest time between two passes. After a pass that failed, or that found an image which is
+// not whole, the next follows sooner: pull-through brings a manifest first, and its layers as a client
+// asks for them.
 const (
-	again     = time.Hour
-	afterFail = time.Minute
+	again = time.Hour
+	soon  = time.Minute
 )
 
 // Options are the options of New.
@@ -77,14 +81,20 @@ func New(o Options) *Service {
 
 // Follow reads the store now and after each change, until ctx ends.
 func (s *Service) Follow(ctx context.Context) error {
-	stored.Follow(ctx, s.o.Store, func(ctx context.Context) time.Duration {
-		if err := s.Refresh(ctx); err != nil && ctx.Err() == nil {
-			s.o.Log.ErrorContext(ctx, "the update graph could not be computed; what was known is served", "error", err)
-			return afterFail
-		}
-		return again
-	})
+	stored.Follow(ctx, s.o.Store, s.pass)
 	return nil
+}
+
+// pass is one pass of Follow. It returns after how long another is wanted without a change.
+func (s *Service) pass(ctx context.Context) time.Duration {
+	if err := s.Refresh(ctx); err != nil && ctx.Err() == nil {
+		s.o.Log.ErrorContext(ctx, "the update graph could not be computed; what was known is served", "error", err)
+		return soon
+	}
+	if slices.ContainsFunc(s.current.Load().unread, func(u Unread) bool { return errors.Is(u.Err, fs.ErrNotExist) }) {
+		return soon
+	}
+	return again
 }
 
 // Refresh reads the store and computes the graph. After an error what was known is served.
