@@ -27,6 +27,7 @@ func rooms() map[string][]string {
 		"internal/busy":    {"internal/retry"},
 		"internal/fetch":   {"internal/retry"},
 		"internal/ping":    {"internal/webpage"},
+		"internal/sshkey":  {"internal/hint", "internal/regular"},
 		"registry":         {"registry/*", "registry/admin/api", "registry/admin/client", "registry/store/backup", "gc", "mirror", "mirror/*", "tlsgen", "systemd"},
 		"registry/oci":     front,
 		"registry/pull":    front,

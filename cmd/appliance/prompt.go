@@ -39,6 +39,21 @@ func newPassword(ctx context.Context, std stdio, fromStdin bool, name string) (s
 	return first, nil
 }
 
+// passphrase asks for that of a key on the terminal: the one of the process, where standard input is
+// something else.
+func passphrase(ctx context.Context, std stdio, prompt string) (string, error) {
+	terminal, ok := std.in.(*os.File)
+	if !ok || !term.IsTerminal(int(terminal.Fd())) {
+		own, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+		if err != nil {
+			return "", hint.New(errors.New("there is no terminal to ask for its passphrase on"), "add the key to the ssh agent: ssh-add")
+		}
+		defer own.Close()
+		terminal = own
+	}
+	return ask(ctx, std.err, terminal, prompt)
+}
+
 // ask reads a line that is not shown. term.ReadPassword was refused: a signal does not end it, and
 // the terminal stays without echo if the process ends instead.
 func ask(ctx context.Context, w io.Writer, terminal *os.File, prompt string) (string, error) {

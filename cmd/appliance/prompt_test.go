@@ -154,3 +154,21 @@ func TestNewPassword_signal(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+func TestPassphrase_terminal(t *testing.T) {
+	terminal, user := openTerminal(t)
+	std := stdio{in: terminal, err: prompted(func(prompt string) {
+		if !strings.HasSuffix(prompt, ": ") {
+			return // the end of the line
+		}
+		if echoes(t, terminal) {
+			t.Error("what is typed is shown")
+		}
+		if _, err := io.WriteString(user, "secret\n"); err != nil {
+			t.Error(err)
+		}
+	})}
+	if got, err := passphrase(t.Context(), std, "Passphrase for key: "); err != nil || got != "secret" {
+		t.Errorf("the passphrase is %q, %v", got, err)
+	}
+}

@@ -11,11 +11,12 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"golang.org/x/crypto/ssh"
 
 	"github.com/mirror-appliance/appliance/cluster/state"
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/plain"
-	"github.com/mirror-appliance/appliance/internal/regular"
+	"github.com/mirror-appliance/appliance/internal/sshkey"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/admin/client"
 	"github.com/mirror-appliance/appliance/registry/ready"
@@ -44,6 +45,7 @@ type readyOptions struct {
 	output     string
 	asImageSet bool
 	sign       string
+	signer     ssh.Signer // of it
 	check      string
 	allowed    string
 }
@@ -71,7 +73,9 @@ The second is for clusters with OLM v1.
 With --content each layer that the verdict relies on is read and compared with its digest. With --as-imageset, print the
 ImageSetConfiguration that brings what is missing.
 
-With --sign the verdict is JSON with a signature in the format of SSH, by a private key without a passphrase. --check FILE verifies
+With --sign the verdict is JSON with a signature in the format of SSH, by a key that is named as to ssh-keygen -Y sign: a private
+one, whose passphrase is asked for on the terminal, or a public one whose private half is in the ssh agent (SSH_AUTH_SOCK), as
+keys of hardware are. --check FILE verifies
 the signature of such a file, or reads one without (-o json), and compares the releases, the graph data and the catalogs
 that the verdict was given for with those that the registry has now. With --allowed-signers, a file as that of ssh-keygen,
 it is to be signed by one of these.
@@ -106,7 +110,7 @@ Exit codes: 0 yes; 3 yes, with risks; 4 no; 1 no verdict could be given.`,
 	pathVar(f, &o.state, "cluster-state", "", "what the cluster has told of itself, JSON of oc get; - is standard input")
 	f.BoolVar(&o.request.Content, "content", false, "read each layer that the verdict relies on and check its digest")
 	addRateFlag(f, &o.request.BytesPerSecond, "read")
-	pathVar(f, &o.sign, "sign", "", "sign the verdict with this private key of SSH, and print it as JSON")
+	pathVar(f, &o.sign, "sign", "", "sign the verdict with this key of SSH, private or in the ssh agent, and print it as JSON")
 	pathVar(f, &o.check, "check", "", "check a verdict that was given before")
 	pathVar(f, &o.allowed, "allowed-signers", "", "keys that may have signed it, as for ssh-keygen: NAME KEY")
 	f.BoolVar(&o.asImageSet, "as-imageset", false, "print the image set configuration that brings what is missing")
@@ -151,6 +155,14 @@ func runReady(ctx context.Context, std stdio, o readyOptions, args []string) err
 			return hint.New(fmt.Errorf("the key of releases %s: %w", file, err), "name a file with armored OpenPGP public keys: --release-key FILE")
 		}
 	}
+	if o.sign != "" {
+		signer, closed, err := sshkey.Named(ctx, o.sign, os.Getenv("SSH_AUTH_SOCK"), func(ctx context.Context, prompt string) (string, error) { return passphrase(ctx, std, prompt) })
+		defer closed()
+		if err != nil {
+			return hint.New(fmt.Errorf("the key that signs: %w", err), cmp.Or(hintOf(err), "name a key of SSH: a private one, or KEY.pub of one in the ssh agent"))
+		}
+		o.signer = signer
+	}
 	if o.state != "" {
 		var err error
 		if o.request.Cluster, err = readState(std, o.state); err != nil {
@@ -181,11 +193,7 @@ func (o *readyOptions) print(std stdio, v api.Verdict) error {
 		}
 		return err
 	case o.sign != "":
-		key, err := regular.ReadFile(o.sign)
-		if err != nil {
-			return fmt.Errorf("the key that signs %s: %w", o.sign, regular.Reason(err))
-		}
-		sealed, err := ready.Seal(v, key)
+		sealed, err := ready.Seal(v, o.signer)
 		if err != nil {
 			return err
 		}

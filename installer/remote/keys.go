@@ -1,17 +1,13 @@
 package remote
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -19,7 +15,7 @@ import (
 	"golang.org/x/crypto/ssh/agent"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
-	"github.com/mirror-appliance/appliance/internal/regular"
+	"github.com/mirror-appliance/appliance/internal/sshkey"
 )
 
 // keys are what a user can log in with.
@@ -96,7 +92,7 @@ func (k *keys) signers(ctx context.Context, h hop) ([]ssh.Signer, error) {
 	}
 	if !k.to.ssh.yes(h.alias, "IdentitiesOnly") {
 		for _, signer := range held {
-			if !slices.ContainsFunc(found, func(s ssh.Signer) bool { return samePublic(s.PublicKey(), signer.PublicKey()) }) {
+			if !slices.ContainsFunc(found, func(s ssh.Signer) bool { return sshkey.SamePublic(s.PublicKey(), signer.PublicKey()) }) {
 				found = append(found, signer)
 			}
 		}
@@ -108,96 +104,16 @@ func (k *keys) signers(ctx context.Context, h hop) ([]ssh.Signer, error) {
 	return found, nil
 }
 
-func samePublic(a, b ssh.PublicKey) bool { return bytes.Equal(a.Marshal(), b.Marshal()) }
-
 // file reads a private key. The agent signs with it if it has it too, so that a passphrase need not
 // be asked for.
 func (k *keys) file(ctx context.Context, path string, held []ssh.Signer) (ssh.Signer, error) {
 	if signer, ok := k.read[path]; ok {
 		return signer, nil
 	}
-	text, err := readPrivate(path)
+	signer, err := sshkey.File(ctx, path, held, k.console.Secret)
 	if err != nil {
-		return nil, err
-	}
-	signer, err := ssh.ParsePrivateKey(text)
-	if encrypted := (*ssh.PassphraseMissingError)(nil); errors.As(err, &encrypted) {
-		signer, err = k.encrypted(ctx, path, text, encrypted.PublicKey, held)
-	}
-	if err != nil {
-		return nil, hint.New(fmt.Errorf("%s is not a private key: %w", path, err), "name another with --ssh-key")
+		return nil, hint.New(err, cmp.Or(hint.Of(err), "name the file of another private key: --ssh-key"))
 	}
 	k.read[path] = signer
 	return signer, nil
-}
-
-// readPrivate refuses a file that others may read, as ssh(1) does.
-func readPrivate(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, hint.New(fmt.Errorf("read the key: %w", err), "name the file of a private key: --ssh-key")
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return nil, hint.New(fmt.Errorf("other users may read the key %s", path), "close it to them: chmod 600 "+path)
-	}
-	return regular.ReadFile(path)
-}
-
-// encrypted returns a key whose passphrase is asked for when the host has accepted it.
-func (k *keys) encrypted(ctx context.Context, path string, text []byte, public ssh.PublicKey, held []ssh.Signer) (ssh.Signer, error) {
-	if public == nil { // PEM has it beside
-		if beside, err := os.ReadFile(path + ".pub"); err == nil {
-			public, _, _, _, _ = ssh.ParseAuthorizedKey(beside)
-		}
-	}
-	unlock := func() (ssh.Signer, error) {
-		phrase, err := k.console.Secret(ctx, "Passphrase for "+filepath.Clean(path)+": ")
-		if err != nil {
-			return nil, err
-		}
-		signer, err := ssh.ParsePrivateKeyWithPassphrase(text, []byte(phrase))
-		if errors.Is(err, x509.IncorrectPasswordError) {
-			err = errors.New("the passphrase is not the right one")
-		}
-		if err != nil {
-			return nil, fmt.Errorf("decrypt %s: %w", path, err)
-		}
-		return signer, nil
-	}
-	if public == nil {
-		return unlock()
-	}
-	for _, signer := range held {
-		if samePublic(signer.PublicKey(), public) {
-			return signer, nil
-		}
-	}
-	return &lockedKey{public: public, unlock: unlock}, nil
-}
-
-// lockedKey is a private key whose passphrase is asked for once it has to sign.
-type lockedKey struct {
-	public ssh.PublicKey
-	unlock func() (ssh.Signer, error)
-	open   ssh.Signer
-}
-
-func (k *lockedKey) PublicKey() ssh.PublicKey { return k.public }
-
-func (k *lockedKey) Sign(rand io.Reader, data []byte) (*ssh.Signature, error) {
-	return k.SignWithAlgorithm(rand, data, "")
-}
-
-func (k *lockedKey) SignWithAlgorithm(rand io.Reader, data []byte, algorithm string) (*ssh.Signature, error) {
-	if k.open == nil {
-		signer, err := k.unlock()
-		if err != nil {
-			return nil, err
-		}
-		k.open = signer
-	}
-	if signer, ok := k.open.(ssh.AlgorithmSigner); ok {
-		return signer.SignWithAlgorithm(rand, data, cmp.Or(algorithm, k.public.Type()))
-	}
-	return k.open.Sign(rand, data)
 }

@@ -26,15 +26,8 @@ type Sealed struct {
 	Signature string          `json:"signature"` // armored, as ssh-keygen -Y sign writes it
 }
 
-// Seal signs a verdict with a private key of SSH.
-func Seal(v api.Verdict, key []byte) (*Sealed, error) {
-	signer, err := ssh.ParsePrivateKey(key)
-	if errors.As(err, new(*ssh.PassphraseMissingError)) {
-		return nil, hint.New(errors.New("the key that signs has a passphrase"), "sign with a key without one, which is for this alone: ssh-keygen -t ed25519 -N '' -f FILE")
-	}
-	if err != nil {
-		return nil, hint.New(fmt.Errorf("the key that signs: %w", err), "name a private key of SSH: ssh-keygen -t ed25519 -N '' -f FILE")
-	}
+// Seal signs a verdict with a private key of SSH, see package sshkey.
+func Seal(v api.Verdict, signer ssh.Signer) (*Sealed, error) {
 	text, err := json.Marshal(v)
 	if err == nil {
 		text, err = canonical(text)

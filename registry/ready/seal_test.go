@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"crypto/sha256"
 	"encoding/json"
-	"encoding/pem"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,21 +22,46 @@ import (
 )
 
 // newKey returns a private key, and its line of allowed signers.
-func newKey(t *testing.T, name string) (private []byte, line string) {
+func newKey(t *testing.T, name string) (private ssh.Signer, line string) {
+	t.Helper()
+	_, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := ssh.NewSignerFromKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signer, name + " " + string(ssh.MarshalAuthorizedKey(signer.PublicKey()))
+}
+
+// hardware is a key as that of a device which is touched for each signature, see PROTOCOL.u2f of OpenSSH.
+type hardware struct {
+	ed25519.PrivateKey
+	public ssh.PublicKey
+}
+
+const hardwareType, application = "sk-ssh-ed25519@openssh.com", "ssh:"
+
+func newHardware(t *testing.T) *hardware {
 	t.Helper()
 	public, key, err := ed25519.GenerateKey(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	block, err := ssh.MarshalPrivateKey(key, "")
+	of, err := ssh.ParsePublicKey(ssh.Marshal(struct{ Type, Key, Application string }{hardwareType, string(public), application}))
 	if err != nil {
 		t.Fatal(err)
 	}
-	of, err := ssh.NewPublicKey(public)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pem.EncodeToMemory(block), name + " " + string(ssh.MarshalAuthorizedKey(of))
+	return &hardware{key, of}
+}
+
+func (h *hardware) PublicKey() ssh.PublicKey { return h.public }
+
+func (h *hardware) Sign(_ io.Reader, data []byte) (*ssh.Signature, error) {
+	app, message, touched := sha256.Sum256([]byte(application)), sha256.Sum256(data), []byte{1, 0, 0, 0, 7}
+	signed := ed25519.Sign(h.PrivateKey, slices.Concat(app[:], touched, message[:]))
+	return &ssh.Signature{Format: hardwareType, Blob: signed, Rest: touched}, nil
 }
 
 func given() api.Verdict {
@@ -102,25 +129,19 @@ func TestOpen(t *testing.T) {
 			}
 		})
 	}
-	if _, err := ready.Seal(given(), []byte("no key")); err == nil {
-		t.Error("what is no key signs")
-	}
-	_, private, err := ed25519.GenerateKey(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	locked, err := ssh.MarshalPrivateKeyWithPassphrase(private, "", []byte("secret"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := ready.Seal(given(), pem.EncodeToMemory(locked)); err == nil || !strings.Contains(err.Error(), "has a passphrase") {
-		t.Errorf("a key with a passphrase: %v", err)
-	}
 }
 
 // TestSeal_openssh has the programs that people have verify a verdict.
 func TestSeal_openssh(t *testing.T) {
 	key, line := newKey(t, "ops")
+	openssh(t, key, line)
+	device := newHardware(t)
+	openssh(t, device, "ops "+string(ssh.MarshalAuthorizedKey(device.public)))
+}
+
+// openssh has a verdict signed, read and verified by OpenSSH.
+func openssh(t *testing.T, key ssh.Signer, line string) {
+	t.Helper()
 	sealed, err := ready.Seal(given(), key)
 	if err != nil {
 		t.Fatal(err)
@@ -129,6 +150,9 @@ func TestSeal_openssh(t *testing.T) {
 	text, err := json.MarshalIndent(sealed, "", "  ")
 	if err != nil {
 		t.Fatal(err)
+	}
+	if opened, err := ready.Open(text, []byte(line), time.Now()); err != nil || opened.Signer != "ops" {
+		t.Errorf("%v", err)
 	}
 	for name, data := range map[string][]byte{"verdict": text, "signers": []byte(line)} {
 		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
