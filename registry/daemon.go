@@ -17,6 +17,7 @@ import (
 	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/registry/admin"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/audit"
 	"github.com/mirror-appliance/appliance/registry/auth"
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/registry/console"
@@ -52,6 +53,7 @@ type daemon struct {
 	store     *store.Store
 	link      *link
 	misses    *misses.Log
+	audit     *audit.Log
 	pinning   *jobs.Note[pinning]
 	upstreams *upstreams
 	tls       *tlsgen.Manager
@@ -115,6 +117,9 @@ func (d *daemon) openStore(ctx context.Context) error {
 	}
 	d.store = s
 	d.onClose(s.Close)
+	d.audit = audit.Open(context.WithoutCancel(ctx), s.Audit, d.log)
+	d.onClose(d.audit.Close)
+	d.log = slog.New(d.audit.Handler(d.log.Handler()))
 	if d.link, err = openLink(ctx, s); err != nil {
 		return fmt.Errorf("read whether the appliance is offline: %w", err)
 	}
@@ -255,7 +260,7 @@ func (d *daemon) openJobs(ctx context.Context) {
 
 // newAdmin returns the control API; status is nil if no daemon runs.
 func (d *daemon) newAdmin(status func(context.Context) (api.Status, error)) *admin.Handler {
-	o := admin.Options{Store: d.store, Auth: d.auth, Jobs: d.jobs, Catalogs: d.views, Link: d.link, Misses: d.misses, Pins: pinner{d}, Updates: d.updates, Clusters: d.clusters,
+	o := admin.Options{Store: d.store, Auth: d.auth, Jobs: d.jobs, Catalogs: d.views, Link: d.link, Misses: d.misses, Pins: pinner{d}, Updates: d.updates, Clusters: d.clusters, Audit: d.audit,
 		Status: status, Drain: d.draining, Log: d.log}
 	if status != nil {
 		o.Upstreams, o.Certificate = upstreamAdmin{d}, certificateAdmin{d}

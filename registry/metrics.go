@@ -155,6 +155,7 @@ func (d snapshot) Collect(out chan<- prometheus.Metric) {
 	s.gauge("database_damaged", "1 if SQLite has found its database damaged since the start: see appliance verify.", oneIf(d.store.Damage() != nil))
 	s.gauge("database_size_bytes", "Size of the database file.", float64(size))
 	s.gauge("database_wal_size_bytes", "Size of the write-ahead log of the database.", float64(wal))
+	s.counter("audit_lost_total", "Records of the audit that are in the journal alone, since the start.", d.audit.Lost())
 	d.collectJobs(s)
 	d.collectUpstreams(s)
 	d.collectUpdates(s)

@@ -31,6 +31,7 @@ func rooms() map[string][]string {
 		"registry":         {"registry/*", "registry/admin/api", "registry/admin/client", "registry/store/backup", "gc", "mirror", "mirror/*", "tlsgen", "systemd"},
 		"registry/oci":     front,
 		"registry/pull":    front,
+		"registry/audit":   {"registry/store", "registry/admin/api"},
 		"registry/misses":  {"registry/jobs", "registry/admin/api"},
 		"registry/updates": slices.Concat(front, []string{"registry/admin/api", "cluster", "mirror", "mirror/graphdata", "mirror/imageset", "mirror/layers", "mirror/signature", "registry/documents", "registry/stored"}),
 		"registry/stored":  front,

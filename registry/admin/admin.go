@@ -43,8 +43,9 @@ type Options struct {
 	Pins        Pins
 	Updates     Updates
 	Clusters    Clusters
+	Audit       Audit
 	Drain       context.Context // ends when the daemon drains
-	Log         *slog.Logger
+	Log         *slog.Logger    // nil: discard
 }
 
 // Catalogs knows what the catalogs of a store need. *views.Views is it.
@@ -90,6 +91,7 @@ type Handler struct {
 	pins      Pins
 	updates   Updates
 	clusters  Clusters
+	audited   Audit
 
 	certificate Certificate
 
@@ -104,8 +106,11 @@ type Handler struct {
 
 // NewHandler returns the handler of all calls.
 func NewHandler(o Options) *Handler {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
 	h := &Handler{store: o.Store, auth: o.Auth, status: o.Status, drain: o.Drain, log: o.Log,
-		mux: http.NewServeMux(), mirrors: o.Jobs.Mirrors, catalogs: o.Catalogs, link: o.Link, upstreams: o.Upstreams, misses: o.Misses, pins: o.Pins, updates: o.Updates, clusters: o.Clusters, certificate: o.Certificate}
+		mux: http.NewServeMux(), mirrors: o.Jobs.Mirrors, catalogs: o.Catalogs, link: o.Link, upstreams: o.Upstreams, misses: o.Misses, pins: o.Pins, updates: o.Updates, clusters: o.Clusters, audited: o.Audit, certificate: o.Certificate}
 	handle(h, api.Ping, h.ping)
 	handle(h, api.GetStatus, h.getStatus)
 
@@ -127,6 +132,8 @@ func NewHandler(o Options) *Handler {
 	handle(h, api.PushCluster, h.pushCluster)
 	handle(h, api.ListClusters, h.listClusters)
 	handle(h, api.DetachCluster, h.detachCluster)
+
+	handle(h, api.ListAudit, h.listAudit)
 
 	handle(h, api.ListUsers, h.listUsers)
 	handle(h, api.CreateUser, h.createUser)

@@ -23,6 +23,7 @@ func (h *Handler) backup(w http.ResponseWriter, r *http.Request) {
 			"run `appliance backup PATH` on that host"))
 		return
 	}
+	h.audit(r, "backup began")
 	ctx, cancel := jobs.Until(r.Context(), h.drain)
 	defer cancel()
 	h.serveJob(w, r, func(progress func(any)) (any, error) {

@@ -27,6 +27,6 @@ func (h *Handler) renewCertificate(r *http.Request, _ api.None) (api.Certificate
 	if err := h.certificate.Renew(r.Context()); err != nil {
 		return api.Certificate{}, err
 	}
-	h.log.InfoContext(r.Context(), "certificate renewed", "by", caller(r.Context()))
+	h.audit(r, "certificate renewed")
 	return h.certificate.Describe()
 }

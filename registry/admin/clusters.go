@@ -28,7 +28,7 @@ func (h *Handler) listClusters(r *http.Request, _ api.None) ([]api.AttachedClust
 func (h *Handler) attachCluster(r *http.Request, q api.AttachRequest) (api.AttachedCluster, error) {
 	attached, err := h.clusters.Attach(r.Context(), q)
 	if err == nil {
-		h.log.InfoContext(r.Context(), "cluster attached", "id", attached.ID, "name", attached.Name, "version", attached.Version, "by", caller(r.Context()))
+		h.audit(r, "cluster attached", "id", attached.ID, "name", attached.Name, "version", attached.Version)
 	}
 	return attached, err
 }
@@ -65,7 +65,7 @@ func (h *Handler) pushCluster(r *http.Request, _ api.None) (api.AttachedCluster,
 func (h *Handler) detachCluster(r *http.Request, _ api.None) (api.None, error) {
 	err := h.clusters.Detach(r.Context(), r.PathValue("id"))
 	if err == nil {
-		h.log.InfoContext(r.Context(), "cluster detached", "cluster", r.PathValue("id"), "by", caller(r.Context()))
+		h.audit(r, "cluster detached", "cluster", r.PathValue("id"))
 	}
 	return api.None{}, err
 }

@@ -3,6 +3,7 @@ package admin
 import (
 	"encoding/json"
 	"net/http"
+	"path"
 	"sync"
 	"time"
 
@@ -27,6 +28,7 @@ func handleJob[Q, P, R any](h *Handler, job api.Job[Q, P, R], runner *jobs.Runne
 			h.refuse(w, r, err)
 			return
 		}
+		h.audit(r, path.Base(job.Path)+" began")
 		if d, ok := any(q).(interface{ Detached() bool }); ok && d.Detached() {
 			err := h.isDaemon()
 			if err == nil {

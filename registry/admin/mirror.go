@@ -23,6 +23,7 @@ func (h *Handler) mirror(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, r, err)
 		return
 	}
+	h.audit(r, "mirror began", "imageSet", q.ImageSet)
 	h.serveJob(w, r, func(progress func(any)) (any, error) {
 		return runner.Run(r.Context(), q, func(p api.MirrorProgress) { progress(p) })
 	})

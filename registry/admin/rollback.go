@@ -48,8 +48,7 @@ func (h *Handler) rollback(r *http.Request, q api.RollbackRequest) (api.Rollback
 		return api.Rollback{}, err
 	}
 	if done.ID != "" {
-		h.log.InfoContext(r.Context(), "sync rolled back", "id", id, "by", caller(r.Context()),
-			"tags", len(done.Moved), "rollback", done.ID)
+		h.audit(r, "sync rolled back", "id", id, "tags", len(done.Moved), "rollback", done.ID)
 	}
 	return api.Rollback{ID: done.ID, Moved: changes(done.Moved), Left: changes(done.Left)}, nil
 }

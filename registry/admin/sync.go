@@ -35,7 +35,7 @@ func (h *Handler) beginSync(r *http.Request, q api.NewSync) (api.Sync, error) {
 	if err != nil {
 		return api.Sync{}, err
 	}
-	h.log.InfoContext(r.Context(), "sync began", "id", run.ID(), "name", q.Name, "by", caller(r.Context()))
+	h.audit(r, "sync began", "id", run.ID(), "name", q.Name)
 	return api.Sync{ID: run.ID()}, nil
 }
 
@@ -165,7 +165,7 @@ func (h *Handler) commit(r *http.Request, run *store.Run, _ api.None) (api.None,
 	if err := run.Commit(r.Context()); err != nil {
 		return api.None{}, err
 	}
-	h.log.InfoContext(r.Context(), "sync committed", "id", run.ID(), "by", caller(r.Context()))
+	h.audit(r, "sync committed", "id", run.ID())
 	return api.None{}, nil
 }
 
@@ -173,7 +173,7 @@ func (h *Handler) abort(r *http.Request, run *store.Run, _ api.None) (api.None, 
 	if err := run.Abort(r.Context()); err != nil {
 		return api.None{}, err
 	}
-	h.log.InfoContext(r.Context(), "sync given up", "id", run.ID(), "by", caller(r.Context()))
+	h.audit(r, "sync given up", "id", run.ID())
 	return api.None{}, nil
 }
 

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"net/http"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 
@@ -32,7 +33,7 @@ func (h *Handler) setOffline(r *http.Request, q api.Offline) (api.Offline, error
 	if err := h.link.SetOffline(r.Context(), q.Offline); err != nil {
 		return api.Offline{}, err
 	}
-	h.log.InfoContext(r.Context(), "link set", "offline", q.Offline, "by", caller(r.Context()))
+	h.audit(r, "link set", "offline", q.Offline)
 	return q, nil
 }
 
@@ -54,7 +55,11 @@ func (h *Handler) reloadUpstreams(r *http.Request, _ api.None) (api.None, error)
 	if err := h.isServing(); err != nil {
 		return api.None{}, err
 	}
-	return api.None{}, h.upstreams.Reload(r.Context())
+	err := h.upstreams.Reload(r.Context())
+	if err == nil {
+		h.audit(r, "upstreams reloaded")
+	}
+	return api.None{}, err
 }
 
 func (h *Handler) isServing() error {
@@ -75,7 +80,11 @@ func (h *Handler) listPins(r *http.Request, _ api.None) ([]api.PinnedImage, erro
 }
 
 func (h *Handler) unpin(r *http.Request, q api.PinRequest) (api.PinResult, error) {
-	return h.pins.Remove(r.Context(), q)
+	result, err := h.pins.Remove(r.Context(), q)
+	if err == nil {
+		h.audit(r, "unpinned", "images", strings.Join(q.Images, ","))
+	}
+	return result, err
 }
 
 // Misses are what clients asked for and did not get.
@@ -100,5 +109,6 @@ func (h *Handler) held(ctx context.Context, repository, reference string) bool {
 
 func (h *Handler) clearMisses(r *http.Request, _ api.None) (api.None, error) {
 	h.misses.Clear(r.Context())
+	h.audit(r, "misses cleared")
 	return api.None{}, nil
 }

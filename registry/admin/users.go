@@ -135,11 +135,6 @@ func (h *Handler) putUser(r *http.Request, event string, u store.User) (api.User
 	return public(now), err
 }
 
-func (h *Handler) audit(r *http.Request, event string, args ...any) {
-	h.log.With("event", event, "user", caller(r.Context()), "remote",
-		r.RemoteAddr).InfoContext(r.Context(), "audit", args...)
-}
-
 // keepAdmin returns an error if u is the last administrator. The caller holds h.users.
 func (h *Handler) keepAdmin(ctx context.Context, u store.User) error {
 	if u.Role != string(auth.Admin) {

@@ -91,7 +91,7 @@ func TestOpen_migratesMediaTypesAndLinks(t *testing.T) {
 	f.corrupt(`DELETE FROM repository_blobs WHERE digest = ?`, layerOf(named)) // deleted, as a client could
 	f.exec(`ALTER TABLE repository_manifests DROP COLUMN media_type;
 		ALTER TABLE run_manifests DROP COLUMN media_type;
-		DROP INDEX tags_by_digest; CREATE INDEX tags_by_manifest ON tags (repository, digest); DROP TABLE cluster_manifests; DROP TABLE clusters; DROP TABLE removals; DROP TABLE origins; DROP TABLE run_origins; DROP TABLE blob_journal; DROP INDEX repository_manifests_pinned; DROP INDEX repository_blobs_pulled; ALTER TABLE repository_blobs DROP COLUMN pulled; PRAGMA user_version = 4`)
+		DROP INDEX tags_by_digest; CREATE INDEX tags_by_manifest ON tags (repository, digest); DROP TABLE audit; DROP TABLE cluster_manifests; DROP TABLE clusters; DROP TABLE removals; DROP TABLE origins; DROP TABLE run_origins; DROP TABLE blob_journal; DROP INDEX repository_manifests_pinned; DROP INDEX repository_blobs_pulled; ALTER TABLE repository_blobs DROP COLUMN pulled; PRAGMA user_version = 4`)
 	f.reopen()
 	f.mustBe("app", "t", m.Digest, acme)
 	f.mustBe("app", "v1", named.Digest, ocispec.MediaTypeImageManifest)

@@ -42,6 +42,7 @@ type Store struct {
 	Users     *Users     // accounts
 	Clusters  *Clusters  // attached clusters, and what they need
 	Garbage   *Garbage   // unused content
+	Audit     *Audit     // what users did and were refused
 
 	lock *os.File
 }
@@ -66,6 +67,9 @@ type Runs struct{ *core }
 
 // Users are the accounts.
 type Users struct{ *core }
+
+// Audit is what users did and were refused.
+type Audit struct{ *core }
 
 // Garbage finds and removes unused content. It implements gc.Store.
 type Garbage struct{ *core }
@@ -159,7 +163,7 @@ func newStore(o Options) (*Store, error) {
 	c := &core{database: path, now: o.Now, log: o.Log,
 		turns: turns{places: newManifestPlaces(), part: partTime, patience: 10 * time.Second}}
 	s := &Store{core: c, Blobs: &Blobs{c}, Uploads: &Uploads{c}, Manifests: &Manifests{c}, Tags: &Tags{c},
-		Runs: &Runs{c}, Users: &Users{c}, Clusters: &Clusters{c}, Garbage: &Garbage{c}}
+		Runs: &Runs{c}, Users: &Users{c}, Clusters: &Clusters{c}, Garbage: &Garbage{c}, Audit: &Audit{c}}
 	s.space = diskspace.Checker{Bytes: diskspace.Bytes, Inodes: diskspace.Inodes, MinFree: o.MinFree}
 	if s.now == nil {
 		s.now = time.Now

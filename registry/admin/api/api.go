@@ -96,6 +96,9 @@ var (
 	// GetUpdates returns what the update service offers, and the graph of a channel if one is named.
 	GetUpdates = Call[UpdatesRequest, Updates]{http.MethodPost, "/api/v1/updates", http.StatusOK, MaxJSON}
 
+	// ListAudit lists what users did and were refused, in parts.
+	ListAudit = Call[AuditRequest, AuditPage]{http.MethodPost, "/api/v1/audit", http.StatusOK, MaxJSON}
+
 	ListUsers  = Call[None, []User]{http.MethodGet, "/api/v1/users", http.StatusOK, 0}
 	CreateUser = Call[NewUser, User]{http.MethodPost, "/api/v1/users", http.StatusCreated, MaxJSON}
 	ChangeUser = Call[UserChange, User]{http.MethodPut, "/api/v1/users/{name}", http.StatusOK, MaxJSON}
