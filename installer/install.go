@@ -88,7 +88,9 @@ func (b *builder) begin() error {
 		b.add(&intent{Moves: b.moves})
 	}
 	if b.Request.TakeOver != nil {
-		b.add(b.retire())
+		if err := b.retireTheirs(); err != nil {
+			return err
+		}
 	}
 	if b.User {
 		// Before the units: undoing it may end the user's manager, if the user is not logged in.
@@ -413,12 +415,16 @@ func (b *builder) running() error {
 	b.add(&reload{bus: b.bus})
 	b.add(b.move()...)
 	b.add(b.labelSteps()...) // of what was moved as well
-	steps := []host.Step{
-		&enable{bus: b.bus, host: b.Host, UnitDir: b.unitDir()},
+	steps := []host.Step{&enable{bus: b.bus, host: b.Host, UnitDir: b.unitDir()}}
+	last := &confirm{bus: b.bus, host: b.Host, paths: b.passing()}
+	if b.Request.TakeOver != nil { // whose daemon takes pushes once it is started: it is not taken back later
+		steps = append(steps, last)
+	}
+	steps = append(steps,
 		&start{bus: b.bus, host: b.Host, journal: b.journal, binary: b.binary,
 			socket: b.unitFile(systemd.Socket), renamed: b.certs.renamed, unstarted: b.unstarted},
-		&health{bus: b.bus, host: b.Host, cfg: b.cfg, check: b.Health}}
-	steps = append(append(steps, b.closings()...), &confirm{bus: b.bus, host: b.Host, paths: b.passing()})
+		&health{bus: b.bus, host: b.Host, cfg: b.cfg, check: b.Health})
+	steps = append(append(steps, b.closings()...), last)
 	if b.Request.TakeOver != nil { // before the first users: its own stay
 		steps = append(steps, &takeOver{do: b.Adopt, t: b.Request.TakeOver,
 			in: Installation{Config: b.cfg, QuayRoot: b.QuayRoot, Owner: b.owner}})

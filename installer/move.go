@@ -169,10 +169,8 @@ func (b *builder) ahead() error {
 	if err := b.directory(filepath.Dir(b.gateLink()), b.mode(0o755, 0o700), b.admin, keep); err != nil {
 		return err
 	}
-	unit := systemd.RecoverUnit(systemd.RecoverOptions{Program: b.recoverer(), QuayRoot: b.QuayRoot})
-	b.add(b.copyOf(b.Binary, b.recoverer()), b.rootFile(b.recoverUnit(), unit, 0o644),
-		&host.Link{Host: b.Host, Path: b.gateLink(), Target: b.recoverUnit()},
-		b.rootFile(b.cfg.UpgradeMark(), nil, 0o644), b.rootFile(b.gate(), nil, 0o600), &reload{bus: b.bus})
+	b.recovery(b.Binary, b.gateLink())
+	b.add(b.rootFile(b.cfg.UpgradeMark(), nil, 0o644), b.rootFile(b.gate(), nil, 0o600), &reload{bus: b.bus})
 	return nil
 }
 

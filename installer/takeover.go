@@ -158,6 +158,21 @@ type retire struct {
 	Quadlet string `json:"quadlet,omitempty"` // the file that a version 3 has instead of units; empty: a 2.x
 }
 
+// retireTheirs adds the end of the mirror-registry. Until the appliance is started, the next boot brings it
+// back.
+func (b *builder) retireTheirs() error {
+	if b.unit == nil || b.adopting() {
+		if err := b.directory(filepath.Dir(b.recoverer()), 0o755, b.admin, keep); err != nil {
+			return err
+		}
+		if err := b.recoverAtBoot(b.Binary); err != nil {
+			return err
+		}
+	}
+	b.add(b.retire())
+	return nil
+}
+
 func (s *site) retire() *retire {
 	r := &retire{bus: s.bus, host: s.Host, UnitDir: s.unitDir()}
 	if s.TakeOver.Quay.Version3 {
@@ -280,11 +295,14 @@ func (s *retire) Undo(ctx context.Context, before *host.Before) (bool, error) {
 			return true, err
 		}
 	}
-	if before.Is != "running" || s.bus.booting {
+	if before.Is != "running" {
 		return true, nil
 	}
 	units := slices.Clone(s.units(files))
 	slices.Reverse(units)
+	if s.bus.booting {
+		return true, s.bus.Queue(ctx, units...)
+	}
 	return true, s.bus.Start(ctx, units...)
 }
 

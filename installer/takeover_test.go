@@ -225,6 +225,52 @@ func killedTakeOver(t *testing.T, version, i int) {
 	}
 }
 
+// TestTakeOver_powerCut: until the appliance is started, the boot brings the mirror-registry back; from then
+// on, since pushes may have come, the command completes it.
+func TestTakeOver_powerCut(t *testing.T) {
+	t.Parallel()
+	eachVersion(t, func(t *testing.T, version int) {
+		clean, none, back := newBox(t, false), 0, 0
+		for i, step := range clean.plan(clean.withQuay(version, &none)).steps {
+			b, imported := newBox(t, false), 0
+			r := b.withQuay(version, &imported)
+			before := b.snapshot()
+			b.kill(b.plan(r), i)
+			when := fmt.Sprintf("killed at step %d (%s)", i, step)
+			files, units := b.quayUnits(version)
+			retired := exists(b.path(files[0] + RetiredSuffix))
+			again := exists(b.path("etc/systemd/system/multi-user.target.wants/appliance-recover.service"))
+			enabled := exists(b.path(b.sm.links()[1]))
+			if retired && !again && !enabled {
+				t.Errorf("%s: neither registry starts at boot", when)
+			}
+			if again && b.sm.active[systemd.Service] {
+				t.Errorf("%s: the boot would take back what was pushed since the start", when)
+			}
+			if b.sm.active = make(map[string]bool); !again {
+				continue
+			}
+			b.sm.active[systemd.Socket] = enabled // systemd starts what is enabled
+			if !retired {
+				if err := b.sm.Start(t.Context(), units...); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := Recover(t.Context(), Request{QuayRoot: "/root/quay-install"}, b.deps, func(string) {}); err != nil {
+				t.Fatalf("%s: %v", when, err)
+			}
+			b.quayRuns(version)
+			same(t, when+", after the boot", b.snapshot(), before)
+			if back++; t.Failed() {
+				return
+			}
+		}
+		if back < 10 {
+			t.Errorf("%d steps were taken back", back)
+		}
+	})
+}
+
 // selfSigned makes a certificate for itself; as authority it is one that a mirror-registry 3 makes.
 func selfSigned(t *testing.T, name string, authority bool) (certPEM, keyPEM []byte) {
 	t.Helper()

@@ -160,17 +160,14 @@ func (b *builder) upgrade() error {
 	if other, err := b.exchanges(); err != nil || !other {
 		return err
 	}
-	if err := b.directory(b.recoverWants(), b.mode(0o755, 0o700), b.admin, keep); err != nil {
+	program := b.Binary // which is to be this version or a newer one
+	if b.rollback {
+		program = b.Host.Path(b.binary)
+	}
+	if err := b.recoverAtBoot(program); err != nil {
 		return err
 	}
-	unit := systemd.RecoverUnit(systemd.RecoverOptions{Program: b.recoverer(), QuayRoot: b.QuayRoot})
-	// It needs a program that is this version or a newer one.
-	recoverer, mark := b.copyOf(b.Binary, b.recoverer()), b.rootFile(b.cfg.UpgradeMark(), nil, 0o644)
-	if b.rollback {
-		recoverer.Source = b.Host.Path(b.binary)
-	}
-	b.add(recoverer, b.rootFile(b.recoverUnit(), unit, 0o644),
-		&host.Link{Host: b.Host, Path: b.recoverLink(), Target: b.recoverUnit()}, mark)
+	b.add(b.rootFile(b.cfg.UpgradeMark(), nil, 0o644))
 	if b.rollback {
 		b.goBack()
 		return nil
@@ -180,6 +177,23 @@ func (b *builder) upgrade() error {
 	b.record.Replaced = &replaced{Version: b.record.Appliance}
 	b.add(b.copyOf(b.Host.Path(b.binary), b.previous()), b.migrates)
 	return nil
+}
+
+// recoverAtBoot has the next boot take back what follows, unless it is confirmed before.
+func (b *builder) recoverAtBoot(program string) error {
+	if err := b.directory(b.recoverWants(), b.mode(0o755, 0o700), b.admin, keep); err != nil {
+		return err
+	}
+	b.recovery(program, b.recoverLink())
+	return nil
+}
+
+// recovery adds the unit that takes back what was interrupted, with its program, and the link by which
+// systemd starts it.
+func (b *builder) recovery(program, link string) {
+	unit := systemd.RecoverUnit(systemd.RecoverOptions{Program: b.recoverer(), QuayRoot: b.QuayRoot})
+	b.add(b.copyOf(program, b.recoverer()), b.rootFile(b.recoverUnit(), unit, 0o644),
+		&host.Link{Host: b.Host, Path: link, Target: b.recoverUnit()})
 }
 
 // copyOf is a copy of a program.
@@ -383,7 +397,7 @@ func putDatabase(h *host.Host, path, name string) error {
 	return durable.SyncRoot(dir)
 }
 
-// Recover takes back an upgrade that a power cut has interrupted. It is for the unit that runs before the
+// Recover takes back an upgrade, or the beginning of an adoption, that a power cut has interrupted. It is for the unit that runs before the
 // daemon, and starts and stops no unit. progress gets a line for each thing that it did.
 func Recover(ctx context.Context, r Request, d Deps, progress func(string)) error {
 	s, err := newSite(r, d)
@@ -391,7 +405,7 @@ func Recover(ctx context.Context, r Request, d Deps, progress func(string)) erro
 		return err
 	}
 	s.bus.booting, s.bus.needed = true, true
-	if s.unit, err = find(s.Deps, s.User); err != nil {
+	if s.unit, err = find(s.Deps, s.User); err != nil && !isNotInstalled(err) { // yet, in an adoption
 		return err
 	}
 	s.look()
@@ -412,7 +426,12 @@ func Recover(ctx context.Context, r Request, d Deps, progress func(string)) erro
 	}
 	defer s.bus.close()
 	if len(s.journal.Entries) > 0 && !s.journal.Done {
-		progress("taking back an upgrade that was interrupted")
+		progress("taking back what was interrupted")
+		if s.adopting() { // the units may go, which systemd has begun to start
+			if err := s.bus.Stop(ctx, systemd.Socket, systemd.Service); err != nil {
+				return err
+			}
+		}
 		if err := s.journal.Undo(ctx); err != nil {
 			return err
 		}

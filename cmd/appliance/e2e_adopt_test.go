@@ -89,6 +89,23 @@ func (b *box) takesOver(t *testing.T) {
 		b.inside(t, "mv", "/root/quay-install/quay-storage/away", "/root/quay-install/quay-storage/sha256")
 		unchanged(t)
 	})
+	t.Run("a power cut brings it back", func(t *testing.T) {
+		b.inside(t, "sh", "-c", `mkdir /root/slow
+			printf '#!/bin/sh\nexec sleep 600\n' > /root/slow/systemd-sysusers; chmod 755 /root/slow/systemd-sysusers
+			systemd-run --collect --setenv=PATH=/root/slow:$PATH /root/appliance upgrade`)
+		waitFor(t, "the mirror-registry to end", func() error {
+			_, err := b.run("exec", "ls", "/etc/systemd/system/quay-app.service.mirror-registry")
+			return err
+		})
+		b.must(t, "kill")
+		b.must(t, "up")
+		waitFor(t, "the mirror-registry to run", func() error {
+			_, err := b.run("exec", "systemctl", "is-active", "quay-app")
+			return err
+		})
+		b.inside(t, "rm", "-r", "/root/slow")
+		unchanged(t)
+	})
 	t.Run("everything is there", func(t *testing.T) {
 		out := b.inside(t, "/root/appliance", "upgrade")
 		if !strings.Contains(out, "took over 1 repository with") || !strings.Contains(out, "1 linked") && !strings.Contains(out, "1 cloned") {

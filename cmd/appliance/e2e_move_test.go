@@ -58,4 +58,30 @@ func (b *box) movesUnderLoad(t *testing.T) {
 		t.Error(out)
 	}
 	b.inside(t, "sh", "-c", "umount /srv/disk && rmdir /srv/disk")
+	b.waitsForItsDisk(t)
+}
+
+// waitsForItsDisk has the content be on a disk that is not mounted: commands change nothing, and the
+// service comes back by itself when the disk does.
+func (b *box) waitsForItsDisk(t *testing.T) {
+	t.Helper()
+	state := func() string {
+		return b.inside(t, "systemctl", "show", "--value", "-p", "ActiveState", "appliance.socket", "appliance.service")
+	}
+	b.inside(t, "sh", "-c", "mount -t tmpfs none /srv && systemctl kill --signal KILL appliance.service")
+	waitFor(t, "the service to miss its directories", func() error {
+		if got := state(); !strings.Contains(got, "activating") {
+			return fmt.Errorf("it is %q", got)
+		}
+		return nil
+	})
+	before := state()
+	for _, command := range []string{"install", "upgrade", "upgrade --quayStorage /root/images"} {
+		b.fails(t, []string{"/srv/images, where the appliance has its content, does not exist", "mount the file system that has it"}, "exec", "sh", "-c", installed+" "+command)
+	}
+	if made := b.inside(t, "sh", "-c", "find /srv /root/images -mindepth 1 2>/dev/null; true"); made != "" || state() != before {
+		t.Errorf("made: %s; the units were %q and are %q", made, before, state())
+	}
+	b.inside(t, "umount", "/srv")
+	b.healthy(t)
 }
