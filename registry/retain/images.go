@@ -152,12 +152,16 @@ func (p *pass) mayMirror(ctx context.Context, ref imageset.Reference) ([]digest.
 // resolve returns what is in those of some places that exist.
 func (p *pass) resolve(ctx context.Context, places []mirror.Place) (found []digest.Digest, err error) {
 	for _, at := range places {
-		d, err := stored.Repository{Store: p.Store, Name: at.Repository}.Resolve(ctx, at.Reference)
-		switch {
-		case err == nil:
+		d, known := p.resolved[at]
+		if !known {
+			d, err = stored.Repository{Store: p.Store, Name: at.Repository}.Resolve(ctx, at.Reference)
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return nil, err
+			}
+			p.resolved[at] = d
+		}
+		if d != "" {
 			found = append(found, d)
-		case !errors.Is(err, fs.ErrNotExist):
-			return nil, err
 		}
 	}
 	return found, nil

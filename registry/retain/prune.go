@@ -65,7 +65,8 @@ type pruning struct {
 	*reach
 	progress func(api.PruneProgress)
 	attached []store.Cluster
-	tags     map[store.Image][]mirror.HeldImage // what runs have recorded of images
+	recorded []mirror.HeldImage
+	tags     map[store.Image][]mirror.HeldImage // of recorded
 	roots    []*root
 	keep     map[digest.Digest]bool // images of releases that stay
 	victims  map[store.Image]*victim
@@ -108,6 +109,9 @@ func (c *Clusters) pruning(ctx context.Context) (*pruning, error) {
 	}
 	p := &pruning{reach: newReach(c.Updates.Known()), attached: attached, tags: map[store.Image][]mirror.HeldImage{}}
 	if p.pass, err = c.pass(ctx); err != nil {
+		return nil, err
+	}
+	if p.recorded, err = mirror.HeldImages(p.origins); err != nil {
 		return nil, err
 	}
 	for _, i := range p.recorded {

@@ -60,10 +60,12 @@ type Options struct {
 type Clusters struct {
 	Options
 	mu sync.Mutex // held while what a cluster needs is written
+	// settled are the clusters of the last pass, by their ids.
+	settled map[string]*settled
 }
 
 // New returns the attached clusters of a store.
-func New(o Options) *Clusters { return &Clusters{Options: o} }
+func New(o Options) *Clusters { return &Clusters{Options: o, settled: map[string]*settled{}} }
 
 // Follow finds out what the clusters need, now and after each change of the store, until ctx ends.
 func (c *Clusters) Follow(ctx context.Context) error {
@@ -86,7 +88,7 @@ func (c *Clusters) each(ctx context.Context, do func(*pass, context.Context, sto
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	all := []api.AttachedCluster{}
-	attached, err := c.Store.Clusters.List(ctx)
+	attached, err := c.Store.Clusters.Names(ctx)
 	if err != nil || len(attached) == 0 {
 		return all, err
 	}
@@ -94,6 +96,7 @@ func (c *Clusters) each(ctx context.Context, do func(*pass, context.Context, sto
 	if err != nil {
 		return nil, err
 	}
+	defer c.unsettle(attached)
 	for _, one := range attached {
 		told, err := do(p, ctx, one)
 		if err != nil {
@@ -139,13 +142,14 @@ func (c *Clusters) Attach(ctx context.Context, q api.AttachRequest) (api.Attache
 	if err != nil {
 		return api.AttachedCluster{}, err
 	}
+	delete(c.settled, one.ID)
 	one.Updated = time.Now()
 	return p.describe(ctx, one)
 }
 
 // free returns an error if another cluster is named by a name: which one would be detached?
 func (c *Clusters) free(ctx context.Context, name, id string) error {
-	all, err := c.Store.Clusters.List(ctx)
+	all, err := c.Store.Clusters.Names(ctx)
 	if err != nil {
 		return err
 	}
@@ -175,7 +179,7 @@ func (c *Clusters) MayPush(ctx context.Context, id, user string) error {
 func (c *Clusters) Detach(ctx context.Context, name string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	all, err := c.Store.Clusters.List(ctx)
+	all, err := c.Store.Clusters.Names(ctx)
 	if err != nil {
 		return err
 	}
@@ -205,12 +209,14 @@ type pass struct {
 	components map[digest.Digest][]digest.Digest // of releases
 	used       map[digest.Digest]bool            // releases of this pass
 	tagged     map[string][]digest.Digest        // images that are named by tag, where a mirror may put them
-	recorded   []mirror.HeldImage
+	resolved   map[mirror.Place]digest.Digest    // "": it does not exist
+	counts     map[digest.Digest][2]int          // of what clusters need, and of what of it is here, by settled.set
+	origins    []mirror.Origin
 }
 
 func (c *Clusters) pass(ctx context.Context) (*pass, error) {
 	p := &pass{Clusters: c, components: map[digest.Digest][]digest.Digest{}, used: map[digest.Digest]bool{},
-		tagged: map[string][]digest.Digest{}}
+		tagged: map[string][]digest.Digest{}, resolved: map[mirror.Place]digest.Digest{}, counts: map[digest.Digest][2]int{}}
 	notes, err := c.Store.Notes(ctx, noted)
 	if err != nil {
 		return nil, err
@@ -221,12 +227,9 @@ func (c *Clusters) pass(ctx context.Context) (*pass, error) {
 			p.components[digest.Digest(name)] = all
 		}
 	}
-	origins, err := documents.Origins(ctx, c.Store.Tags)
+	p.origins, err = documents.Origins(ctx, c.Store.Tags)
 	if err == nil {
-		p.recorded, err = mirror.HeldImages(origins)
-	}
-	if err == nil {
-		p.present, err = mirror.NewPresent(origins, nil, c.Store.Manifests.Repositories)
+		p.present, err = mirror.NewPresent(p.origins, nil, c.Store.Manifests.Repositories)
 	}
 	return p, err
 }
@@ -247,44 +250,53 @@ func (p *pass) forget(ctx context.Context) error {
 // describe is keep, and counts what is here.
 func (p *pass) describe(ctx context.Context, c store.Cluster) (api.AttachedCluster, error) {
 	told, err := p.keep(ctx, c)
-	if err == nil {
-		var known int
-		known, told.Held, err = p.Store.Clusters.Count(ctx, c.ID)
-		told.Images += known
+	if err != nil {
+		return told, err
 	}
+	set := p.settled[c.ID].set
+	n, ok := p.counts[set]
+	if !ok {
+		n[0], n[1], err = p.Store.Clusters.Count(ctx, c.ID)
+		p.counts[set] = n
+	}
+	told.Images += n[0]
+	told.Held = n[1]
 	return told, err
 }
 
 // keep has the store keep what a cluster needs.
 func (p *pass) keep(ctx context.Context, c store.Cluster) (api.AttachedCluster, error) {
+	if was := p.settled[c.ID]; was != nil {
+		same, err := p.same(ctx, was)
+		if same || err != nil {
+			return was.told, err
+		}
+	}
+	if c.Facts == nil {
+		var err error
+		if c, err = p.Store.Clusters.Get(ctx, c.ID); err != nil {
+			return api.AttachedCluster{}, err
+		}
+	}
 	told := api.AttachedCluster{ID: c.ID, Name: c.Name, User: c.User, Updated: c.Updated, Releases: []string{}, Problems: []string{}}
 	f, err := factsOf(c)
 	if err != nil {
 		return told, err
 	}
 	told.Version, told.Updating, told.Channel = f.Version, f.Updating, f.Channel
-	n := &needs{pass: p, cluster: f, digests: map[digest.Digest]bool{}}
 	for _, r := range f.Releases {
 		told.Releases = append(told.Releases, r.Version)
-		if err := n.release(ctx, r); err != nil {
-			return told, err
-		}
 	}
-	for _, name := range f.Images {
-		if err := n.image(ctx, name); err != nil {
-			return told, err
-		}
-	}
-	for _, catalog := range f.Catalogs {
-		if catalog.Image == "" {
-			continue
-		}
-		if err := n.image(ctx, catalog.Image); err != nil {
-			return told, err
-		}
+	n, err := p.needsOf(ctx, f)
+	if err != nil {
+		return told, err
 	}
 	told.Images, told.Problems = n.unknown, n.shown()
-	return told, p.Store.Clusters.Keep(ctx, c.ID, slices.Sorted(maps.Keys(n.digests)))
+	all := slices.Sorted(maps.Keys(n.digests))
+	if err := p.Store.Clusters.Keep(ctx, c.ID, all); err != nil {
+		return told, err
+	}
+	return told, p.settle(ctx, told, f, all)
 }
 
 // factsOf returns what is known of a cluster.

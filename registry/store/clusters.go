@@ -47,13 +47,15 @@ func (e *KeptError) Error() string {
 	return fmt.Sprintf("%s is needed by %s, which runs it or may roll back to it", e.Image, ClusterNames(e.Clusters))
 }
 
+// namedClusters is how many clusters a message names.
+const namedClusters = 3
+
 // ClusterNames names the first of some clusters.
 func ClusterNames(all []Cluster) string {
-	const named = 3
 	var names []string
 	for i, c := range all {
-		if i == named {
-			names = append(names, fmt.Sprintf("%d more", len(all)-named))
+		if i == namedClusters {
+			names = append(names, fmt.Sprintf("%d more", len(all)-namedClusters))
 			break
 		}
 		names = append(names, c.String())
@@ -76,7 +78,7 @@ func keeping(repository, x string) string {
 }
 
 var (
-	selectKeeping = `SELECT id, name FROM clusters WHERE id IN (` + keeping("?1", "?2") + `) ORDER BY name, id`
+	selectKeeping = keeping("?1", "?2")
 
 	// keptLinks begins with the links of what clusters need and of all that is below it.
 	keptLinks = `kept (repository, digest) AS MATERIALIZED (
@@ -87,8 +89,7 @@ var (
 
 // checkKept returns a *KeptError if an attached cluster needs a manifest.
 func checkKept(ctx context.Context, q sqlite.Querier, repository int64, d digest.Digest, name string) error {
-	columns := func(c *Cluster) []any { return []any{&c.ID, &c.Name} }
-	all, err := sqlite.List(ctx, q, columns, selectKeeping, repository, d)
+	all, err := listKeeping(ctx, q, repository, d)
 	if err != nil {
 		return fmt.Errorf("look for clusters that need %s: %w", name, err)
 	}
@@ -104,8 +105,22 @@ func (s *Clusters) Keeping(ctx context.Context, repo string, d digest.Digest) ([
 	if err != nil {
 		return nil, err
 	}
-	columns := func(c *Cluster) []any { return []any{&c.ID, &c.Name} }
-	return sqlite.List(ctx, s.db.Reader(), columns, selectKeeping, id, d)
+	return listKeeping(ctx, s.db.Reader(), id, d)
+}
+
+// listKeeping lists the clusters that need a manifest by their ids, those that ClusterNames names with their names: a
+// fleet of a thousand has megabytes of rows.
+func listKeeping(ctx context.Context, q sqlite.Querier, repository int64, d digest.Digest) (all []Cluster, err error) {
+	ids, err := sqlite.Column[string](ctx, q, selectKeeping, repository, d)
+	slices.Sort(ids)
+	for i, id := range slices.Compact(ids) {
+		c := Cluster{ID: id}
+		if i < namedClusters && err == nil {
+			err = q.QueryRowContext(ctx, `SELECT name FROM clusters WHERE id = ?`, id).Scan(&c.Name)
+		}
+		all = append(all, c)
+	}
+	return all, err
 }
 
 const (
@@ -130,6 +145,16 @@ func (s *Clusters) List(ctx context.Context) ([]Cluster, error) {
 		return err
 	}
 	if err := sqlite.Query(ctx, s.db.Reader(), scan, selectCluster+` ORDER BY name, id`); err != nil {
+		return nil, fmt.Errorf("list clusters: %w", err)
+	}
+	return all, nil
+}
+
+// Names lists the attached clusters by name, without their facts, of which a fleet has tens of megabytes.
+func (s *Clusters) Names(ctx context.Context) ([]Cluster, error) {
+	columns := func(c *Cluster) []any { return []any{&c.ID, &c.Name, &c.User} }
+	all, err := sqlite.List(ctx, s.db.Reader(), columns, `SELECT id, name, user FROM clusters ORDER BY name, id`)
+	if err != nil {
 		return nil, fmt.Errorf("list clusters: %w", err)
 	}
 	return all, nil
