@@ -26,8 +26,10 @@ import (
 	"github.com/mirror-appliance/appliance/mirror/signature"
 	"github.com/mirror-appliance/appliance/mirror/updategraph"
 	"github.com/mirror-appliance/appliance/mirror/upstream"
+	"github.com/mirror-appliance/appliance/registry"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/config"
+	"github.com/mirror-appliance/appliance/registry/store/backup"
 )
 
 // updated is a registry with releases and graph data.
@@ -234,6 +236,43 @@ func TestUpdates_followsTheStore(t *testing.T) {
 		time.Sleep(50 * time.Millisecond)
 	}
 	t.Error("graphs are served without graph data")
+}
+
+// TestUpdates_followsWaysBack has the graph be that of what is there after a rollback, a collection and a
+// restore.
+func TestUpdates_followsWaysBack(t *testing.T) {
+	u := newUpdated(t)
+	u.channels("stable-4.17")
+	u.becomes("stable-4.17", "4.16.2 4.17.2")
+	saved := filepath.Join(u.dir, "backup")
+	_, err := registry.Backup(t.Context(), u.admin, u.cfg, os.Getuid(), saved, backup.Options{})
+	must(t, err)
+	u.channels("stable-4.18")
+	u.becomes("stable-4.18", "4.18.1 4.18.2 4.18.3")
+	past, err := u.admin.PastSyncs(t.Context(), api.PastRequest{})
+	must(t, err)
+	_, err = u.admin.Rollback(t.Context(), past[0].ID, api.RollbackRequest{})
+	must(t, err)
+	u.becomes("stable-4.18", "")
+	old, _ := u.source.Release("4.17.2", "amd64")
+	if status, text := u.as(t, "push", http.MethodDelete, "/v2/openshift/release-images/manifests/"+old.Digest.String()); status != http.StatusAccepted {
+		t.Fatalf("the delete is answered %d %s", status, text)
+	}
+	_, err = u.admin.GC(t.Context(), api.GCRequest{GracePeriod: new(api.Duration)}, nil)
+	must(t, err)
+	u.becomes("stable-4.17", "4.16.2")
+	u.running = u.restart(t)
+	u.becomes("stable-4.17", "4.16.2")
+	u.becomes("stable-4.18", "")
+	u.end(t)
+	for _, dir := range []string{filepath.Dir(u.cfg.Database), u.cfg.Storage} {
+		must(t, errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o700)))
+	}
+	_, err = registry.Restore(t.Context(), u.cfg, saved, backup.RestoreOptions{})
+	must(t, err)
+	u.running = run(t, u.cfg, u.roots)
+	u.becomes("stable-4.17", "4.16.2 4.17.2")
+	u.becomes("stable-4.18", "")
 }
 
 // push copies an image as skopeo does.
