@@ -139,6 +139,13 @@ func TestTrust_besideAnothers(t *testing.T) {
 	if b.read(dir+"ca.crt") != "another's" || exists(b.path(dir+"appliance.crt")) {
 		t.Error("undo leaves its own, or takes another's")
 	}
+	b.trust(false)
+	if err := os.Remove(b.path(dir + "ca.crt")); err != nil {
+		t.Fatal(err)
+	}
+	if b.trust(false); exists(b.path(dir+"ca.crt")) || !exists(b.path(dir+"appliance.crt")) {
+		t.Error("without another's, its own is there twice, or elsewhere than before")
+	}
 }
 
 func TestTrust_user(t *testing.T) {
