@@ -35,9 +35,10 @@ type LoadedGraph struct {
 
 // LoadGraphData puts an archive of graph data, as update services and the repository of the vendor hand
 // it out, at a destination, as an image with nothing else. An archive that an update service could
-// not use is refused before begin is called; the same archive makes the same image. Without begin,
-// nothing is put anywhere.
-func LoadGraphData(ctx context.Context, archive []byte, begin func(ctx context.Context, name string) (Destination, error)) (*LoadedGraph, error) {
+// not use is refused before begin is called, and so is one of which a part has no effect, unless it is
+// forced: an update that it blocks would be offered. The same archive makes the same image. Without
+// begin, nothing is put anywhere.
+func LoadGraphData(ctx context.Context, archive []byte, force bool, begin func(ctx context.Context, name string) (Destination, error)) (*LoadedGraph, error) {
 	files, err := updategraph.ReadData(archive)
 	if err != nil {
 		return nil, hint.New(err, "an archive is wanted as https://api.openshift.com/api/upgrades_info/graph-data gives it, a .tar.gz")
@@ -45,6 +46,11 @@ func LoadGraphData(ctx context.Context, archive []byte, begin func(ctx context.C
 	data, err := graphdata.Read(graphdata.Files(files).Select())
 	if err != nil {
 		return nil, hint.New(fmt.Errorf("graph data: %w", err), "an archive is wanted as https://api.openshift.com/api/upgrades_info/graph-data gives it")
+	}
+	if n := len(data.Problems); n > 0 && !force {
+		first := data.Problems[0]
+		return nil, hint.New(fmt.Errorf("graph data: parts without effect: %d, the first is %s: %s", n, first.Where, first.What),
+			"fetch it again; --force loads it without them: updates that they block are offered then, and channels that they are do not exist")
 	}
 	image, err := graphImageOf(archive)
 	if err != nil {

@@ -67,6 +67,7 @@ func rooms() map[string][]string {
 		"mirror/operator":       {"mirror/imageset"},
 		"mirror/rebuild":        {"mirror/layers", "mirror/ocilayout"},
 		"mirror/release":        {"mirror/layers", "mirror/plan", "mirror/imageset", "mirror/updategraph", "mirror/signature"},
+		"mirror/updategraph":    {"mirror/graphdata"},
 		"installer":             {"installer/adopt", "installer/relocate", "ansible-free/host", "systemd", "tlsgen", "registry/config", "registry/auth", "registry/admin/api", "registry/admin/client"},
 		"support":               {"installer", "ansible-free/host", "systemd", "registry/config", "registry/admin/api", "registry/admin/client"},
 		"installer/relocate":    {"ansible-free/host"},

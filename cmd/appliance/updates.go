@@ -216,6 +216,7 @@ type updatesLoadOptions struct {
 	applianceOptions
 	output string
 	dryRun bool
+	force  bool
 }
 
 func newUpdatesLoadCommand(std stdio) *cobra.Command {
@@ -223,9 +224,10 @@ func newUpdatesLoadCommand(std stdio) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "load FILE [docker://HOST:PORT]",
 		Short: "Load an archive of graph data, by which releases are offered to clusters",
-		Long: `Load an archive of graph data into the registry of this host, or into another as a user who may push: the .tar.gz of
-https://api.openshift.com/api/upgrades_info/graph-data, or one of the repository openshift/cincinnati-graph-data. It counts
-until a mirror run with platform.graph: true brings newer data. An archive that cannot be used is refused.`,
+		Long: `Load an archive of graph data into the registry of this host, or into another as a user of role admin: the .tar.gz of
+https://api.openshift.com/api/upgrades_info/graph-data, or one of the repository openshift/cincinnati-graph-data; - is
+standard input. It counts until a mirror run with platform.graph: true brings newer data. An archive that cannot be used, or
+not all of it, is refused.`,
 		Example: `  curl -O https://api.openshift.com/api/upgrades_info/graph-data   # where there is internet
   appliance updates load graph-data`,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -239,6 +241,7 @@ until a mirror run with platform.graph: true brings newer data. An archive that 
 	o.addFlags(c.Flags())
 	addOutputFlag(c.Flags(), &o.output)
 	c.Flags().BoolVar(&o.dryRun, "dry-run", false, "read the archive, and load nothing")
+	c.Flags().BoolVar(&o.force, "force", false, "load an archive of which a part has no effect, such as a blocked update that cannot be read")
 	return c
 }
 
@@ -246,12 +249,12 @@ until a mirror run with platform.graph: true brings newer data. An archive that 
 const maxGraphArchive = 64 << 20
 
 func runUpdatesLoad(ctx context.Context, std stdio, o updatesLoadOptions, args []string) error {
-	archive, err := regular.ReadFileUpTo(args[0], maxGraphArchive)
+	archive, err := readGraphArchive(std, args[0])
 	if err != nil {
 		return err
 	}
 	load := func(begin func(context.Context, string) (mirror.Destination, error)) error {
-		loaded, err := mirror.LoadGraphData(ctx, archive, begin)
+		loaded, err := mirror.LoadGraphData(ctx, archive, o.force, begin)
 		if err != nil {
 			return err
 		}
@@ -265,6 +268,17 @@ func runUpdatesLoad(ctx context.Context, std stdio, o updatesLoadOptions, args [
 			return control.BeginSync(ctx, name)
 		})
 	})
+}
+
+func readGraphArchive(std stdio, file string) ([]byte, error) {
+	if file != "-" {
+		return regular.ReadFileUpTo(file, maxGraphArchive)
+	}
+	archive, err := io.ReadAll(io.LimitReader(std.in, maxGraphArchive+1))
+	if err == nil && len(archive) > maxGraphArchive {
+		err = fmt.Errorf("standard input: more than %d bytes", maxGraphArchive)
+	}
+	return archive, err
 }
 
 func printLoaded(w io.Writer, l *mirror.LoadedGraph, dryRun bool) {

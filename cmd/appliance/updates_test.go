@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -35,6 +36,11 @@ func TestUpdates(t *testing.T) {
 	must(t, err)
 	must(t, os.WriteFile(file, text, 0o600))
 	contains(t, s.works(t, append([]string{"updates", "load", file, "--dry-run"}, at...)...), "schema 1.1.0 with 6 channels would be loaded into openshift/graph-data:loaded@sha256:")
+	c := s.client("updates", "load", "-", "--dry-run", at[0])
+	c.Stdin = bytes.NewReader(text)
+	if code, said, _ := outcome(t, c); code != 0 || !strings.Contains(said, "6 channels would be loaded") {
+		t.Errorf("standard input: %d, %s", code, said)
+	}
 	contains(t, s.works(t, append([]string{"updates", "load", file}, at...)...), "6 channels loaded into openshift/graph-data:loaded@sha256:")
 	var all api.Updates
 	eventuallyHolds(t, "graph data counts", func() bool {
@@ -68,7 +74,7 @@ func TestUpdates(t *testing.T) {
 		t.Errorf("without a graph image: %d, %s", code, said)
 	}
 	conf := s.file(t, "registries.conf", "[[registry]]\nprefix = \"registry.access.redhat.com\"\nlocation = \""+s.source+"\"\ninsecure = true\n")
-	c := s.client("mirror", "-c", s.set(t, "graph.yaml", "  platform:\n    graph: true\n    release: HOST/openshift-release-dev/ocp-release:4.18.2-x86_64\n"),
+	c = s.client("mirror", "-c", s.set(t, "graph.yaml", "  platform:\n    graph: true\n    release: HOST/openshift-release-dev/ocp-release:4.18.2-x86_64\n"),
 		"docker://"+s.address, "--workspace", "file://"+s.dir+"/ws", "--src-tls-verify=false", "--dest-creds", "admin:"+faultPassword)
 	c.Env = append(c.Env, "CONTAINERS_REGISTRIES_CONF="+conf)
 	if code, _, said := outcome(t, c); code != 0 {

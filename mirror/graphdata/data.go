@@ -12,9 +12,11 @@
 package graphdata
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"path"
 	"regexp"
@@ -25,8 +27,15 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Bounds of graph data, which may be of any client. The real one has some 1,800 files, the largest
-// of 60 KB.
+// Bounds of graph data, in an archive and in an image. The real one has some 4,000 files in its archive, 20 MB
+// unpacked.
+const (
+	MaxArchiveFiles = 50_000
+	MaxArchiveBytes = 64 << 20
+)
+
+// Bounds of what is read of it, which may be of any client. The real one has some 1,800 files, the
+// largest of 60 KB.
 const (
 	maxFiles = 20_000
 	maxFile  = 1 << 20
@@ -70,7 +79,7 @@ type rawMetadata struct {
 }
 
 // Read reads graph data. It returns an error if a part of it is missing that the reference
-// implementation demands; single files that have no effect are Problems.
+// implementation demands, or each channel; single files that have no effect are Problems.
 func Read(files Files) (*Data, error) {
 	d := &Data{}
 	if err := d.readVersion(files); err != nil {
@@ -82,10 +91,24 @@ func Read(files Files) (*Data, error) {
 	if err := d.each(files, "channels/", d.readChannel); err != nil {
 		return nil, err
 	}
+	if len(d.channels) == 0 {
+		return nil, d.noChannel()
+	}
 	if err := d.each(files, "blocked-edges/", d.readBlock); err != nil {
 		return nil, err
 	}
 	return d, nil
+}
+
+// noChannel returns the error of data without a channel that can be used. The reference answers each request
+// with an empty graph then, and clusters forget at once what they were offered.
+func (d *Data) noChannel() error {
+	for _, p := range d.Problems {
+		if strings.HasPrefix(p.Where, "channels/") {
+			return fmt.Errorf("no channel in it can be used: %s: %s", p.Where, p.What)
+		}
+	}
+	return errors.New("no channel is in its directory channels/")
 }
 
 // Channels returns how many channels there are.
@@ -253,9 +276,13 @@ func read(files Files, name string) ([]byte, error) {
 type fields map[string]any
 
 func readFields(text []byte) (fields, error) {
-	var f fields
-	if err := yaml.Unmarshal(text, &f); err != nil {
+	var f, more fields
+	d := yaml.NewDecoder(bytes.NewReader(text))
+	if err := d.Decode(&f); err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
+	}
+	if err := d.Decode(&more); !errors.Is(err, io.EOF) {
+		return nil, errors.New("it has more than one YAML document")
 	}
 	return f, nil
 }

@@ -23,14 +23,16 @@ var fileName = regexp.MustCompile(`^(?:(.+)/)?(LICENSE|version|raw/metadata\.jso
 func IsFile(name string) bool { return fileName.MatchString(name) }
 
 // Select returns the files of graph data among those of an image or an archive: the ones in the
-// directory of the vendor's images, or else in the first by name that has raw metadata.
+// directory of the vendor's images, or else in the first by name that has raw metadata, or else a version.
 func (f Files) Select() Files {
 	dir := directory
 	if _, ok := f[path.Join(dir, "version")]; !ok {
-		for _, name := range slices.Sorted(maps.Keys(f)) {
-			if m := fileName.FindStringSubmatch(name); m != nil && m[2] == "raw/metadata.json" {
-				dir = m[1]
-				break
+		names := slices.Sorted(maps.Keys(f))
+		for _, file := range []string{"version", "raw/metadata.json"} { // the last decides
+			for _, name := range slices.Backward(names) {
+				if m := fileName.FindStringSubmatch(name); m != nil && m[2] == file {
+					dir = m[1]
+				}
 			}
 		}
 	}

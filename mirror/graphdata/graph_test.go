@@ -159,7 +159,7 @@ func TestBuild(t *testing.T) {
 			amd64: "4.1.0 4.1.2 |  | ",
 		},
 		"a channel with a bad version": {
-			releases: []string{"4.1.0+amd64"}, data: []string{"channels/s.yaml", "name: s\nversions: [4.1.0, 4.1]\n"},
+			releases: []string{"4.1.0+amd64"}, data: []string{"channels/s.yaml", "name: s\nversions: [4.1.0, 4.1]\n", "channels/t.yaml", "name: t\nversions: []\n"},
 			amd64: " |  | ", problem: "channels/s.yaml: it has no effect: versions has 4.1, which is not a version; the whole channel s",
 		},
 		"a channel that lists an architecture": {
@@ -171,8 +171,12 @@ func TestBuild(t *testing.T) {
 			releases: []string{"4.1.0+amd64"}, data: []string{"channels/s.yaml", "name: other\nversions: []\n", "channels/x.yaml", "name: s\nversions: [4.1.0]\n"},
 			amd64: "4.1.0 |  | ",
 		},
+		"a block of two documents": {
+			releases: []string{"4.1.0+amd64", "4.1.1+amd64 <4.1.0"}, data: []string{"blocked-edges/a.yaml", "to: 4.1.1\nfrom: .*\n---\nto: 4.1.0\nfrom: .*\n"},
+			amd64: "4.1.0 4.1.1 | 4.1.0>4.1.1 | ", problem: "blocked-edges/a.yaml: it has no effect: it has more than one YAML document",
+		},
 		"a number where a text is wanted": {
-			releases: []string{"4.1.0+amd64"}, data: []string{"channels/s.yaml", "name: 4\nversions: [4.1.0]\n"},
+			releases: []string{"4.1.0+amd64"}, data: []string{"channels/s.yaml", "name: 4\nversions: [4.1.0]\n", "channels/t.yaml", "name: t\nversions: []\n"},
 			amd64: " |  | ", problem: "name is not there, or is not a text",
 		},
 	} {
@@ -190,7 +194,6 @@ func TestBuild(t *testing.T) {
 	}
 }
 
-// TestBuild_s390x has releases of 4.2 that carry the architecture in their version.
 // TestBuild_severalImages offers the image of a version that a run has mirrored, whatever its digest is, and
 // names it as that.
 func TestBuild_severalImages(t *testing.T) {
@@ -208,6 +211,7 @@ func TestBuild_severalImages(t *testing.T) {
 	}
 }
 
+// TestBuild_s390x has releases of 4.2 that carry the architecture in their version.
 func TestBuild_s390x(t *testing.T) {
 	g := graphdata.Build(releases("4.2.10-s390x+s390x", "4.2.11-s390x+s390x <4.2.10-s390x", "4.2.11-s390x+amd64 <4.2.10-s390x", "4.2.10-s390x+amd64"),
 		read(t, files("channels/s.yaml", "name: s\nversions: [4.2.10-s390x, 4.2.11-s390x]\n", "blocked-edges/a.yaml", block("4.2.11-s390x", ".*"))))
@@ -257,6 +261,17 @@ func TestRead_incomplete(t *testing.T) {
 		if _, err := graphdata.Read(all); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("without %s: %v", name, err)
 		}
+	}
+	if _, err := graphdata.Read(files("channels/s.yaml", "name: s\nversions: [4.1]\n")); err == nil || !strings.Contains(err.Error(), "no channel in it can be used: channels/s.yaml: ") {
+		t.Errorf("without a channel that can be used: %v", err)
+	}
+	below := graphdata.Files{}
+	for name, text := range files() {
+		below["cincinnati-graph-data-main/"+name] = text
+	}
+	delete(below, "cincinnati-graph-data-main/raw/metadata.json")
+	if _, err := graphdata.Read(below.Select()); err == nil || err.Error() != "file raw/metadata.json is missing" {
+		t.Errorf("without raw metadata in a directory: %v", err)
 	}
 	if d := read(t, files("version", "1.9.7\n")); d.Version != "1.9.7" {
 		t.Errorf("the version is %s", d.Version)

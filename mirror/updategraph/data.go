@@ -17,14 +17,12 @@ import (
 	"github.com/mirror-appliance/appliance/internal/fetch"
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/plain"
+	"github.com/mirror-appliance/appliance/mirror/graphdata"
 )
 
-// Bounds of graph data; the real one has some 4,000 files, 20 MB unpacked.
-const (
-	maxData     = 64 << 20
-	maxUnpacked = 512 << 20
-	maxFiles    = 100_000
-)
+// maxData bounds an archive of graph data. What it has is bounded by what an update service reads of
+// the image that is made of it.
+const maxData = graphdata.MaxArchiveBytes
 
 // dataDirectory is where an update service looks for graph data in its image.
 const dataDirectory = "var/lib/cincinnati-graph-data"
@@ -58,7 +56,8 @@ func DataLayer(data []byte) ([]byte, error) {
 	return writeLayer(files)
 }
 
-// ReadData returns the files of an archive of graph data, by their names in it.
+// ReadData returns the files of an archive of graph data, by their names in it, and with a slash at the end
+// the directories that must be there.
 func ReadData(data []byte) (map[string][]byte, error) {
 	files, err := readData(data)
 	if err == nil && len(files) == 0 {
@@ -76,7 +75,7 @@ func readData(data []byte) (map[string][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	files, rest := map[string][]byte{}, int64(maxUnpacked)
+	files, rest := map[string][]byte{}, int64(graphdata.MaxArchiveBytes)
 	t := tar.NewReader(z)
 	for {
 		h, err := t.Next()
@@ -86,12 +85,15 @@ func readData(data []byte) (map[string][]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		if h.Typeflag != tar.TypeReg {
-			continue // directories are made anew, and a link leads nowhere in another place
-		}
 		name := path.Clean("/" + h.Name)[1:]
-		if name == "" || h.Size > rest || len(files) == maxFiles {
-			return nil, fmt.Errorf("more than %d files or %d bytes, or a file without a name", maxFiles, maxUnpacked)
+		if h.Typeflag == tar.TypeDir && graphdata.IsFile(name+"/") {
+			files[name+"/"] = nil // it may be empty
+		}
+		if h.Typeflag != tar.TypeReg {
+			continue // other directories are made anew, and a link leads nowhere in another place
+		}
+		if name == "" || h.Size > rest || len(files) == graphdata.MaxArchiveFiles {
+			return nil, fmt.Errorf("more than %d files or %d bytes, or a file without a name", graphdata.MaxArchiveFiles, graphdata.MaxArchiveBytes)
 		}
 		text, err := io.ReadAll(io.LimitReader(t, h.Size))
 		if err != nil {
@@ -107,10 +109,13 @@ func writeLayer(files map[string][]byte) ([]byte, error) {
 	all := map[string][]byte{} // a directory has nil
 	for name, text := range files {
 		at := path.Join(dataDirectory, name)
-		if _, ok := all[at]; ok {
+		isDirectory := strings.HasSuffix(name, "/")
+		if was, ok := all[at]; ok && (was != nil || !isDirectory) {
 			return nil, fmt.Errorf("graph data: %s is a file and a directory", name)
 		}
-		all[at] = append([]byte{}, text...) // not nil
+		if all[at] = nil; !isDirectory {
+			all[at] = append([]byte{}, text...) // not nil
+		}
 		for dir := path.Dir(at); dir != "."; dir = path.Dir(dir) {
 			if all[dir] != nil {
 				return nil, fmt.Errorf("graph data: %s is a file and a directory", dir)

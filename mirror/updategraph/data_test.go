@@ -8,9 +8,11 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/mirror-appliance/appliance/mirror/graphdata"
 	"github.com/mirror-appliance/appliance/mirror/updategraph"
 )
 
@@ -76,14 +78,40 @@ func TestDataLayer(t *testing.T) {
 	}
 }
 
+// TestDataLayer_emptyDirectory keeps a directory that an update service demands.
+func TestDataLayer_emptyDirectory(t *testing.T) {
+	dir := func(name string) entry { return entry{name, "", tar.TypeDir} }
+	one, err := updategraph.DataLayer(data(t, time.Unix(1, 0), dir("g/"), dir("g/blocked-edges/"), dir("g/channels/"), file("g/channels/a.yaml", "a")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for r := tar.NewReader(bytes.NewReader(one)); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, h.Name)
+	}
+	const at = "var/lib/cincinnati-graph-data/"
+	if want := []string{"var/", "var/lib/", at, at + "g/", at + "g/blocked-edges/", at + "g/channels/", at + "g/channels/a.yaml"}; !slices.Equal(names, want) {
+		t.Errorf("the layer has %q", names)
+	}
+}
+
 func TestDataLayer_refuses(t *testing.T) {
 	good := data(t, time.Unix(1, 0), file("version", "1"))
 	for name, raw := range map[string][]byte{
-		"what is not gzip":      []byte("<html>"),
-		"what breaks off":       good[:len(good)/2],
-		"an empty archive":      data(t, time.Unix(1, 0)),
-		"a file as a directory": data(t, time.Unix(1, 0), file("a", "1"), file("a/b", "2")),
-		"a file without a name": data(t, time.Unix(1, 0), file("..", "1")),
+		"what is not gzip":                     []byte("<html>"),
+		"what breaks off":                      good[:len(good)/2],
+		"an empty archive":                     data(t, time.Unix(1, 0)),
+		"a file as a directory":                data(t, time.Unix(1, 0), file("a", "1"), file("a/b", "2")),
+		"a directory as a file":                data(t, time.Unix(1, 0), entry{"channels/", "", tar.TypeDir}, file("channels", "1")),
+		"what an update service does not read": data(t, time.Unix(1, 0), file("version", "1"), file("channels/a.yaml", strings.Repeat("a", graphdata.MaxArchiveBytes))),
+		"a file without a name":                data(t, time.Unix(1, 0), file("..", "1")),
 	} {
 		if _, err := updategraph.DataLayer(raw); err == nil {
 			t.Errorf("%s is taken", name)

@@ -23,12 +23,6 @@ import (
 	"github.com/mirror-appliance/appliance/registry/stored"
 )
 
-// Bounds of the files of graph data in an image. The real ones have some 2 MB in 1,800 files.
-const (
-	maxDataFiles = 50_000
-	maxDataBytes = 64 << 20
-)
-
 // graphRepositories are what the names of repositories with graph data end in: oc-mirror's and this
 // program's, and that of OpenShift's documentation.
 func graphRepositories() []string { return []string{"graph-image", "graph-data"} }
@@ -212,8 +206,8 @@ func (c *collection) layer(ctx context.Context, repo stored.Repository, d digest
 				return nil
 			}
 			c.bytes += e.Header.Size
-			if c.bytes > maxDataBytes || len(c.files)+len(fresh) >= maxDataFiles {
-				return fmt.Errorf("graph data of more than %d bytes or %d files is not read", maxDataBytes, maxDataFiles)
+			if c.bytes > graphdata.MaxArchiveBytes || len(c.files)+len(fresh) >= graphdata.MaxArchiveFiles {
+				return fmt.Errorf("graph data of more than %d bytes or %d files is not read", graphdata.MaxArchiveBytes, graphdata.MaxArchiveFiles)
 			}
 			text, err := io.ReadAll(content)
 			fresh[e.Name] = text
