@@ -56,6 +56,19 @@ func (f Facts) Needs() Facts {
 		Tags: f.Tags, Catalogs: f.Catalogs, Images: f.Images, Extensions: f.Extensions, ClusterCatalogs: f.ClusterCatalogs, NoExtensions: f.NoExtensions}
 }
 
+// CatalogImages returns the images of the catalogs that either OLM installs from.
+func (f Facts) CatalogImages() (all []string) {
+	for _, c := range f.Catalogs {
+		all = append(all, c.Image)
+	}
+	for _, c := range f.ClusterCatalogs {
+		if !c.Unavailable {
+			all = append(all, c.Image, c.Resolved)
+		}
+	}
+	return slices.DeleteFunc(all, func(name string) bool { return name == "" })
+}
+
 // Release is one that a cluster has had, or is to have.
 type Release struct {
 	Version string `json:"version"`

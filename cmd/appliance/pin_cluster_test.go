@@ -143,6 +143,58 @@ func TestPinCluster_images(t *testing.T) {
 	}
 }
 
+// What OLM v1 has installed is known from the catalogs that are here, and stays known when they go on.
+func TestPinCluster_extensions(t *testing.T) {
+	s := newSite(t)
+	s.mirror(t, s.set(t, "set.yaml", "  operators:\n  - catalog: HOST/redhat/redhat-operator-index:v4.18\n    packages: [{name: sample-database, channels: [{name: stable, minVersion: 1.1.0}]}]\n"))
+	text, err := os.ReadFile(s.export(t, "4.18.1"))
+	must(t, err)
+	pin := func(catalog, installed string) (told api.AttachedCluster) {
+		t.Helper()
+		file := s.file(t, "v1.json", string(text)+`{"kind":"List","items":[{"kind":"ClusterCatalog","apiVersion":"olm.operatorframework.io/v1","metadata":{"name":"ours"},"spec":{"source":{"image":{"ref":"`+catalog+`"}}}},
+			{"kind":"ClusterExtension","apiVersion":"olm.operatorframework.io/v1","metadata":{"name":"db"},"spec":{"source":{"catalog":{"packageName":"sample-database"}}},"status":{"install":{"bundle":{"name":"sample-database.v`+installed+`","version":"`+installed+`"}}}}]}`)
+		must(t, json.Unmarshal([]byte(s.works(t, "pin", "cluster", file, "--quayRoot", s.root, "-o", "json")), &told))
+		return told
+	}
+	ours, unknown := s.source+"/redhat/redhat-operator-index:v4.18", s.source+"/redhat/redhat-operator-index:v4.99"
+	newest := s.bundleOf(t, "1.2.0")
+	if told := pin(ours, "1.3.0"); !strings.Contains(strings.Join(told.Problems, " "), "has its bundle sample-database.v1.3.0") {
+		t.Errorf("a bundle that is not here: %+v", told)
+	}
+	if status, said := s.deletes(t, "redhat/redhat-operator-index/manifests/v4.18"); status != http.StatusForbidden {
+		t.Errorf("DELETE of the catalog: %d, %s", status, said)
+	}
+	for _, catalog := range []string{ours, unknown} {
+		told := pin(catalog, "1.2.0")
+		if strings.Contains(strings.Join(told.Problems, " "), "of OLM v1 is not protected") {
+			t.Errorf("with the catalog %s: %+v", catalog, told)
+		}
+		if status, said := s.deletes(t, newest); status != http.StatusForbidden {
+			t.Errorf("DELETE of %s with the catalog %s: %d, %s", newest, catalog, status, said)
+		}
+	}
+	if status, said := s.deletes(t, s.bundleOf(t, "1.1.0")); status != http.StatusAccepted {
+		t.Errorf("DELETE of another bundle: %d, %s", status, said)
+	}
+	if told := pin(unknown, "1.1.0"); !strings.Contains(strings.Join(told.Problems, " "), "has its bundle") {
+		t.Errorf("a bundle of no catalog: %+v", told)
+	}
+	capable := strings.Replace(string(text), `"status":{`, `"status":{"capabilities":{"enabledCapabilities":["OperatorLifecycleManagerV1"]},`, 1)
+	contains(t, s.works(t, "pin", "cluster", s.file(t, "none.json", capable), "--quayRoot", s.root), "the operators of OLM v1 are not protected", "oc get clusterextension,clustercatalog")
+}
+
+// bundleOf returns the path of the bundle of the database.
+func (s *site) bundleOf(t *testing.T, version string) string {
+	t.Helper()
+	content, err := sample.New(s.source)
+	must(t, err)
+	m, ok := content.Manifest("operators/sample-database-bundle", "v"+version)
+	if !ok {
+		t.Fatal("no bundle " + version)
+	}
+	return "operators/sample-database-bundle/manifests/" + m.Digest.String()
+}
+
 // operatorOf returns an export with another operator, which names images.
 func (s *site) operatorOf(t *testing.T, file string, images ...string) string {
 	t.Helper()

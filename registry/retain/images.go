@@ -51,7 +51,7 @@ func (n *needs) release(ctx context.Context, r state.Release) error {
 		n.problem("release %s is not protected, since it is not named by digest: %s", r.Version, image.Quote(imageset.Shown(r.Image)))
 		return nil
 	}
-	n.digests[ref.Digest], p.used[ref.Digest] = true, true
+	n.digests[ref.Digest], p.used[ref.Digest.String()] = true, true
 	all, known := p.components[ref.Digest]
 	if !known {
 		all, err = p.read(ctx, ref.Digest)

@@ -18,6 +18,7 @@ import (
 	"github.com/mirror-appliance/appliance/mirror/catalog"
 	"github.com/mirror-appliance/appliance/mirror/graphdata"
 	"github.com/mirror-appliance/appliance/mirror/imageset"
+	"github.com/mirror-appliance/appliance/mirror/operator"
 	"github.com/mirror-appliance/appliance/mirror/plan"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/store"
@@ -34,6 +35,7 @@ type Updates interface {
 type Catalogs interface {
 	Needs(ctx context.Context, q api.NeedsRequest) ([]api.Need, error)
 	Content(ctx context.Context, q api.Place) (api.CatalogContent, error)
+	Uses(ctx context.Context, at mirror.Place) (map[string][]operator.Bundle, error)
 }
 
 // Prune lists what no attached cluster runs, can reach, or may roll back to, and deletes of it what the request names: of
@@ -229,18 +231,15 @@ func (p *pruning) unrecordedCatalog(ctx context.Context) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		for _, used := range f.Catalogs {
+		for _, used := range f.CatalogImages() {
 			n := &needs{pass: p.pass, cluster: f, digests: map[digest.Digest]bool{}}
-			if used.Image != "" {
-				err = n.image(ctx, used.Image)
-			}
-			if err != nil {
+			if err := n.image(ctx, used); err != nil {
 				return "", err
 			}
 			for d := range n.digests {
 				at, err := p.Store.Manifests.AnyRepositories(ctx, d)
 				if err != nil || len(at) > 0 && !known[d] {
-					return used.Image, err
+					return used, err
 				}
 			}
 		}

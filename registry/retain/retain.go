@@ -30,6 +30,7 @@ import (
 	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/mirror"
 	"github.com/mirror-appliance/appliance/mirror/imageset"
+	"github.com/mirror-appliance/appliance/mirror/operator"
 	"github.com/mirror-appliance/appliance/mirror/release"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/documents"
@@ -50,7 +51,7 @@ type Options struct {
 	Store *store.Store
 	// Registry is how clusters reach the registry: host[:port].
 	Registry string
-	// Updates, which is *updates.Service, and Catalogs, which is *views.Views, are for Prune.
+	// Updates, which is *updates.Service, is for Prune, and Catalogs is *views.Views.
 	Updates  Updates
 	Catalogs Catalogs
 	Log      *slog.Logger
@@ -207,15 +208,18 @@ type pass struct {
 	*Clusters
 	present    *mirror.Present
 	components map[digest.Digest][]digest.Digest // of releases
-	used       map[digest.Digest]bool            // releases of this pass
-	tagged     map[string][]digest.Digest        // images that are named by tag, where a mirror may put them
-	resolved   map[mirror.Place]digest.Digest    // "": it does not exist
-	counts     map[digest.Digest][2]int          // of what clusters need, and of what of it is here, by settled.set
+	bundles    map[string]bundle                 // of OLM v1, by the names of their notes
+	used       map[string]bool                   // notes of this pass
+	catalogs   map[digest.Digest]map[string][]operator.Bundle
+	tagged     map[string][]digest.Digest     // images that are named by tag, where a mirror may put them
+	resolved   map[mirror.Place]digest.Digest // "": it does not exist
+	counts     map[digest.Digest][2]int       // of what clusters need, and of what of it is here, by settled.set
 	origins    []mirror.Origin
 }
 
 func (c *Clusters) pass(ctx context.Context) (*pass, error) {
-	p := &pass{Clusters: c, components: map[digest.Digest][]digest.Digest{}, used: map[digest.Digest]bool{},
+	p := &pass{Clusters: c, components: map[digest.Digest][]digest.Digest{}, used: map[string]bool{},
+		bundles: map[string]bundle{}, catalogs: map[digest.Digest]map[string][]operator.Bundle{},
 		tagged: map[string][]digest.Digest{}, resolved: map[mirror.Place]digest.Digest{}, counts: map[digest.Digest][2]int{}}
 	notes, err := c.Store.Notes(ctx, noted)
 	if err != nil {
@@ -227,6 +231,15 @@ func (c *Clusters) pass(ctx context.Context) (*pass, error) {
 			p.components[digest.Digest(name)] = all
 		}
 	}
+	if notes, err = c.Store.Notes(ctx, bundled); err != nil {
+		return nil, err
+	}
+	for name, text := range notes {
+		var b bundle
+		if json.Unmarshal([]byte(text), &b) == nil {
+			p.bundles[name] = b
+		}
+	}
 	p.origins, err = documents.Origins(ctx, c.Store.Tags)
 	if err == nil {
 		p.present, err = mirror.NewPresent(p.origins, nil, c.Store.Manifests.Repositories)
@@ -234,13 +247,21 @@ func (c *Clusters) pass(ctx context.Context) (*pass, error) {
 	return p, err
 }
 
-// forget removes the notes about releases that no cluster has.
+// forget removes the notes about what no cluster has.
 func (p *pass) forget(ctx context.Context) error {
+	var notes []string
 	for d := range p.components {
-		if p.used[d] {
-			continue
+		if !p.used[d.String()] {
+			notes = append(notes, noted+d.String())
 		}
-		if err := p.Store.SetNote(ctx, noted+d.String(), ""); err != nil {
+	}
+	for name := range p.bundles {
+		if !p.used[name] {
+			notes = append(notes, bundled+name)
+		}
+	}
+	for _, name := range notes {
+		if err := p.Store.SetNote(ctx, name, ""); err != nil {
 			return err
 		}
 	}

@@ -3,6 +3,7 @@ package retain
 import (
 	"context"
 	"maps"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -17,7 +18,7 @@ import (
 // the same whatever becomes of the store: the next pass looks at the rest alone, so that a change of the store costs a fleet little.
 type settled struct {
 	told  api.AttachedCluster    // without what is here
-	rest  state.Facts            // images by tag, and releases that cannot be read yet
+	rest  state.Facts            // images by tag, releases that cannot be read yet, and what catalogs decide
 	found map[digest.Digest]bool // of rest
 	used  []digest.Digest        // releases
 	set   digest.Digest          // of all that it needs
@@ -29,7 +30,7 @@ func (p *pass) settle(ctx context.Context, told api.AttachedCluster, f state.Fac
 	for i, d := range all {
 		texts[i] = string(d)
 	}
-	now := &settled{told: told, rest: state.Facts{Tags: f.Tags}, set: digest.FromString(strings.Join(texts, " "))}
+	now := &settled{told: told, rest: state.Facts{Tags: f.Tags, Extensions: f.Extensions, ClusterCatalogs: f.ClusterCatalogs}, set: digest.FromString(strings.Join(texts, " "))}
 	for _, r := range f.Releases {
 		ref, err := imageset.ParseReference(r.Image)
 		if err != nil || ref.Digest == "" {
@@ -68,7 +69,7 @@ func byTag(name string) bool {
 // same reports whether a cluster needs what it needed in the last pass.
 func (p *pass) same(ctx context.Context, was *settled) (bool, error) {
 	for _, d := range was.used {
-		p.used[d] = true
+		p.used[d.String()] = true
 	}
 	n, err := p.needsOf(ctx, was.rest)
 	return err == nil && maps.Equal(n.digests, was.found), err
@@ -91,18 +92,10 @@ func (p *pass) needsOf(ctx context.Context, f state.Facts) (*needs, error) {
 			return nil, err
 		}
 	}
-	for _, name := range f.Images {
+	for _, name := range slices.Concat(f.Images, f.CatalogImages()) {
 		if err := n.image(ctx, name); err != nil {
 			return nil, err
 		}
 	}
-	for _, catalog := range f.Catalogs {
-		if catalog.Image == "" {
-			continue
-		}
-		if err := n.image(ctx, catalog.Image); err != nil {
-			return nil, err
-		}
-	}
-	return n, nil
+	return n, n.extensions(ctx)
 }

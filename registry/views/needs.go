@@ -225,7 +225,7 @@ func (n *needs) byCatalogs(ctx context.Context) error {
 
 // byCatalog notes what the bundles of one catalog need.
 func (n *needs) byCatalog(ctx context.Context, present *mirror.Present, at mirror.Place, name string) error {
-	uses, err := n.uses(ctx, at)
+	uses, err := n.Uses(ctx, at)
 	if err != nil {
 		// Not as "not found", which an appliance that does not know the question answers.
 		return hint.New(fmt.Errorf("read what %s needs: %v", name, err), "mirror it again, or delete it, so that it is known which images are needed")
@@ -245,8 +245,8 @@ func (n *needs) byCatalog(ctx context.Context, present *mirror.Present, at mirro
 	return nil
 }
 
-// uses returns the images that the bundles of a catalog need.
-func (v *Views) uses(ctx context.Context, at mirror.Place) (uses map[string][]operator.Bundle, err error) {
+// Uses returns the images that the bundles of a catalog need, with the bundles.
+func (v *Views) Uses(ctx context.Context, at mirror.Place) (uses map[string][]operator.Bundle, err error) {
 	err = v.unpacked(func(dir string) (err error) {
 		uses, err = catalog.Uses(ctx, stored.Repository{Store: v.store, Name: at.Repository}, at.Reference, dir)
 		return err

@@ -86,7 +86,7 @@ func (v *Views) checkCatalog(ctx context.Context, present *mirror.Present, m sto
 
 // gone returns the bundles of a catalog of which an image is not here, with the reasons.
 func (v *Views) gone(ctx context.Context, present *mirror.Present, repository, ref string) (map[string]string, error) {
-	uses, err := v.uses(ctx, mirror.Place{Repository: repository, Reference: ref})
+	uses, err := v.Uses(ctx, mirror.Place{Repository: repository, Reference: ref})
 	if err != nil {
 		return nil, fmt.Errorf("read catalog %s@%s: %w", repository, ref, err)
 	}
