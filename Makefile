@@ -31,7 +31,7 @@ SCRIPTS = $(shell grep -rlE '^#!.*[/ ](ba)?sh$$' .ci testdata cmd/dist)
 #   ST1020-1022  a comment's first word: comments here say why, and not always in that form
 CHECKS := all,-ST1003,-ST1020,-ST1021,-ST1022
 
-.PHONY: help build test race cross olmcheck oc openshiftinstall ocmirror ocmirrorv1 cincinnati console e2e bench dist distcheck lint run
+.PHONY: help build test race cross olmcheck oc openshiftinstall ocmirror ocmirrorv1 cincinnati console openapi e2e bench dist distcheck lint run
 .DEFAULT_GOAL := help
 
 help: ## print this
@@ -90,6 +90,9 @@ cincinnati: ## compare update graphs with those of openshift/cincinnati, a check
 console: ## make registry/console/static of PatternFly, htmx and registry/console/web, with npm
 	npm --prefix registry/console/web ci
 	npm --prefix registry/console/web run build
+
+openapi: ## make registry/admin/openapi/comments.json of the comments of the control API's types
+	go test -count=1 -run 'TestComments$$' ./registry/admin/openapi -args -update
 
 e2e: ## the tests that need root, podman, skopeo and a real systemd
 	testdata/e2e-needs.sh

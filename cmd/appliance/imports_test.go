@@ -39,7 +39,7 @@ func rooms() map[string][]string {
 			"cluster", "cluster/state", "mirror", "mirror/*"}),
 		"registry/retain":       slices.Concat(front, []string{"registry/admin/api", "registry/documents", "registry/stored", "registry/updates", "cluster/state", "mirror", "mirror/*"}),
 		"registry/documents":    slices.Concat(front, []string{"mirror", "mirror/medium", "mirror/resources", "registry/admin/api"}),
-		"registry/admin":        slices.Concat(front, []string{"registry/admin/api", "registry/jobs", "registry/store/integrity/findings", "gc", "cluster/state"}),
+		"registry/admin":        slices.Concat(front, []string{"registry/admin/api", "registry/admin/openapi", "registry/jobs", "registry/store/integrity/findings", "gc", "cluster/state"}),
 		"registry/jobs":         nil,
 		"registry/views":        slices.Concat(front, []string{"mirror", "mirror/*", "registry/jobs", "registry/documents", "registry/stored", "registry/admin/api"}),
 		"registry/limits":       {"registry/auth"},
@@ -78,6 +78,8 @@ func rooms() map[string][]string {
 		"ansible-free/host":     nil,
 		"testdata":              nil,
 		"testdata/olmcheck":     {"mirror/imageset", "mirror/operator", "mirror/operator/*", "testdata"},
+
+		"registry/admin/openapi": {"registry/admin/api"},
 
 		"registry/store/blobfile": nil,
 		"registry/store/guard":    nil,

@@ -13,12 +13,14 @@ package admin
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 	"net/http"
 	"strings"
 	"sync"
 
 	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/admin/openapi"
 	"github.com/mirror-appliance/appliance/registry/auth"
 	"github.com/mirror-appliance/appliance/registry/jobs"
 	"github.com/mirror-appliance/appliance/registry/store"
@@ -83,6 +85,9 @@ type Handler struct {
 	drain  context.Context
 	log    *slog.Logger
 	mux    *http.ServeMux
+	calls  []openapi.Call // that mux has
+	// document describes them.
+	document func() (json.RawMessage, error)
 
 	catalogs  Catalogs
 	link      Link
@@ -147,8 +152,8 @@ func NewHandler(o Options) *Handler {
 	handleJob(h, api.Ready, o.Jobs.Ready)
 	handleJob(h, api.Prune, o.Jobs.Prune)
 	handleJob(h, api.Catalogs, o.Jobs.Catalogs)
-	h.mux.HandleFunc("POST "+api.Mirror.Path, h.mirror)
-	h.mux.HandleFunc("POST "+api.Backup.Path, h.backup)
+	routeJob(h, api.Mirror, h.mirror)
+	routeJob(h, api.Backup, h.backup)
 	handle(h, api.EndBackup, h.endBackup)
 
 	handle(h, api.ListInventory, h.inventory)
@@ -172,6 +177,8 @@ func NewHandler(o Options) *Handler {
 	handle(h, api.ListSyncs, h.listSyncs)
 	handle(h, api.RollbackSync, h.rollback)
 
+	handle(h, api.GetOpenAPI, h.getOpenAPI)
+	h.document = sync.OnceValues(h.describe)
 	h.mux.HandleFunc("/", h.unknown)
 	return h
 }
@@ -180,6 +187,9 @@ func NewHandler(o Options) *Handler {
 func Action(r *http.Request) auth.Action {
 	if _, pushed := strings.CutPrefix(r.URL.Path, "/api/v1/clusters/"); pushed && r.Method == api.PushCluster.Method {
 		return auth.Login // and the user that an administrator has named for the cluster, which the handler checks
+	}
+	if r.URL.Path == api.GetOpenAPI.Path {
+		return auth.Login
 	}
 	return auth.Administer
 }
@@ -191,7 +201,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // handle makes serve answer a call.
 func handle[Q, A any](h *Handler, call api.Call[Q, A], serve func(r *http.Request, q Q) (A, error)) {
-	h.mux.HandleFunc(call.Method+" "+call.Path, func(w http.ResponseWriter, r *http.Request) {
+	h.route(openapi.CallOf(call), func(w http.ResponseWriter, r *http.Request) {
 		var q Q
 		var a A
 		var err error

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/admin/openapi"
 	"github.com/mirror-appliance/appliance/registry/jobs"
 )
 
@@ -18,7 +19,7 @@ const progressEvery = time.Second
 // handleJob makes runner answer a job. The work lasts as long as its caller listens, unless
 // the caller detaches it.
 func handleJob[Q, P, R any](h *Handler, job api.Job[Q, P, R], runner *jobs.Runner[Q, P, R]) {
-	h.mux.HandleFunc("POST "+job.Path, func(w http.ResponseWriter, r *http.Request) {
+	routeJob(h, job, func(w http.ResponseWriter, r *http.Request) {
 		var q Q
 		most := int64(api.MaxJSON)
 		if large, ok := any(q).(interface{ MaxBytes() int64 }); ok {
@@ -45,6 +46,11 @@ func handleJob[Q, P, R any](h *Handler, job api.Job[Q, P, R], runner *jobs.Runne
 			return runner.Run(r.Context(), q, func(p P) { progress(p) })
 		})
 	})
+}
+
+// routeJob makes serve answer the path of a job.
+func routeJob[Q, P, R any](h *Handler, job api.Job[Q, P, R], serve http.HandlerFunc) {
+	h.route(openapi.JobOf(job), serve)
 }
 
 // serveJob answers with the lines of a job.

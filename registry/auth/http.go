@@ -77,7 +77,7 @@ func (a *Authenticator) identify(r *http.Request, action Action) (Identity, refu
 		return a.anonymous(action)
 	}
 	id, f := a.login(r, name, password)
-	if f.status == 0 && !id.Role.may(action) {
+	if f.status == 0 && !id.Role.May(action) {
 		a.audit(r, "refused", id.Name)
 		f.status = http.StatusForbidden
 	}
@@ -94,7 +94,7 @@ func (a *Authenticator) holder(r *http.Request, token string, action Action) (Id
 	case err != nil:
 		a.Log.ErrorContext(r.Context(), "token could not be checked", "remote", r.RemoteAddr, "err", err)
 		return Identity{}, refusal{status: http.StatusServiceUnavailable}
-	case !id.Anonymous() && !id.Role.may(action):
+	case !id.Anonymous() && !id.Role.May(action):
 		a.audit(r, "refused", id.Name)
 		return id, refusal{status: http.StatusForbidden}
 	}

@@ -35,8 +35,8 @@ func ParseRole(s string) (Role, error) {
 	return "", &InvalidError{fmt.Sprintf("unknown role %q", s), "use one of: admin, push, pull"}
 }
 
-// may reports whether the role allows the action. An unknown role allows none.
-func (r Role) may(a Action) bool {
+// May reports whether the role allows the action. An unknown role allows none.
+func (r Role) May(a Action) bool {
 	switch a {
 	case Read, Login:
 		return r == Admin || r == Push || r == Pull

@@ -13,11 +13,11 @@ func TestRole_May(t *testing.T) {
 		Admin: {true, true, true}, Push: {true, true, false}, Pull: {true, false, false}, "": {}, "emperor": {},
 	} {
 		for i, action := range []Action{Read, Write, Administer} {
-			if got := role.may(action); got != want[i] {
+			if got := role.May(action); got != want[i] {
 				t.Errorf("%q may %d: %v", role, action, got)
 			}
 		}
-		if role.may(Action(99)) {
+		if role.May(Action(99)) {
 			t.Errorf("%q may do an unknown action", role)
 		}
 	}

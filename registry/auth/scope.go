@@ -100,7 +100,7 @@ func (i Identity) mayScope(repo, action string) bool {
 	if action == ScopePull {
 		return i.Sees(repo)
 	}
-	return i.Role.may(Write) && i.MayRepository(repo)
+	return i.Role.May(Write) && i.MayRepository(repo)
 }
 
 // HasToken reports whether the request came with a token.

@@ -205,7 +205,7 @@ func Permit(action func(*http.Request) Action, next http.Handler,
 		switch id, ok := IdentityFrom(r.Context()); {
 		case !ok || id.Anonymous():
 			denied(w, r, http.StatusUnauthorized)
-		case !id.Role.may(action(r)):
+		case !id.Role.May(action(r)):
 			denied(w, r, http.StatusForbidden)
 		default:
 			next.ServeHTTP(w, r)
@@ -219,4 +219,4 @@ func (s Session) With(ctx context.Context) context.Context {
 }
 
 // May reports whether the user of the session may do the action.
-func (s Session) May(action Action) bool { return s.Identity.Role.may(action) }
+func (s Session) May(action Action) bool { return s.Identity.Role.May(action) }

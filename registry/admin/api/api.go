@@ -9,6 +9,7 @@
 package api
 
 import (
+	"encoding/json"
 	"net/http"
 
 	"github.com/mirror-appliance/appliance/registry/store/integrity/findings"
@@ -158,6 +159,9 @@ var (
 	// GetResources gets the cluster resources. Users of every role may, over HTTPS; package documents
 	// answers it.
 	GetResources = Call[None, []Resource]{http.MethodGet, "/mirror/cluster-resources/", http.StatusOK, 0}
+
+	// GetOpenAPI gets the description of these calls, an OpenAPI 3.1 document. Users of every role may.
+	GetOpenAPI = Call[None, json.RawMessage]{http.MethodGet, "/api/v1/openapi.json", http.StatusOK, 0}
 
 	AbortSync = Call[None, None]{http.MethodDelete, "/api/v1/sync/{id}", http.StatusNoContent, 0}
 )
