@@ -69,6 +69,10 @@ func id(v semver.Version, arch string) string {
 
 func (g *Graph) addNodes(releases []Release) {
 	for _, r := range releases {
+		if why := r.refused(); why != "" {
+			g.problem(id(r.Version, r.Arch), "%s is left out, since clusters would refuse each answer with it: %s", r.Digest, why)
+			continue
+		}
 		n := &node{Release: r, id: id(r.Version, r.Arch), metadata: maps.Clone(r.Metadata.Metadata)}
 		if n.metadata == nil {
 			n.metadata = map[string]string{}
@@ -206,7 +210,8 @@ func (g *Graph) join(channels []channel) {
 	}
 	for _, n := range g.nodes {
 		if list, ok := n.metadata[channelsKey]; ok {
-			names := strings.Split(list, ",")
+			// clusters refuse an empty name, which an image may bring
+			names := slices.DeleteFunc(strings.Split(list, ","), func(name string) bool { return strings.TrimSpace(name) == "" })
 			slices.SortFunc(names, compareChannels)
 			n.metadata[channelsKey] = strings.Join(slices.Compact(names), ",")
 		}

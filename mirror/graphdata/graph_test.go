@@ -175,6 +175,10 @@ func TestBuild(t *testing.T) {
 			releases: []string{"4.1.0+amd64", "4.1.1+amd64 <4.1.0"}, data: []string{"blocked-edges/a.yaml", "to: 4.1.1\nfrom: .*\n---\nto: 4.1.0\nfrom: .*\n"},
 			amd64: "4.1.0 4.1.1 | 4.1.0>4.1.1 | ", problem: "blocked-edges/a.yaml: it has no effect: it has more than one YAML document",
 		},
+		"metadata that clusters refuse": {
+			releases: []string{"4.1.0+amd64 url=%zz", "4.1.1+amd64 release.openshift.io/architecture=amd64", "4.1.2+amd64 P.release.channels=,x-1,"},
+			amd64:    "4.1.2 |  | ", problem: "4.1.1+amd64: " + string(release("4.1.1+amd64 release.openshift.io/architecture=amd64").Digest) + " is left out, since clusters would refuse",
+		},
 		"a number where a text is wanted": {
 			releases: []string{"4.1.0+amd64"}, data: []string{"channels/s.yaml", "name: 4\nversions: [4.1.0]\n", "channels/t.yaml", "name: t\nversions: []\n"},
 			amd64: " |  | ", problem: "name is not there, or is not a text",
@@ -289,7 +293,7 @@ func TestParseMetadata(t *testing.T) {
 		t.Errorf("%+v, %v", m, err)
 	}
 	for old, bad := range map[string]string{
-		"-v0": "-v1", `"version":"4.1.1",`: "", `"4.1.1"`: `"4.1"`, `["4.1.0"]`: "null", `"4.1.0"`: "null", `"next":[]`: `"next":["v4"]`,
+		"-v0": "-v1", `"kind"`: `"Kind"`, `"version":`: `"Version":`, `"version":"4.1.1",`: "", `"4.1.1"`: `"4.1"`, `["4.1.0"]`: "null", `"4.1.0"`: "null", `"next":[]`: `"next":["v4"]`,
 		`"u"`: "1", `{"url":"u"}`: "null", `:"u"`: ":null", "}": "",
 	} {
 		if _, err := graphdata.ParseMetadata([]byte(strings.Replace(good, old, bad, 1))); err == nil {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 
 	"github.com/blang/semver/v4"
@@ -58,32 +59,59 @@ func (m Metadata) Shard() bool { return m.Metadata[architectureKey] == Multi }
 
 // ParseMetadata reads a file release-metadata. With an error, the image is not a release.
 func ParseMetadata(raw []byte) (Metadata, error) {
-	var file struct {
-		Kind           string          `json:"kind"`
-		Version        *string         `json:"version"`
-		Previous, Next json.RawMessage // a list, if it is there
-		Metadata       json.RawMessage // a map, if it is there
-	}
+	// Names of keys are compared exactly, as the reference does it, and encoding/json for structs does not.
+	var file map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &file); err != nil {
 		return Metadata{}, fmt.Errorf("release-metadata: %w", err)
 	}
-	if file.Kind != "cincinnati-metadata-v0" || file.Version == nil {
-		return Metadata{}, fmt.Errorf("release-metadata: its kind is %q, or it has no version", file.Kind)
+	var kind, version string
+	err := errors.Join(required(file, "kind", &kind), required(file, "version", &version))
+	if err == nil && kind != "cincinnati-metadata-v0" {
+		err = fmt.Errorf("its kind is %q", kind)
 	}
-	m, err := Metadata{}, error(nil)
-	if m.Version, err = semver.Parse(*file.Version); err != nil {
-		return Metadata{}, fmt.Errorf("release-metadata: version %q: %w", *file.Version, err)
+	if err != nil {
+		return Metadata{}, fmt.Errorf("release-metadata: %w", err)
 	}
-	if m.Metadata, err = texts(file.Metadata); err != nil {
+	m := Metadata{}
+	if m.Version, err = semver.Parse(version); err != nil {
+		return Metadata{}, fmt.Errorf("release-metadata: version %q: %w", version, err)
+	}
+	if m.Metadata, err = texts(file["metadata"]); err != nil {
 		return Metadata{}, fmt.Errorf("release-metadata: metadata: %w", err)
 	}
-	if m.Previous, err = versions(file.Previous); err == nil {
-		m.Next, err = versions(file.Next)
+	if m.Previous, err = versions(file["previous"]); err == nil {
+		m.Next, err = versions(file["next"])
 	}
 	if err != nil {
 		return Metadata{}, fmt.Errorf("release-metadata: %w", err)
 	}
 	return m, nil
+}
+
+// required reads a text that must be there.
+func required(file map[string]json.RawMessage, key string, to *string) error {
+	var text *string
+	if raw, ok := file[key]; ok {
+		if err := json.Unmarshal(raw, &text); err != nil {
+			return fmt.Errorf("%s: %w", key, err)
+		}
+	}
+	if text == nil {
+		return fmt.Errorf("it has no %s", key)
+	}
+	*to = *text
+	return nil
+}
+
+// refused returns why a cluster rejects an answer with the release, all of it, "" if it does not.
+func (m Metadata) refused() string {
+	if a, ok := m.Metadata[architectureKey]; ok && a != Multi {
+		return fmt.Sprintf("its metadata %s is %q", architectureKey, a)
+	}
+	if _, err := url.Parse(m.Metadata["url"]); err != nil {
+		return fmt.Sprintf("its metadata url: %v", err)
+	}
+	return ""
 }
 
 // texts reads a map of texts. The reference takes none of null, at the top or as a value.
