@@ -11,13 +11,11 @@ import (
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 )
 
-// Describe returns what the service offers, and the graph of a channel if q names one. Without a
-// daemon, whose Follow reads the store, it is read now.
+// Describe returns what the service offers, and the graph of a channel if q names one. It reads the store
+// first, since the command before, such as updates load, may have changed it.
 func (s *Service) Describe(ctx context.Context, q api.UpdatesRequest) (api.Updates, error) {
-	if s.current.Load().made.IsZero() {
-		if err := s.Refresh(ctx); err != nil {
-			return api.Updates{}, err
-		}
+	if err := s.Refresh(ctx); err != nil && (ctx.Err() != nil || s.current.Load().made.IsZero()) {
+		return api.Updates{}, err
 	}
 	now := s.current.Load()
 	u := api.Updates{Why: now.why, Computed: now.made, Releases: []api.UpdateRelease{}, Problems: []api.UpdateProblem{}}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"mime"
 	"net/http"
+	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
@@ -86,8 +87,7 @@ func (s *Service) graph(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusNotAcceptable, "invalid_content_type", "invalid Content-Type requested")
 		return
 	}
-	query := r.URL.Query()
-	channel, given := last(query["channel"])
+	channel, given := parameter(r.URL.RawQuery, "channel")
 	if !given {
 		refuse(w, http.StatusBadRequest, "missing_params", "mandatory client parameters missing: channel")
 		return
@@ -102,7 +102,7 @@ func (s *Service) graph(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, "invalid_params", fmt.Sprintf("invalid client parameters: channel '%s' does not match regex '%s'", channel, graphdata.ChannelGrammar))
 		return
 	}
-	arch, given := last(query["arch"])
+	arch, given := parameter(r.URL.RawQuery, "arch")
 	if !given {
 		arch = defaultArch
 	}
@@ -120,13 +120,25 @@ func (s *Service) graph(w http.ResponseWriter, r *http.Request) {
 	a.serve(w, r)
 }
 
-// last returns the last value of a parameter, which counts: a cluster adds its own to those that the
-// administrator has put into spec.upstream.
-func last(values []string) (value string, given bool) {
-	if len(values) == 0 {
-		return "", false
+// parameter returns a parameter of a query. The last value counts: a cluster adds its own to those that the
+// administrator has put into spec.upstream. What cannot be decoded stays as it is, as in the reference, and
+// is refused by its grammar: url.ParseQuery leaves such a parameter out, and the answer would be that for
+// the default architecture.
+func parameter(query, name string) (value string, given bool) {
+	for part := range strings.SplitSeq(query, "&") {
+		key, text, _ := strings.Cut(part, "=")
+		if decoded(key) == name {
+			value, given = decoded(text), true
+		}
 	}
-	return values[len(values)-1], true
+	return value, given
+}
+
+func decoded(text string) string {
+	if plain, err := url.QueryUnescape(text); err == nil {
+		return plain
+	}
+	return text
 }
 
 // accepted returns the media type of the answer to an Accept header, and whether there is one. The
