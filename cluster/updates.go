@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
@@ -16,7 +17,7 @@ const graphPath = "/api/upgrades_info/v1/graph"
 // runs in the cluster and reads the appliance.
 func UpdateResources(f Facts, operator bool) (text []byte, warnings []string, err error) {
 	if err := checkCA(f.first().CA); err != nil {
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("the CA of %s: %w", f.first().Address, err)
 	}
 	r := &renderer{Facts: f}
 	r.bundle = certificates(r.registryCAs())

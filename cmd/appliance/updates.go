@@ -27,7 +27,8 @@ func newUpdatesCommand(std stdio) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "updates",
 		Short: "See and load what the appliance answers to clusters that ask for updates",
-		Args:  noArguments,
+		Args:  noSuchCommand,
+		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(newUpdatesShowCommand(std), newUpdatesLoadCommand(std), newUpdatesClusterConfigCommand(std))
 	return c
@@ -37,6 +38,7 @@ type updatesShowOptions struct {
 	applianceOptions
 	output              string
 	channel, arch, from string
+	ofArch              bool // --arch was given
 }
 
 func newUpdatesShowCommand(std stdio) *cobra.Command {
@@ -50,7 +52,10 @@ version can reach, by which updates, and at which risks.`,
 		Example: `  appliance updates show
   appliance updates show --channel eus-4.18 --from 4.16.30`,
 		Args: cobra.MaximumNArgs(1),
-		RunE: func(c *cobra.Command, args []string) error { return runUpdatesShow(c.Context(), std, o, args) },
+		RunE: func(c *cobra.Command, args []string) error {
+			o.ofArch = c.Flags().Changed("arch")
+			return runUpdatesShow(c.Context(), std, o, args)
+		},
 	}
 	o.addFlags(c.Flags())
 	addOutputFlag(c.Flags(), &o.output)
@@ -64,12 +69,18 @@ func runUpdatesShow(ctx context.Context, std stdio, o updatesShowOptions, args [
 	if o.from != "" && o.channel == "" {
 		return hint.New(errors.New("--from needs the channel of the cluster"), "--channel, such as --channel stable-4.18; see oc get clusterversion version -o jsonpath={.spec.channel}")
 	}
+	if _, err := semver.Parse(o.from); o.from != "" && err != nil {
+		return hint.New(fmt.Errorf("--from: %q is not the version of a release", o.from), "such as 4.18.10; see oc get clusterversion version -o jsonpath={.status.desired.version}")
+	}
 	return o.ask(ctx, std, args, func(control *client.Client) error {
 		all, err := control.Updates(ctx, api.UpdatesRequest{Channel: o.channel, Arch: o.arch})
 		switch {
 		case err != nil:
 			return err
 		case o.channel == "":
+			if o.ofArch {
+				all.Releases = slices.DeleteFunc(all.Releases, func(r api.UpdateRelease) bool { return r.Arch != o.arch })
+			}
 			return show(std.out, o.output, all, printOffered)
 		case all.Why != "":
 			return errors.New(all.Why)
@@ -79,7 +90,7 @@ func runUpdatesShow(ctx context.Context, std stdio, o updatesShowOptions, args [
 			return fmt.Errorf("the graph of the appliance: %w", err)
 		}
 		if len(g.Nodes) == 0 {
-			return hint.New(fmt.Errorf("no release for %s that the registry has is in channel %s", o.arch, o.channel), "appliance updates show lists the releases with their channels")
+			return noneIn(all, o.channel, o.arch)
 		}
 		if o.from == "" {
 			return show(std.out, o.output, g, printGraph)
@@ -90,6 +101,22 @@ func runUpdatesShow(ctx context.Context, std stdio, o updatesShowOptions, args [
 		}
 		return show(std.out, o.output, reached, printReached)
 	})
+}
+
+// noneIn returns the error of a channel that has no release for an architecture.
+func noneIn(all api.Updates, channel, arch string) error {
+	err := fmt.Errorf("no release for %s that the registry has is in channel %s", arch, channel)
+	var archs []string
+	for _, r := range all.Releases {
+		if slices.Contains(r.Channels, channel) {
+			archs = append(archs, r.Arch)
+		}
+	}
+	slices.Sort(archs)
+	if archs = slices.Compact(archs); len(archs) > 0 {
+		return hint.New(err, "it has releases for "+strings.Join(archs, ", ")+": --arch")
+	}
+	return hint.New(err, "appliance updates show lists the releases with their channels")
 }
 
 func printOffered(w io.Writer, u api.Updates) {

@@ -43,11 +43,8 @@ func TestUpdates(t *testing.T) {
 	}
 	contains(t, s.works(t, append([]string{"updates", "load", file}, at...)...), "6 channels loaded into openshift/graph-data:loaded@sha256:")
 	var all api.Updates
-	eventuallyHolds(t, "graph data counts", func() bool {
-		must(t, json.Unmarshal([]byte(show("-o", "json")), &all))
-		return all.GraphData != nil
-	})
-	if len(all.Releases) != 4 || all.Releases[1].Version != "4.18.2" || strings.Join(all.Releases[1].Channels, " ") != "candidate-4.18 eus-4.18 fast-4.18 stable-4.18" {
+	must(t, json.Unmarshal([]byte(show("-o", "json")), &all)) // it counts at once
+	if all.GraphData == nil || len(all.Releases) != 4 || all.Releases[1].Version != "4.18.2" || strings.Join(all.Releases[1].Channels, " ") != "candidate-4.18 eus-4.18 fast-4.18 stable-4.18" {
 		t.Errorf("it offers %+v", all)
 	}
 	contains(t, s.works(t, "status", "--quayRoot", s.root), "updates ", "4 releases, graph data since 20")
@@ -60,6 +57,8 @@ func TestUpdates(t *testing.T) {
 	}
 	for want, args := range map[string][]string{
 		"no release for s390x that the registry has is in channel candidate-4.18": {"--channel", "candidate-4.18", "--arch", "s390x"},
+		"hint: it has releases for amd64: --arch":                                 {"--channel", "candidate-4.18", "--arch", "x86_64"},
+		`--from: "v4.18.1" is not the version of a release`:                       {"--channel", "candidate-4.18", "--from", "v4.18.1"},
 		"release 4.18.9 is not in the channel":                                    {"--channel", "candidate-4.18", "--from", "4.18.9"},
 		"--from needs the channel of the cluster":                                 {"--from", "4.18.1"},
 	} {
@@ -67,6 +66,12 @@ func TestUpdates(t *testing.T) {
 		if code != 1 || !strings.Contains(said, want) {
 			t.Errorf("%q: %d, %s", args, code, said)
 		}
+	}
+	if got := show("--arch", "s390x"); strings.Contains(got, "amd64") {
+		t.Errorf("releases of another architecture than s390x:\n%s", got)
+	}
+	if code, _, said := s.run(t, append([]string{"updates", "cluster-config", "--ca", file}, at...)...); code != 1 || !strings.Contains(said, "the CA of "+s.address+": no certificate") {
+		t.Errorf("a CA that is none: %d, %s", code, said)
 	}
 	contains(t, s.works(t, "updates", "cluster-config", "--quayRoot", s.root), "kind: ClusterVersion\nmetadata:\n  name: version\nspec:\n  upstream: https://"+s.address+"/api/upgrades_info/v1/graph\n",
 		"kind: Proxy", "name: user-ca-bundle", "BEGIN CERTIFICATE")
