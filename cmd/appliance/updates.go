@@ -72,6 +72,11 @@ func runUpdatesShow(ctx context.Context, std stdio, o updatesShowOptions, args [
 	if _, err := semver.Parse(o.from); o.from != "" && err != nil {
 		return hint.New(fmt.Errorf("--from: %q is not the version of a release", o.from), "such as 4.18.10; see oc get clusterversion version -o jsonpath={.status.desired.version}")
 	}
+	if o.channel != "" {
+		if err := graphdata.CheckChannel(o.channel); err != nil {
+			return err
+		}
+	}
 	return o.ask(ctx, std, args, func(control *client.Client) error {
 		all, err := control.Updates(ctx, api.UpdatesRequest{Channel: o.channel, Arch: o.arch})
 		switch {

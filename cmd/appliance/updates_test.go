@@ -61,6 +61,7 @@ func TestUpdates(t *testing.T) {
 		`--from: "v4.18.1" is not the version of a release`:                       {"--channel", "candidate-4.18", "--from", "v4.18.1"},
 		"release 4.18.9 is not in the channel":                                    {"--channel", "candidate-4.18", "--from", "4.18.9"},
 		"--from needs the channel of the cluster":                                 {"--from", "4.18.1"},
+		`"Stable 4.18" is not a channel`:                                          {"--channel", "Stable 4.18"},
 	} {
 		code, _, said := s.run(t, append(append([]string{"updates", "show"}, at...), args...)...)
 		if code != 1 || !strings.Contains(said, want) {

@@ -25,6 +25,8 @@ import (
 
 	"github.com/blang/semver/v4"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
 // Bounds of graph data, in an archive and in an image. The real one has some 4,000 files in its archive, 20 MB
@@ -164,6 +166,14 @@ var channelName = regexp.MustCompile(ChannelGrammar)
 
 // ValidChannel reports whether a channel can have this name.
 func ValidChannel(name string) bool { return channelName.MatchString(name) }
+
+// CheckChannel returns an error, for a person, if no channel can have this name.
+func CheckChannel(name string) error {
+	if ValidChannel(name) {
+		return nil
+	}
+	return hint.New(fmt.Errorf("%q is not a channel", name), "name one like stable-4.20; appliance updates show lists them")
+}
 
 // extension matches those of the files that are read, as the reference implementation does.
 func extension(name string) bool {

@@ -74,8 +74,10 @@ func read(q api.ReadyRequest) (question, error) {
 
 // start reads where an upgrade starts.
 func (q *question) start() error {
-	if channel := q.request.Channel; channel != "" && !graphdata.ValidChannel(channel) {
-		return hint.New(fmt.Errorf("%q is not a channel", channel), "name one like stable-4.20; appliance updates show lists them")
+	if q.request.Channel != "" {
+		if err := graphdata.CheckChannel(q.request.Channel); err != nil {
+			return err
+		}
 	}
 	if q.request.From == "" {
 		return nil
