@@ -86,14 +86,7 @@ func (s *core) deleteManifest(ctx context.Context, repo string, d digest.Digest,
 	if err := checkRepositoryAndDigest(repo, d); err != nil {
 		return nil, err
 	}
-	spared := func(ctx context.Context, q sqlite.Querier) (int64, error) {
-		id, err := repositoryID(ctx, q, repo)
-		if err == nil {
-			err = checkKept(ctx, q, id, d, repo+"@"+d.String())
-		}
-		return id, err
-	}
-	if _, err := spared(ctx, s.db.Reader()); err != nil { // its tags go first
+	if _, err := s.spared(ctx, s.db.Reader(), repo, d); err != nil { // its tags go first
 		return nil, err
 	}
 	if err := s.untagMost(ctx, repo, d); err != nil {
@@ -101,7 +94,7 @@ func (s *core) deleteManifest(ctx context.Context, repo string, d digest.Digest,
 	}
 	r := removal{store: s, whole: whole}
 	err = s.db.ShareFreeing(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		id, err := spared(ctx, tx)
+		id, err := s.spared(ctx, tx, repo, d)
 		if err != nil {
 			return err
 		}
@@ -114,4 +107,13 @@ func (s *core) deleteManifest(ctx context.Context, repo string, d digest.Digest,
 		err = fmt.Errorf("delete manifest %s: %w", d, err)
 	}
 	return r.gone, err
+}
+
+// spared returns the id of a repository, and a *KeptError for what is not deleted there.
+func (s *core) spared(ctx context.Context, q sqlite.Querier, repo string, d digest.Digest) (int64, error) {
+	id, err := repositoryID(ctx, q, repo)
+	if err == nil {
+		err = checkKept(ctx, q, id, d, repo+"@"+d.String())
+	}
+	return id, err
 }

@@ -83,6 +83,8 @@ type ending struct {
 	gone       map[digest.Digest]bool
 	// kept are children that stay, and what keeps them, "" for a tag.
 	kept map[digest.Digest][]digest.Digest
+	// alone leaves what belongs to the manifests, as Delete does and DeleteImage does not.
+	alone bool
 }
 
 // add adds manifests and all that goes with them.
@@ -97,9 +99,11 @@ func (e *ending) add(some []digest.Digest) error {
 			e.gone[d] = true
 			delete(e.kept, d)
 		}
-		belonging, err := e.pairs(allBelongings, linked)
-		if err != nil {
-			return err
+		var belonging map[digest.Digest][]digest.Digest
+		if !e.alone {
+			if belonging, err = e.pairs(allBelongings, linked); err != nil {
+				return err
+			}
 		}
 		if err := e.children(linked); err != nil {
 			return err
@@ -147,6 +151,53 @@ func (e *ending) pairs(text string, about []digest.Digest) (map[digest.Digest][]
 		return all, nil
 	}
 	return all, sqlite.Query(e.ctx, e.q, scan, text, e.repository, asJSON(about))
+}
+
+// Going is what a deletion of an image does.
+type Going struct {
+	Manifests []digest.Digest // that go from the repository, the image first
+	Tags      []string        // that go with them, at most a thousand
+	AllTags   int
+	Children  []digest.Digest // that stay, since something else keeps them
+	Freed     Freed
+}
+
+// tagsGoing bounds the names of the tags that go.
+const tagsGoing = 1000
+
+// Goes returns what DeleteImage or, with alone, Delete of an image would do, and the error with which it
+// would refuse. Nothing is deleted.
+func (s *Manifests) Goes(ctx context.Context, repo string, d digest.Digest, alone bool) (g Going, err error) {
+	if err := checkRepositoryAndDigest(repo, d); err != nil {
+		return g, err
+	}
+	q := s.db.Reader()
+	id, err := s.spared(ctx, q, repo, d)
+	if err != nil {
+		return g, err
+	}
+	e := ending{ctx: ctx, q: q, repository: id, gone: map[digest.Digest]bool{}, kept: map[digest.Digest][]digest.Digest{}, alone: alone}
+	if err = e.add([]digest.Digest{d}); err == nil && !e.gone[d] {
+		return g, &NotFoundError{Kind: "manifest", Name: d.String()}
+	}
+	g.Children = slices.Sorted(maps.Keys(e.kept))
+	all := slices.Sorted(maps.Keys(e.gone))
+	g.Manifests = append([]digest.Digest{d}, slices.DeleteFunc(slices.Clone(all), func(o digest.Digest) bool { return o == d })...)
+	if err == nil {
+		g.Freed, err = freedBy(ctx, q, map[int64]map[digest.Digest]bool{id: e.gone})
+	}
+	if err == nil {
+		g.Tags, err = sqlite.Column[string](ctx, q, `SELECT t.name FROM json_each(?2) d CROSS JOIN tags t
+			WHERE t.repository = ?1 AND t.digest = d.value ORDER BY t.name LIMIT ?3`, id, asJSON(all), tagsGoing)
+	}
+	if err == nil {
+		err = q.QueryRowContext(ctx, `SELECT count(*) FROM json_each(?2) d CROSS JOIN tags t WHERE t.repository = ?1 AND t.digest = d.value`,
+			id, asJSON(all)).Scan(&g.AllTags)
+	}
+	if err != nil {
+		err = fmt.Errorf("find out what a deletion does: %w", err)
+	}
+	return g, err
 }
 
 // freedBy counts what only the links of some manifests keep.

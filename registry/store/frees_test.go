@@ -1,6 +1,7 @@
 package store
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -51,12 +52,21 @@ func TestManifests_Frees(t *testing.T) {
 		said, err := f.Manifests.Frees(f.ctx, all)
 		f.must(err)
 		blobs, bytes := garbage()
+		goes, err := f.Manifests.Goes(f.ctx, "a/b", tc.images[0].Digest, false)
+		f.must(err)
+		var gone []digest.Digest
 		had, err := f.Garbage.Dropped(f.ctx, false)
 		f.must(err)
 		for _, m := range tc.images {
-			if _, err := f.Manifests.DeleteImage(f.ctx, "a/b", m.Digest); err != nil {
-				t.Fatal(err)
+			some, err := f.Manifests.DeleteImage(f.ctx, "a/b", m.Digest)
+			f.must(err)
+			if gone == nil {
+				gone = some
 			}
+		}
+		slices.Sort(gone)
+		if slices.Sort(goes.Manifests); !slices.Equal(goes.Manifests, gone) || len(tc.images) == 1 && goes.Freed != said {
+			t.Errorf("%s is said to take %+v, and takes %v", tc.name, goes, gone)
 		}
 		now, more := garbage()
 		has, err := f.Garbage.Dropped(f.ctx, false)
