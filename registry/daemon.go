@@ -22,6 +22,7 @@ import (
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/registry/console"
 	"github.com/mirror-appliance/appliance/registry/documents"
+	"github.com/mirror-appliance/appliance/registry/images"
 	"github.com/mirror-appliance/appliance/registry/jobs"
 	"github.com/mirror-appliance/appliance/registry/limits"
 	"github.com/mirror-appliance/appliance/registry/misses"
@@ -262,7 +263,10 @@ func (d *daemon) openJobs(ctx context.Context) {
 func (d *daemon) newAdmin(status func(context.Context) (api.Status, error)) *admin.Handler {
 	o := admin.Options{Store: d.store, Auth: d.auth, Jobs: d.jobs, Catalogs: d.views, Link: d.link, Misses: d.misses, Pins: pinner{d}, Updates: d.updates, Clusters: d.clusters, Audit: d.audit,
 		Status: status, Drain: d.draining, Log: d.log}
+	described := &images.Images{Store: d.store, Alone: !d.cfg.DeleteReferrers}
+	o.Images = described
 	if status != nil {
+		described.Remove = d.api.Delete
 		o.Upstreams, o.Certificate = upstreamAdmin{d}, certificateAdmin{d}
 	}
 	return admin.NewHandler(o)

@@ -40,6 +40,7 @@ func rooms() map[string][]string {
 		"registry/retain":       slices.Concat(front, []string{"registry/admin/api", "registry/documents", "registry/stored", "registry/updates", "cluster/state", "mirror", "mirror/*"}),
 		"registry/documents":    slices.Concat(front, []string{"mirror", "mirror/medium", "mirror/resources", "registry/admin/api"}),
 		"registry/admin":        slices.Concat(front, []string{"registry/admin/api", "registry/admin/openapi", "registry/jobs", "registry/store/integrity/findings", "gc", "cluster/state"}),
+		"registry/images":       slices.Concat(front, []string{"registry/admin/api"}),
 		"registry/jobs":         nil,
 		"registry/views":        slices.Concat(front, []string{"mirror", "mirror/*", "registry/jobs", "registry/documents", "registry/stored", "registry/admin/api"}),
 		"registry/limits":       {"registry/auth"},

@@ -46,6 +46,7 @@ type Options struct {
 	Updates     Updates
 	Clusters    Clusters
 	Audit       Audit
+	Images      Images
 	Drain       context.Context // ends when the daemon drains
 	Log         *slog.Logger    // nil: discard
 }
@@ -97,6 +98,7 @@ type Handler struct {
 	updates   Updates
 	clusters  Clusters
 	audited   Audit
+	images    Images
 
 	certificate Certificate
 
@@ -115,7 +117,7 @@ func NewHandler(o Options) *Handler {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	h := &Handler{store: o.Store, auth: o.Auth, status: o.Status, drain: o.Drain, log: o.Log,
-		mux: http.NewServeMux(), mirrors: o.Jobs.Mirrors, catalogs: o.Catalogs, link: o.Link, upstreams: o.Upstreams, misses: o.Misses, pins: o.Pins, updates: o.Updates, clusters: o.Clusters, audited: o.Audit, certificate: o.Certificate}
+		mux: http.NewServeMux(), mirrors: o.Jobs.Mirrors, catalogs: o.Catalogs, link: o.Link, upstreams: o.Upstreams, misses: o.Misses, pins: o.Pins, updates: o.Updates, clusters: o.Clusters, audited: o.Audit, images: o.Images, certificate: o.Certificate}
 	handle(h, api.Ping, h.ping)
 	handle(h, api.GetStatus, h.getStatus)
 
@@ -156,6 +158,11 @@ func NewHandler(o Options) *Handler {
 	routeJob(h, api.Backup, h.backup)
 	handle(h, api.EndBackup, h.endBackup)
 
+	handle(h, api.ListRepositories, h.listRepositories)
+	handle(h, api.ListTags, h.listTags)
+	handle(h, api.GetImage, h.getImage)
+	handle(h, api.PlanDelete, h.planDelete)
+	handle(h, api.DeleteImage, h.deleteImage)
 	handle(h, api.ListInventory, h.inventory)
 
 	handle(h, api.BeginSync, h.beginSync)
@@ -188,8 +195,13 @@ func Action(r *http.Request) auth.Action {
 	if _, pushed := strings.CutPrefix(r.URL.Path, "/api/v1/clusters/"); pushed && r.Method == api.PushCluster.Method {
 		return auth.Login // and the user that an administrator has named for the cluster, which the handler checks
 	}
-	if r.URL.Path == api.GetOpenAPI.Path {
+	switch r.URL.Path {
+	case api.GetOpenAPI.Path:
 		return auth.Login
+	case api.ListRepositories.Path, api.ListTags.Path, api.GetImage.Path:
+		return auth.Login // within the grants of the user, which package images checks
+	case api.PlanDelete.Path, api.DeleteImage.Path:
+		return auth.Write // likewise
 	}
 	return auth.Administer
 }

@@ -57,6 +57,7 @@ func TestHandler_openAPI(t *testing.T) {
 	everybody := []string{"pull", "push", "admin"}
 	for call, want := range map[[2]string][]string{
 		{"put", "/api/v1/clusters/{id}"}: everybody, {"get", "/api/v1/openapi.json"}: everybody,
+		{"post", "/api/v1/image"}: everybody, {"post", "/api/v1/image/delete"}: {"push", "admin"},
 		{"get", "/mirror/cluster-resources/"}: everybody, {"get", "/api/v1/status"}: {"admin"},
 	} {
 		if s := d.Paths[call[1]][call[0]].Security; len(s) != 1 || !slices.Equal(s[0]["basic"], want) {

@@ -148,27 +148,43 @@ func (a *API) putManifest(w http.ResponseWriter, r *http.Request, t target) erro
 
 // deleteManifest deletes a tag, or a manifest with all its tags.
 func (a *API) deleteManifest(w http.ResponseWriter, r *http.Request, t target) error {
+	if err := a.delete(r, t); err != nil {
+		return manifestCodes.explain(err)
+	}
+	accepted(w)
+	return nil
+}
+
+// Delete does what DELETE of a tag or a digest does, for another handler, which has checked that the user
+// of the request may. Its errors are those of the store.
+func (a *API) Delete(r *http.Request, repo, ref string) error {
+	t := target{kind: kindManifest, repo: repo, tag: ref}
+	if d, err := digest.Parse(ref); err == nil {
+		t.tag, t.digest = "", d
+	}
+	return a.delete(r, t)
+}
+
+func (a *API) delete(r *http.Request, t target) (err error) {
 	if t.tag != "" {
 		if err := a.store.Tags.Delete(r.Context(), t.repo, t.tag); err != nil {
-			return manifestCodes.explain(fmt.Errorf("delete tag: %w", err))
+			return fmt.Errorf("delete tag: %w", err)
 		}
 		a.auditChange(r, change{event: "delete tag", repo: t.repo, tags: []string{t.tag}})
-		accepted(w)
 		return nil
 	}
-	gone, err := []digest.Digest{t.digest}, error(nil)
+	gone := []digest.Digest{t.digest}
 	if a.cascade {
 		gone, err = a.store.Manifests.DeleteImage(r.Context(), t.repo, t.digest)
 	} else {
 		err = a.store.Manifests.Delete(r.Context(), t.repo, t.digest)
 	}
 	if err != nil {
-		return manifestCodes.explain(fmt.Errorf("delete manifest: %w", err))
+		return fmt.Errorf("delete manifest: %w", err)
 	}
 	for _, d := range gone {
 		a.auditChange(r, change{event: "delete", repo: t.repo, digest: d})
 	}
-	accepted(w)
 	return nil
 }
 

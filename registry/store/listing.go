@@ -30,6 +30,9 @@ func (s *Store) Find(ctx context.Context, text, last string, n int) (names []str
 // Count counts the tags of some repositories, up to 100,000 of each.
 func (s *Tags) Count(ctx context.Context, repos []string) (map[string]int, error) {
 	all := map[string]int{}
+	if len(repos) == 0 {
+		return all, nil
+	}
 	scan := func(rows *sql.Rows) error {
 		var name string
 		var n int
@@ -138,6 +141,9 @@ func (s *Blobs) Shared(ctx context.Context, repo string, except digest.Digest, b
 		}
 	}
 	all := map[digest.Digest]int{}
+	if len(blobs) == 0 {
+		return all, nil
+	}
 	scan := func(rows *sql.Rows) error {
 		var d digest.Digest
 		var n int

@@ -39,6 +39,9 @@ func TestStore_Find(t *testing.T) {
 			t.Errorf("%q after %q: %s, want %s", tc.text, tc.last, got, tc.want)
 		}
 	}
+	if none, err := f.Tags.Count(f.ctx, nil); err != nil || len(none) > 0 {
+		t.Errorf("of no repositories: %v, %v", none, err)
+	}
 	counts, err := f.Tags.Count(f.ctx, []string{"team/app", "none"})
 	f.must(err)
 	if !maps.Equal(counts, map[string]int{"team/app": 2}) {
@@ -102,6 +105,12 @@ func TestManifests_Sizes(t *testing.T) {
 		f.must(err)
 		if got := fmt.Sprint(n[blobs[0]], n[blobs[1]], n[blobs[2]]); got != want {
 			t.Errorf("in %q the blobs are shared with %s images, want %s", repo, got, want)
+		}
+	}
+	for _, none := range [][]digest.Digest{nil, {}} {
+		n, err := f.Blobs.Shared(f.ctx, "", one.Digest, none)
+		if err != nil || len(n) > 0 {
+			t.Errorf("of no blobs: %v, %v", n, err)
 		}
 	}
 	held, err := f.Manifests.Held(f.ctx, "a/b", []digest.Digest{one.Digest, own.Digest, absent.Digest, elsewhere.Digest})
