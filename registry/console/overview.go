@@ -9,7 +9,7 @@ import (
 // home is the first page: the overview for administrators, and for others what they may see.
 func (v *visit) home() error {
 	if !v.session.May(auth.Administer) {
-		http.Redirect(v.w, v.r, "/documentation", http.StatusSeeOther)
+		http.Redirect(v.w, v.r, repositoriesPath, http.StatusSeeOther)
 		return nil
 	}
 	status, err := v.c.api.Status(v.r.Context())

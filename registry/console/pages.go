@@ -21,6 +21,12 @@ func pages() []page {
 		{"GET /overview/live", auth.Administer, (*visit).overviewLive},
 		{"POST /logout", auth.Login, (*visit).logout},
 
+		{"GET " + repositoriesPath, auth.Login, (*visit).repositories},
+		{"GET " + repositoriesPath + "/{name...}", auth.Login, (*visit).repository},
+		{"GET /images/delete", auth.Write, (*visit).askDeleteImage},
+		{"POST /images/delete", auth.Write, (*visit).deleteImage},
+		{"GET /images/needs", auth.Administer, (*visit).imageNeeds},
+
 		{"GET /users", auth.Administer, (*visit).users},
 		{"POST /users", auth.Administer, (*visit).createUser},
 		{"GET /users/{name}", auth.Administer, (*visit).user},
@@ -43,6 +49,7 @@ type place struct {
 func places() []place {
 	return []place{
 		{"overview", "/", "fas fa-tachometer-alt", auth.Administer},
+		{"repositories", repositoriesPath, "fas fa-layer-group", auth.Login},
 		{"users", "/users", "fas fa-users", auth.Administer},
 		{"documentation", "/documentation", "fas fa-book", auth.Login},
 	}

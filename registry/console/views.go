@@ -7,10 +7,12 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"regexp"
 	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
+	"github.com/opencontainers/go-digest"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -89,6 +91,14 @@ func (v *views) functions(f *files) template.FuncMap {
 		"iso":    func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 		"date":   func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") },
 		"dict":   dict,
+		"short":  short,
+		"begin":  begin,
+		"digits": func(name string) string { return hexDigits.ReplaceAllString(name, "$1…") },
+		"number": func(n int) string { return humanize.Comma(int64(n)) },
+		"less":   func(a, b int) int { return a - b },
+		"image":  imageAddress,
+		"delete": func(repo, ref string) string { return address("/images/delete", "repository", repo, "image", ref) },
+		"needs":  func(repo, ref string) string { return address("/images/needs", "repository", repo, "image", ref) },
 		"percent": func(part, whole int64) int64 {
 			if whole <= 0 {
 				return 0
@@ -136,6 +146,27 @@ func (v *views) count(key string, n any) (string, error) {
 		number = humanize.Comma(i)
 	}
 	return v.mustText(key+".many", number)
+}
+
+// short returns the beginning of a digest, by which people tell some apart.
+func short(d digest.Digest) string {
+	const shown = 12
+	algorithm, encoded, _ := strings.Cut(d.String(), ":")
+	if len(encoded) <= shown {
+		return d.String()
+	}
+	return algorithm + ":" + encoded[:shown] + "…"
+}
+
+// hexDigits are those of a digest in a name, of which people read the first.
+var hexDigits = regexp.MustCompile(`([0-9a-f]{12})[0-9a-f]{52,}`)
+
+// begin returns the first n characters of a text.
+func begin(text string, n int) string {
+	if all := []rune(text); len(all) > n {
+		return string(all[:n]) + "…"
+	}
+	return text
 }
 
 // dict makes the argument of a template of names and values.

@@ -51,6 +51,9 @@ func (v *visit) serve(p page) {
 // admit returns an error for what the user may not do, and for a form that is not of this session.
 func (v *visit) admit(action auth.Action) error {
 	if !v.session.May(action) {
+		if action == auth.Write {
+			return v.refusal(http.StatusForbidden, "error.readonly")
+		}
 		return v.refusal(http.StatusForbidden, "error.forbidden")
 	}
 	if v.r.Method != http.MethodPost {
