@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/url"
 	"path"
 	"regexp"
 	"slices"
@@ -198,7 +199,9 @@ func (d *Data) each(files Files, dir string, parse func(text []byte) error) erro
 		if err == nil {
 			err = parse(text)
 		}
-		if err != nil {
+		if part := partly(""); errors.As(err, &part) {
+			d.Problems = append(d.Problems, Problem{name, err.Error()})
+		} else if err != nil {
 			d.Problems = append(d.Problems, Problem{name, "it has no effect: " + err.Error()})
 		}
 	}
@@ -266,8 +269,16 @@ func (d *Data) readBlock(text []byte) error {
 		return err
 	}
 	d.conditional = append(d.conditional, b)
+	if why := b.risk.refused(); why != "" {
+		return partly("no cluster takes the risk, or is offered the updates that have it: " + why)
+	}
 	return nil
 }
+
+// partly is the error of a file that has an effect, but not the one that was meant.
+type partly string
+
+func (p partly) Error() string { return string(p) }
 
 // read returns a file of graph data.
 func read(files Files, name string) ([]byte, error) {
@@ -327,6 +338,23 @@ func (f fields) risk() (Risk, error) {
 		r.Rules = append(r.Rules, rule)
 	}
 	return r, nil
+}
+
+// refused returns why a cluster does not take a risk, "" if it does. It is passed on as the reference does.
+func (r Risk) refused() string {
+	usable := func(rule Rule) bool {
+		return rule.Type == "Always" && rule.PromQL.PromQL == "" || rule.Type == "PromQL" && rule.PromQL.PromQL != ""
+	}
+	u, err := url.Parse(r.URL)
+	switch {
+	case r.Name == "" || r.Message == "":
+		return "name or message is empty"
+	case err != nil || !u.IsAbs():
+		return fmt.Sprintf("url %q is not that of a page", r.URL)
+	case !slices.ContainsFunc(r.Rules, usable):
+		return "matchingRules has no rule Always without a query, or PromQL with one"
+	}
+	return ""
 }
 
 func readRule(of any) (Rule, error) {

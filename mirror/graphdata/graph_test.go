@@ -198,6 +198,22 @@ func TestBuild(t *testing.T) {
 	}
 }
 
+// TestRead_riskThatClustersRefuse tells of risks that clusters do not take, and keeps them: without them the
+// updates would be recommended.
+func TestRead_riskThatClustersRefuse(t *testing.T) {
+	const good = "to: 4.1.1\nfrom: .*\nurl: https://example.com/a\nname: R\nmessage: m\nmatchingRules:\n- type: Always\n"
+	for old, bad := range map[string]string{"": "", "name: R": `name: ""`, "message: m": `message: ""`, "https://example.com/a": "a",
+		"Always": "PromQL", "type: Always": "type: Always\n  promql: {promql: x}", "Always\n": "Other\n"} {
+		d := read(t, files("blocked-edges/a.yaml", strings.Replace(good, old, bad, 1)))
+		if told := len(d.Problems) == 1 && strings.HasPrefix(d.Problems[0].What, "no cluster takes the risk"); told != (bad != "") {
+			t.Errorf("%q in the place of %q: %+v", bad, old, d.Problems)
+		}
+		if a := graphdata.Build(releases("4.1.0+amd64", "4.1.1+amd64 <4.1.0"), d).Answer("s", "amd64"); len(a.Edges) != 0 || len(a.Conditional) != 1 {
+			t.Errorf("%q in the place of %q: %+v", bad, old, a)
+		}
+	}
+}
+
 // TestBuild_severalImages offers the image of a version that a run has mirrored, whatever its digest is, and
 // names it as that.
 func TestBuild_severalImages(t *testing.T) {
