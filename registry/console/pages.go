@@ -34,6 +34,10 @@ func pages() []page {
 		{"GET /users/{name}/delete", auth.Administer, (*visit).askDeleteUser},
 		{"POST /users/{name}/delete", auth.Administer, (*visit).deleteUser},
 
+		{"GET /audit", auth.Administer, (*visit).audit},
+		{"GET /audit/live", auth.Administer, (*visit).auditLive},
+		{"GET /audit/download", auth.Administer, (*visit).auditDownload},
+
 		{"GET /documentation", auth.Login, (*visit).documentation},
 		{"GET /documentation/{file}", auth.Login, (*visit).document},
 	}
@@ -51,6 +55,7 @@ func places() []place {
 		{"overview", "/", "fas fa-tachometer-alt", auth.Administer},
 		{"repositories", repositoriesPath, "fas fa-layer-group", auth.Login},
 		{"users", "/users", "fas fa-users", auth.Administer},
+		{"audit", "/audit", "fas fa-history", auth.Administer},
 		{"documentation", "/documentation", "fas fa-book", auth.Login},
 	}
 }

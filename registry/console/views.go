@@ -90,6 +90,8 @@ func (v *views) functions(f *files) template.FuncMap {
 		"ago":    humanize.Time,
 		"iso":    func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 		"date":   func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") },
+		"second": func(t time.Time) string { return t.UTC().Format(time.DateTime) },
+		"host":   hostOf,
 		"dict":   dict,
 		"short":  short,
 		"begin":  begin,

@@ -75,9 +75,8 @@ func (s *Audit) List(ctx context.Context, f AuditFilter, limit int) ([]AuditReco
 	if f.Before == 0 {
 		f.Before = math.MaxInt64
 	}
-	to := int64(math.MaxInt64)
-	if !f.To.IsZero() {
-		to = sqlite.Nanos(f.To)
+	if f.To.IsZero() {
+		f.To = latest
 	}
 	all := []AuditRecord{}
 	scan := func(rows *sql.Rows) error {
@@ -96,11 +95,25 @@ func (s *Audit) List(ctx context.Context, f AuditFilter, limit int) ([]AuditReco
 		WHERE id < ?1 AND at >= ?2 AND at < ?3 AND (?4 = '' OR kind = ?4) AND (?5 = '' OR user = ?5) AND (?6 = '' OR event = ?6)
 		AND (?7 = '' OR instr(lower(event || ' ' || user || ' ' || remote || ' ' || outcome || ' ' || details), ?7))
 		ORDER BY id DESC LIMIT ?8`,
-		f.Before, sqlite.Nanos(f.From), to, f.Kind, f.User, f.Event, strings.ToLower(f.Text), limit)
+		f.Before, auditTime(f.From), auditTime(f.To), f.Kind, f.User, f.Event, strings.ToLower(f.Text), limit)
 	if err != nil {
 		return nil, fmt.Errorf("read the audit: %w", err)
 	}
 	return all, nil
+}
+
+// latest is the last time that the database can have.
+var latest = sqlite.Time(math.MaxInt64)
+
+// auditTime is sqlite.Nanos for a time that a user chooses, which may be any.
+func auditTime(t time.Time) int64 {
+	if t.After(latest) {
+		t = latest
+	}
+	if t.Before(time.Unix(0, 0)) {
+		return 0
+	}
+	return sqlite.Nanos(t)
 }
 
 // Trim removes the records of a kind that are older than a time, and the oldest beyond most, and

@@ -50,6 +50,10 @@ func TestAudit_List(t *testing.T) {
 		"text is no pattern":     {AuditFilter{Text: "%"}, 9, ""},
 		"since":                  {AuditFilter{From: began.Add(3 * time.Minute)}, 9, "y x A/<2>u0 "},
 		"until":                  {AuditFilter{To: began.Add(3 * time.Minute)}, 9, "A/<1>u1 A/<0>u0 "},
+		"since a far day":        {AuditFilter{From: began.AddDate(1000, 0, 0)}, 9, ""},
+		"until a far day":        {AuditFilter{To: began.AddDate(1000, 0, 0)}, 1, "y "},
+		"since long ago":         {AuditFilter{From: began.AddDate(-1000, 0, 0)}, 1, "y "},
+		"until long ago":         {AuditFilter{To: began.AddDate(-1000, 0, 0)}, 9, ""},
 	} {
 		if got := f.seen(tc.filter, tc.limit); got != tc.want {
 			t.Errorf("%s: %q, want %q", what, got, tc.want)
