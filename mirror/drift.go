@@ -20,7 +20,11 @@ type Drift struct {
 	Changed []Drifted      `json:"changed"` // tags that name another image at the source now
 	Unasked []Drifted      `json:"unasked"` // mirrored from the workspace, and no longer asked for; unknown with failures
 	Failed  []plan.Failure `json:"failures"`
-	Bytes   int64          `json:"bytes"` // that a run would copy
+	Bytes   int64          `json:"bytes"` // that a run would copy; of FindDriftOffline 0
+	// Undecided is what FindDriftOffline could not find out.
+	Undecided []Undecided `json:"undecided,omitempty"`
+	// Offline reports that no source was asked.
+	Offline bool `json:"offline,omitempty"`
 	// Warnings are those of the plan, such as of a package that its catalog does not have.
 	Warnings []string `json:"warnings,omitempty"`
 

@@ -91,7 +91,7 @@ func runForget(ctx context.Context, std stdio, o mirrorOptions, workspace, argum
 
 func runPrune(ctx context.Context, std stdio, o deleteOptions, argument string) error {
 	d, err := against(ctx, std, o.mirrorOptions, argument,
-		func(ctx context.Context, run mirror.Options, at mirror.Pruner) (*mirror.Deletion, error) {
+		func(ctx context.Context, run mirror.Options, at *pruner) (*mirror.Deletion, error) {
 			return mirror.PlanPrune(ctx, run, at, mirror.DeleteList{ID: o.id, Force: o.force})
 		})
 	if err == nil && len(d.Items) == 0 && o.output != "json" {

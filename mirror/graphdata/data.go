@@ -114,6 +114,19 @@ func (d *Data) noChannel() error {
 	return errors.New("no channel is in its directory channels/")
 }
 
+// Listed returns the versions of a channel for an architecture, in the order of the data, whichever releases there are.
+func (d *Data) Listed(channel, arch string) (all []semver.Version) {
+	for _, c := range d.channels {
+		for _, v := range c.versions {
+			if build := strings.Join(v.Build, "."); c.name == channel && (build == "" || build == arch) {
+				v.Build = nil
+				all = append(all, v)
+			}
+		}
+	}
+	return all
+}
+
 // Channels returns how many channels there are.
 func (d *Data) Channels() int { return len(d.channels) }
 

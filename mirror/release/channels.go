@@ -159,15 +159,22 @@ func (r *resolver) add(n updategraph.Node, channel, arch, why string) error {
 	if err != nil {
 		return fmt.Errorf("release %s: payload %w", n.Version, err)
 	}
-	payload := r.payload(n.Payload, ref, name(n, arch), why)
+	payload := r.payload(n.Payload, ref, name(n.Version, arch), why)
 	payload.Channel = channel
 	r.payloads = append(r.payloads, payload)
 	return nil
 }
 
+// Of returns the payload of a version and architecture, as far as it is known without an update graph.
+func (c *Collector) Of(version semver.Version, channel, arch string) *plan.Image {
+	tag := name(version, arch)
+	payload := c.payload(channel+" "+tag, imageset.Reference{}, tag, "")
+	payload.Channel = channel
+	return payload
+}
+
 // name returns the name of a release, which is the vendor's tag.
-func name(n updategraph.Node, arch string) string {
-	version := n.Version
+func name(version semver.Version, arch string) string {
 	version.Build = nil
 	return version.String() + "-" + machine(arch)
 }

@@ -105,7 +105,7 @@ func (c *Collector) payloads(ctx context.Context, p *plan.Plan) []*plan.Image {
 	}
 	platform := c.Config.Mirror.Platform
 	if platform.Release != "" {
-		payload, err := c.namedPayload(platform.Release)
+		payload, err := c.Named(platform.Release)
 		if err != nil {
 			p.Failures = append(p.Failures, plan.Failed(&plan.Image{
 				Type: plan.Release, Origin: platform.Release, Reason: c.Config.At("mirror.platform.release"),
@@ -121,8 +121,8 @@ func (c *Collector) payloads(ctx context.Context, p *plan.Plan) []*plan.Image {
 	return r.payloads
 }
 
-// namedPayload returns the payload that platform.release names.
-func (c *Collector) namedPayload(name string) (*plan.Image, error) {
+// Named returns the payload that platform.release names.
+func (c *Collector) Named(name string) (*plan.Image, error) {
 	ref, err := imageset.ParseReference(name)
 	if err != nil {
 		return nil, err

@@ -63,7 +63,7 @@ func (r *resolver) updates(ctx context.Context, channel imageset.Channel, arch s
 	all := slices.SortedFunc(slices.Values(graph.Nodes), func(a, b updategraph.Node) int { return a.Version.Compare(b.Version) })
 	newer := slices.Clone(all)
 	for i, n := range all {
-		if mirrored(name(n, arch)) {
+		if mirrored(name(n.Version, arch)) {
 			u.Mirrored, newer = n.Version.String(), all[i+1:]
 		}
 	}

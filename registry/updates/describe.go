@@ -39,7 +39,11 @@ func (s *Service) Describe(ctx context.Context, q api.UpdatesRequest) (api.Updat
 	if q.Channel == "" {
 		return u, nil
 	}
-	answer, err := now.answers.of(now.graph, q.Channel, cmp.Or(q.Arch, defaultArch))
+	arch := cmp.Or(q.Arch, defaultArch)
+	for _, v := range now.data.data.Listed(q.Channel, arch) {
+		u.Listed = append(u.Listed, v.String())
+	}
+	answer, err := now.answers.of(now.graph, q.Channel, arch)
 	if err == nil {
 		u.Graph = json.RawMessage(answer.plain)
 	}

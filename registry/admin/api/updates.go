@@ -22,6 +22,8 @@ type Updates struct {
 	Problems  []UpdateProblem `json:"problems"`
 	// Graph is the answer for the channel that was asked for, as clusters get it.
 	Graph json.RawMessage `json:"graph,omitempty"`
+	// Listed are the versions that the graph data has in that channel, whether the registry has them or not.
+	Listed []string `json:"listed,omitempty"`
 }
 
 // GraphData is the image whose graph data counts.
