@@ -112,7 +112,7 @@ func (k *keys) file(ctx context.Context, path string, held []ssh.Signer) (ssh.Si
 	}
 	signer, err := sshkey.File(ctx, path, held, k.console.Secret)
 	if err != nil {
-		return nil, hint.New(err, cmp.Or(hint.Of(err), "name the file of another private key: --ssh-key"))
+		return nil, hint.New(err, cmp.Or(hint.Of(err), "name the file of a private key: --ssh-key"))
 	}
 	k.read[path] = signer
 	return signer, nil
