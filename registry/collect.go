@@ -33,6 +33,8 @@ type collector struct {
 	log   *slog.Logger
 	last  *jobs.Note[api.GCResult] // without dry runs
 
+	planned atomic.Pointer[api.GCResult] // by the last dry run that was detached; nil: none, or something was collected since
+
 	blobs, bytes atomic.Int64 // removed since the start
 }
 
@@ -56,8 +58,14 @@ func (c *collector) run(ctx context.Context, q api.GCRequest, progress func(api.
 	}
 	err := c.planAndExecute(ctx, cutoff(result.Began, grace), &result, progress)
 	result.Ended = time.Now()
-	if !q.DryRun {
+	switch {
+	case !q.DryRun:
+		c.planned.Store(nil)
 		c.ended(ctx, result, err)
+	case q.Detach:
+		planned := result
+		planned.Error = stopReason(ctx, err)
+		c.planned.Store(&planned)
 	}
 	return result, err
 }
@@ -109,15 +117,21 @@ func cutoff(now time.Time, grace time.Duration) gc.Options {
 func (c *collector) ended(ctx context.Context, r api.GCResult, err error) {
 	c.blobs.Add(int64(r.Blobs))
 	c.bytes.Add(r.Bytes)
-	switch {
-	case ctx.Err() != nil && err != nil:
-		r.Error = "it was stopped"
-	case err != nil:
-		r.Error = err.Error()
-	}
+	r.Error = stopReason(ctx, err)
 	c.log.Info("collected", "blobs", r.Blobs, "uploads", r.Uploads, "runs", r.Runs, "bytes", r.Bytes,
 		"took", r.Ended.Sub(r.Began).Round(time.Millisecond), "complete", err == nil)
 	c.last.Set(context.WithoutCancel(ctx), r)
+}
+
+// stopReason returns for people why work stopped half way, and "" if it did not.
+func stopReason(ctx context.Context, err error) string {
+	switch {
+	case err == nil:
+		return ""
+	case ctx.Err() != nil:
+		return "it was stopped"
+	}
+	return err.Error()
 }
 
 func (d *daemon) verifyKind() jobs.Kind[api.VerifyRequest, api.VerifyProgress, store.VerifyReport] {
@@ -128,11 +142,18 @@ func (d *daemon) verifyKind() jobs.Kind[api.VerifyRequest, api.VerifyProgress, s
 
 func (d *daemon) verify(ctx context.Context, q api.VerifyRequest,
 	progress func(api.VerifyProgress)) (store.VerifyReport, error) {
-	return d.store.Integrity().Verify(ctx, store.VerifyOptions{
+	began := time.Now()
+	report, err := d.store.Integrity().Verify(ctx, store.VerifyOptions{
 		Content: q.Content, BytesPerSecond: q.BytesPerSecond,
 		Progress: func(done store.VerifyReport, of store.StoreSize) {
 			done.Problems = []store.Problem{} // they come with the result
-			progress(api.VerifyProgress{Done: done, Of: of})
+			progress(api.VerifyProgress{Began: began, Done: done, Of: of})
 		},
 	})
+	kept := report
+	listed := min(len(report.Problems), damageListed)
+	kept.Problems, kept.MoreProblems = report.Problems[:listed:listed], report.MoreProblems+int64(len(report.Problems)-listed)
+	d.verified.Set(context.WithoutCancel(ctx), api.VerifyResult{Report: kept, VerifyState: api.VerifyState{Began: began, Ended: time.Now(),
+		Content: q.Content, Problems: int64(listed) + kept.MoreProblems, Error: stopReason(ctx, err)}})
+	return report, err
 }

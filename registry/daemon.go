@@ -62,6 +62,8 @@ type daemon struct {
 	api       *oci.API
 	collector *collector
 	scrubber  *scrubber
+	verified  *jobs.Note[api.VerifyResult]
+	usage     *usage
 	evictor   *evictor
 	mirrors   []*scheduled
 	views     *views.Views
@@ -240,6 +242,9 @@ func (d *daemon) openJobs(ctx context.Context) {
 		latest:   jobs.OpenNote[api.ScrubState](ctx, d.store, "scrub.latest", d.log),
 		complete: jobs.OpenNote[api.ScrubState](ctx, d.store, "scrub.complete", d.log),
 	}
+	d.verified = jobs.OpenNote[api.VerifyResult](ctx, d.store, "verify.last", d.log)
+	d.usage = newUsage(d)
+	d.onClose(d.usage.wait)
 	d.updates = updates.New(updates.Options{Store: d.store, Registry: d.cfg.Address(),
 		MirrorNames: d.cfg.Updates.Payloads == config.PayloadsMirror, Log: d.log})
 	d.jobs = admin.Jobs{GC: jobs.New(d.collector.kind(d.draining)),
@@ -255,13 +260,15 @@ func (d *daemon) openJobs(ctx context.Context) {
 		DryRun: api.PruneRequest.Plans, Drain: d.draining, Log: d.log})
 	d.onClose(func() error {
 		d.jobs.GC.Wait()
+		d.jobs.Scrub.Wait()
+		d.jobs.Verify.Wait()
 		return nil
 	})
 }
 
 // newAdmin returns the control API; status is nil if no daemon runs.
 func (d *daemon) newAdmin(status func(context.Context) (api.Status, error)) *admin.Handler {
-	o := admin.Options{Store: d.store, Auth: d.auth, Jobs: d.jobs, Catalogs: d.views, Link: d.link, Misses: d.misses, Pins: pinner{d}, Updates: d.updates, Clusters: d.clusters, Audit: d.audit,
+	o := admin.Options{Store: d.store, Auth: d.auth, Jobs: d.jobs, Catalogs: d.views, Link: d.link, Misses: d.misses, Pins: pinner{d}, Updates: d.updates, Clusters: d.clusters, Audit: d.audit, Upkeep: upkeep{d},
 		Status: status, Drain: d.draining, Log: d.log}
 	described := &images.Images{Store: d.store, Alone: !d.cfg.DeleteReferrers}
 	o.Images = described

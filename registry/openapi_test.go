@@ -178,7 +178,7 @@ func TestRun_openAPI(t *testing.T) {
 		t.Helper()
 		return c.call(t, "admin", method, path, body, want)
 	}
-	for _, path := range []string{"ping", "status", "offline", "certificate", "misses", "upstreams", "pins", "clusters", "users", "wants", "openapi.json"} {
+	for _, path := range []string{"ping", "status", "offline", "certificate", "misses", "upstreams", "pins", "clusters", "users", "wants", "gc/plan", "damage", "openapi.json"} {
 		want := http.StatusOK
 		if path == "ping" {
 			want = http.StatusNoContent
@@ -191,7 +191,7 @@ func TestRun_openAPI(t *testing.T) {
 		"audit": `{"kind":"content","limit":1}`, "inventory": `{}`, "origins": `{}`, "history": `{"limit":3}`, "updates": `{}`,
 		"needs": `{"workspace":"w","images":[{"repository":"a/b","reference":"v1"}]}`, "upstreams/test": `{"prefixes":["hub"]}`,
 		"catalog-content": `{"repository":"a/b","reference":"v1"}`, "unpin": `{"images":["a/b:v1"]}`,
-		"gc": `{"dryRun":true,"gracePeriod":"0s"}`, "verify": `{"content":true}`, "scrub": `{}`, "pin": `{"images":["a/b:v1","a/b:none"]}`,
+		"gc": `{"dryRun":true,"gracePeriod":"0s"}`, "verify": `{"content":true}`, "scrub": `{}`, "usage": `{"limit":1}`, "pin": `{"images":["a/b:v1","a/b:none"]}`,
 		"ready": `{"to":"4.20.1"}`, "catalogs": `{}`,
 	} {
 		admin(http.MethodPost, "/api/v1/"+path, body, http.StatusOK)

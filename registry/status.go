@@ -9,6 +9,7 @@ import (
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/registry/admin"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/jobs"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
@@ -20,8 +21,12 @@ func (d *daemon) status(ctx context.Context) (api.Status, error) {
 		Renews: d.cfg.TLS.CAKey != "", PullQuota: int64(d.cfg.PullQuota),
 		Space: []api.Space{},
 		GC:    d.jobs.GC.Progress(), LastGC: d.collector.last.Get(),
-		Scrub: d.scrubState(), LastScrub: d.scrubber.complete.Get(),
+		Scrub: d.scrubState(), LastScrub: d.scrubber.complete.Get(), Verify: d.jobs.Verify.Progress(),
 	}
+	if verified := d.verified.Get(); verified != nil {
+		s.LastVerify = &verified.VerifyState
+	}
+	s.LastBackup = jobs.OpenNote[api.BackupState](ctx, d.store, admin.LastBackup, d.log).Get()
 	s.Offline, s.PendingConfig = d.link.Offline(), d.pendingConfig()
 	counted, err := d.counts.get(ctx, d.store.Stats) // before health: it may find damage
 	if err == nil {

@@ -47,6 +47,7 @@ type Options struct {
 	Clusters    Clusters
 	Audit       Audit
 	Images      Images
+	Upkeep      Upkeep
 	Drain       context.Context // ends when the daemon drains
 	Log         *slog.Logger    // nil: discard
 }
@@ -99,6 +100,7 @@ type Handler struct {
 	clusters  Clusters
 	audited   Audit
 	images    Images
+	upkeep    Upkeep
 
 	certificate Certificate
 
@@ -108,7 +110,7 @@ type Handler struct {
 	// requests cannot remove the last two administrators.
 	users sync.Mutex
 
-	backups sync.Map // under way: the name of each snapshot, with the context.CancelFunc of its request
+	backups sync.Map // under way: the name of each snapshot, with its snapshotHeld
 }
 
 // NewHandler returns the handler of all calls.
@@ -118,6 +120,7 @@ func NewHandler(o Options) *Handler {
 	}
 	h := &Handler{store: o.Store, auth: o.Auth, status: o.Status, drain: o.Drain, log: o.Log,
 		mux: http.NewServeMux(), mirrors: o.Jobs.Mirrors, catalogs: o.Catalogs, link: o.Link, upstreams: o.Upstreams, misses: o.Misses, pins: o.Pins, updates: o.Updates, clusters: o.Clusters, audited: o.Audit, images: o.Images, certificate: o.Certificate}
+	h.upkeep = o.Upkeep
 	handle(h, api.Ping, h.ping)
 	handle(h, api.GetStatus, h.getStatus)
 
@@ -163,6 +166,11 @@ func NewHandler(o Options) *Handler {
 	handle(h, api.GetImage, h.getImage)
 	handle(h, api.PlanDelete, h.planDelete)
 	handle(h, api.DeleteImage, h.deleteImage)
+
+	handle(h, api.GetGCPlan, h.getGCPlan)
+	handle(h, api.GetDamage, h.getDamage)
+	handle(h, api.GetUsage, h.getUsage)
+
 	handle(h, api.ListInventory, h.inventory)
 
 	handle(h, api.BeginSync, h.beginSync)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"time"
 
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/auth"
@@ -41,7 +42,7 @@ func (h *Handler) holdSnapshot(ctx context.Context, cancel context.CancelFunc, m
 	if err != nil {
 		return err
 	}
-	h.backups.Store(snapshot.Name, cancel)
+	h.backups.Store(snapshot.Name, snapshotHeld{time.Now(), cancel})
 	defer h.backups.Delete(snapshot.Name)
 	made(snapshot.Name)
 	<-ctx.Done()
@@ -55,10 +56,19 @@ func (h *Handler) holdSnapshot(ctx context.Context, cancel context.CancelFunc, m
 // endBackup ends a backup whose copy is complete.
 func (h *Handler) endBackup(r *http.Request, _ api.None) (api.None, error) {
 	name := r.PathValue("snapshot")
-	end, underWay := h.backups.Load(name)
+	held, underWay := h.backups.Load(name)
 	if !underWay {
 		return api.None{}, &store.NotFoundError{Kind: "backup", Name: name}
 	}
-	end.(context.CancelFunc)()
+	if r.URL.Query().Get("failed") == "" {
+		h.keepBackup(r.Context(), api.BackupState{Began: held.(snapshotHeld).began, Ended: time.Now()})
+	}
+	held.(snapshotHeld).end()
 	return api.None{}, nil
+}
+
+// snapshotHeld is a snapshot whose files are kept until end is called.
+type snapshotHeld struct {
+	began time.Time
+	end   context.CancelFunc
 }

@@ -28,7 +28,7 @@ func composed() map[string]string {
 		"clear tags": clearing("run_tags", "name", 1), "clear origins": clearing("run_origins", "tag", 1), "clear blobs": clearing("run_blobs", "digest", 1), "clear manifests": clearingManifests,
 		"insert references": insertRows(2), "moves of a run": runMoves, "pinned": selectPinned, "pin": pinLink, "unpin": unpinLink, "parts": countParts, "keeping": selectKeeping,
 		"keepers": keepers, "havers": havers, "only of": onlyOf, "listed in": listedIn, "lists": lists, "shared": selectShared,
-		"rest of origins": restOfOrigins, "origins after": originsAfter,
+		"usage": usageOf, "rest of origins": restOfOrigins, "origins after": originsAfter,
 	}
 	for name, texts := range map[string][]string{"link blobs": linkBlobs, "link references": linkReferences, "link again": linkAgain, "flip": flipping, "rolling back": rollingBack} {
 		for i, text := range texts {
@@ -61,8 +61,9 @@ func scans() map[string]string {
 		`SELECT id, digest, length(body)`:                                                                          "reads the journal when the store is opened",
 		`SELECT r.name, t.name, t.digest FROM repositories r CROSS JOIN tags t ON t.repository = r.id WHERE r.name GLOB`: "looks for releases after a change, in the background",
 		`SELECT r.name, l.digest FROM repositories r CROSS JOIN repository_manifests l ON`:                               "looks for releases after a change, in the background",
-		`SELECT name, role, repositories`: "lists the accounts",
-		`INSERT INTO repositories`:        "SQLite looks for removals of the new row; there are few",
+		`SELECT name, role, repositories`:   "lists the accounts",
+		`SELECT id, name FROM repositories`: "names what uses the space, once for each count",
+		`INSERT INTO repositories`:          "SQLite looks for removals of the new row; there are few",
 	}
 }
 

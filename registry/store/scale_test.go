@@ -155,6 +155,13 @@ func benchmarkScale(b *testing.B, f *fixture) {
 			return err
 		}},
 		{"stats", func(int) error { _, err := f.Stats(f.ctx); return err }},
+		{"usage", func(int) error {
+			u, err := f.Usage(f.ctx, func(int64) {})
+			if u.All.Blobs != 2*scaleManifests+scaleGarbage || len(u.Repositories) != 1000 {
+				return fmt.Errorf("%+v, %d repositories", u.All, len(u.Repositories))
+			}
+			return err
+		}},
 		{"evict nothing", func(int) error { _, _, err := f.Garbage.EvictPulled(f.ctx, 0); return err }},
 	} {
 		b.Run(work.name, func(b *testing.B) {

@@ -110,6 +110,12 @@ var (
 	Scrub  = Job[ScrubRequest, ScrubState, findings.ScrubReport]{"/api/v1/scrub"}
 	Mirror = Job[MirrorRequest, MirrorProgress, MirrorResult]{"/api/v1/mirror"}
 
+	// GetGCPlan returns what the last detached dry run of a collection would have removed, and GetDamage lists the
+	// blobs that are out of service and what the last verification has found. GetUsage returns what uses the space.
+	GetGCPlan = Call[None, GCPlan]{http.MethodGet, "/api/v1/gc/plan", http.StatusOK, 0}
+	GetDamage = Call[None, Damage]{http.MethodGet, "/api/v1/damage", http.StatusOK, 0}
+	GetUsage  = Call[UsageRequest, Usage]{http.MethodPost, "/api/v1/usage", http.StatusOK, MaxJSON}
+
 	// Prune lists or deletes what no attached cluster runs, can reach or may roll back to.
 	Prune = Job[PruneRequest, PruneProgress, PruneResult]{"/api/v1/prune"}
 	// Ready judges whether a cluster can be installed or upgraded.
@@ -117,7 +123,7 @@ var (
 
 	Catalogs = Job[CatalogsRequest, CatalogsProgress, CatalogsResult]{"/api/v1/catalogs"}
 
-	// Backup lasts until EndBackup, and is answered on the socket only.
+	// Backup lasts until EndBackup, and is answered on the socket only. EndBackup has ?failed=true if the copy has failed.
 	Backup    = Job[None, Snapshot, None]{"/api/v1/backup"}
 	EndBackup = Call[None, None]{http.MethodDelete, "/api/v1/backup/{snapshot}", http.StatusNoContent, 0}
 

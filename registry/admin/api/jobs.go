@@ -38,17 +38,14 @@ type GCRequest struct {
 	// 0 deleted images are removed at once; what a push under way may need stays for some minutes.
 	GracePeriod *Duration `json:"gracePeriod,omitempty"`
 	// Detach makes the collection the daemon's own: the answer comes when it has begun, and it goes
-	// on without the caller. Its progress and its result are in the status.
+	// on without the caller. Its progress and its result are in the status, and those of a dry run in GCPlan.
 	Detach bool `json:"detach,omitempty"`
 }
 
 // Check returns an error unless the request can be granted.
 func (q GCRequest) Check() error {
-	switch {
-	case q.GracePeriod != nil && *q.GracePeriod < 0:
+	if q.GracePeriod != nil && *q.GracePeriod < 0 {
 		return hint.New(errors.New("gracePeriod is negative"), "use a duration such as 1h")
-	case q.Detach && q.DryRun:
-		return hint.New(errors.New("a dry run that is detached has no answer to list anything in"), "leave out detach")
 	}
 	return nil
 }
@@ -71,24 +68,38 @@ type GCResult struct {
 	gc.Result
 	Began time.Time `json:"began"`
 	Ended time.Time `json:"ended"`
-	Error string    `json:"error,omitempty"` // why it stopped half way; only in a status
+	Error string    `json:"error,omitempty"` // why it stopped half way; only in a status and in a GCPlan
 
 	// Plan is what a dry run would remove, the first 10,000 of it.
 	Plan []gc.Blob `json:"plan,omitzero"`
 	More int       `json:"more,omitempty"` // blobs that are not listed
 }
 
+// GCPlan is the last dry run that was detached, since the daemon's start, and the collection under way.
+type GCPlan struct {
+	Last    *GCResult   `json:"last,omitempty"`
+	Running *GCProgress `json:"running,omitempty"`
+}
+
 // VerifyRequest asks for a verification of the store.
 type VerifyRequest struct {
 	Content        bool  `json:"content,omitempty"`        // read and hash every blob
 	BytesPerSecond int64 `json:"bytesPerSecond,omitempty"` // read no faster; 0: no limit
+	// Detach makes the verification the daemon's own, as in GCRequest. Its progress is in the status, and its result
+	// in Damage.
+	Detach bool `json:"detach,omitempty"`
 }
 
 // Check returns an error unless the request can be granted.
 func (q VerifyRequest) Check() error { return checkRate(q.BytesPerSecond) }
 
+// Detached reports whether the daemon is to go on without the caller.
+func (q VerifyRequest) Detached() bool { return q.Detach }
+
 // VerifyProgress is the progress of a verification.
 type VerifyProgress struct {
+	Began time.Time `json:"began"`
+
 	Done findings.Report `json:"done"`
 	Of   findings.Size   `json:"of"`
 }
@@ -96,10 +107,16 @@ type VerifyProgress struct {
 // ScrubRequest asks for a scrub.
 type ScrubRequest struct {
 	BytesPerSecond int64 `json:"bytesPerSecond,omitempty"` // read no faster; 0: no limit
+	// Detach makes the scrub the daemon's own, as in GCRequest. Its progress is in the status, and what stays damaged in
+	// Damage.
+	Detach bool `json:"detach,omitempty"`
 }
 
 // Check returns an error unless the request can be granted.
 func (q ScrubRequest) Check() error { return checkRate(q.BytesPerSecond) }
+
+// Detached reports whether the daemon is to go on without the caller.
+func (q ScrubRequest) Detached() bool { return q.Detach }
 
 func checkRate(bytesPerSecond int64) error {
 	if bytesPerSecond < 0 {

@@ -22,6 +22,9 @@ type Status struct {
 	LastGC      *GCResult       `json:"lastGC,omitempty"`     // also one that failed
 	Scrub       *ScrubState     `json:"scrub,omitempty"`      // under way, or stopped half way
 	LastScrub   *ScrubState     `json:"lastScrub,omitempty"`  // that completed
+	Verify      *VerifyProgress `json:"verify,omitempty"`     // the verification under way
+	LastVerify  *VerifyState    `json:"lastVerify,omitempty"` // also one that failed; GetDamage has its report
+	LastBackup  *BackupState    `json:"lastBackup,omitempty"`
 	Sync        []MirrorState   `json:"sync,omitempty"`       // the image sets of the configuration
 	LastMirror  *PastSync       `json:"lastMirror,omitempty"` // the last run that changed tags, by sync or a command
 	Catalogs    []CatalogView   `json:"catalogs,omitempty"`   // the views of the configuration

@@ -26,21 +26,39 @@ func (c *Client) GC(ctx context.Context, q api.GCRequest, progress func(api.GCPr
 // BeginGC begins a collection of the daemon's own.
 func (c *Client) BeginGC(ctx context.Context, q api.GCRequest) error {
 	q.Detach = true
-	_, err := call(ctx, c, api.Call[api.GCRequest,
-		api.None]{Method: http.MethodPost, Path: api.GC.Path, Max: api.MaxJSON}, q)
+	return detach(ctx, c, api.GC.Path, q)
+}
+
+// detach begins a job of the daemon's own.
+func detach[Q any](ctx context.Context, c *Client, path string, q Q) error {
+	_, err := call(ctx, c, api.Call[Q, api.None]{Method: http.MethodPost, Path: path, Max: api.MaxJSON}, q)
 	return err
 }
 
 // Verify verifies the store.
 func (c *Client) Verify(ctx context.Context, q api.VerifyRequest,
 	progress func(api.VerifyProgress)) (findings.Report, error) {
+	q.Detach = false
 	return run(ctx, c, api.Verify, q, progress)
+}
+
+// BeginVerify begins a verification of the daemon's own.
+func (c *Client) BeginVerify(ctx context.Context, q api.VerifyRequest) error {
+	q.Detach = true
+	return detach(ctx, c, api.Verify.Path, q)
 }
 
 // Scrub reads every blob, puts into quarantine what is damaged, and fetches it again where it can.
 func (c *Client) Scrub(ctx context.Context, q api.ScrubRequest,
 	progress func(api.ScrubState)) (findings.ScrubReport, error) {
+	q.Detach = false
 	return run(ctx, c, api.Scrub, q, progress)
+}
+
+// BeginScrub begins a scrub of the daemon's own.
+func (c *Client) BeginScrub(ctx context.Context, q api.ScrubRequest) error {
+	q.Detach = true
+	return detach(ctx, c, api.Scrub.Path, q)
 }
 
 // Mirror mirrors an image set that the configuration names.
@@ -84,7 +102,11 @@ func (c *Client) Backup(ctx context.Context, copyAll func(ctx context.Context, s
 		go func() {
 			err := copyAll(copying, made.Snapshot)
 			if copying.Err() == nil {
-				_, end := call(ctx, c, api.EndBackup, api.None{}, made.Snapshot)
+				ended := api.EndBackup
+				if err != nil {
+					ended.Path += "?failed=true"
+				}
+				_, end := call(ctx, c, ended, api.None{}, made.Snapshot)
 				err = errors.Join(err, end)
 			}
 			copied <- err
