@@ -81,7 +81,7 @@ func (s Selector) Selects(c ClusterCatalog) (bool, error) {
 	return true, nil
 }
 
-type condition struct{ Type, Status, Reason string }
+type condition struct{ Type, Status, Reason, Message string }
 
 // extension reads a ClusterExtension.
 func (f *Facts) extension(o *object) error {

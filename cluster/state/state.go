@@ -29,7 +29,7 @@ type Facts struct {
 	Updating string `json:"updating,omitempty"` // the version of an update or an installation under way
 	Channel  string `json:"channel,omitempty"`
 	Multi    bool   `json:"multi,omitempty"` // its release is one for several architectures
-	// Releases are those that it runs, is updated to, or may roll back to: the version before.
+	// Releases are those that it runs, is updated to or was told to update to, or may roll back to: the version before.
 	Releases []Release `json:"releases,omitempty"`
 	// Where its nodes read images by digest, and by tag.
 	Digests  cluster.Sources `json:"digests,omitempty"`
@@ -46,6 +46,9 @@ type Facts struct {
 	NoExtensions bool `json:"noExtensions,omitempty"`
 	// Images are those that its operators run, by name.
 	Images []string `json:"images,omitempty"`
+	// NotUpgradeable is why it refuses updates to another minor version, and Failing what is wrong with it.
+	NotUpgradeable string `json:"notUpgradeable,omitempty"`
+	Failing        string `json:"failing,omitempty"`
 
 	read string // the ClusterVersion, while an export is read
 }
@@ -279,6 +282,9 @@ func (f *Facts) clusterVersion(o *object) error {
 	f.ID, f.Channel, f.Multi = spec.ClusterID, spec.Channel, status.Desired.Architecture == "Multi"
 	f.NoExtensions = slices.Contains(status.Capabilities.EnabledCapabilities, "OperatorLifecycleManagerV1")
 	f.release(status.Desired.Version, status.Desired.Image)
+	if err := f.chosen(o); err != nil {
+		return err
+	}
 	if len(status.History) == 0 {
 		f.Updating = status.Desired.Version
 	}
@@ -292,6 +298,43 @@ func (f *Facts) clusterVersion(o *object) error {
 			return nil
 		case n == 0 && h.State != "Completed":
 			f.Updating = h.Version
+		}
+	}
+	return nil
+}
+
+// chosen reads the update that a cluster was told to make, and has not begun while it cannot be verified or read, and why it
+// would refuse one.
+func (f *Facts) chosen(o *object) error {
+	var spec struct{ DesiredUpdate Release }
+	var status struct {
+		Desired            Release
+		AvailableUpdates   []Release
+		ConditionalUpdates []struct{ Release Release }
+		Conditions         []condition
+	}
+	if err := errors.Join(decode(o.Spec, &spec), decode(o.Status, &status)); err != nil {
+		return err
+	}
+	to := spec.DesiredUpdate
+	offered := status.AvailableUpdates
+	for _, c := range status.ConditionalUpdates {
+		offered = append(offered, c.Release)
+	}
+	if n := slices.IndexFunc(offered, func(r Release) bool { return r.Version == to.Version }); n >= 0 && to.Image == "" {
+		to.Image = offered[n].Image
+	}
+	to.Version = cmp.Or(to.Version, to.Image)
+	if to.Image != "" && to.Image != status.Desired.Image || to.Image == "" && to.Version != "" && to.Version != status.Desired.Version {
+		f.Releases = append(f.Releases, to)
+	}
+	for _, c := range status.Conditions {
+		text := strings.TrimSuffix(c.Reason+": "+c.Message, ": ")
+		switch {
+		case c.Type == "Upgradeable" && c.Status == "False":
+			f.NotUpgradeable = cmp.Or(text, c.Type)
+		case c.Type == "Failing" && c.Status == "True":
+			f.Failing = cmp.Or(text, c.Type)
 		}
 	}
 	return nil

@@ -2,6 +2,7 @@ package state_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -79,6 +80,43 @@ func TestRead_installing(t *testing.T) {
 		f, err := state.Read(strings.NewReader(text))
 		if err != nil || f.Version != "" || f.Updating != "4.16.3" || len(f.Releases) != releases {
 			t.Errorf("%.200s: %+v, %v", text, f, err)
+		}
+	}
+}
+
+// What a cluster was told to update to is needed although it has not begun: it may be that it cannot verify it yet.
+func TestRead_chosen(t *testing.T) {
+	status := `"status":{"availableUpdates":[{"version":"4.16.4","image":"q/r@4"}],"conditionalUpdates":[{"release":{"version":"4.16.5","image":"q/r@5"}}],`
+	for chosen, want := range map[string]string{
+		`{"version":"4.16.4"}`: "{4.16.4 q/r@4}", `{"version":"4.16.5","image":""}`: "{4.16.5 q/r@5}", `{"version":"4.16.6"}`: "{4.16.6 }",
+		`{"version":"","image":"q/r@7"}`: "{q/r@7 q/r@7}", `{"version":"4.16.3"}`: "", `{"version":"4.16.3","image":"q/r@3"}`: "", `null`: "",
+	} {
+		text := strings.Replace(version, `"channel":`, `"desiredUpdate":`+chosen+`,"channel":`, 1)
+		f, err := state.Read(strings.NewReader(strings.Replace(text, `"status":{`, status, 1) + csv))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		for _, r := range f.Needs().Releases {
+			if r != (state.Release{Version: "4.16.3", Image: "q/r@3"}) && r.Version != "4.16.2" && r.Version != "4.16.1" {
+				got += fmt.Sprint(r)
+			}
+		}
+		if got != want {
+			t.Errorf("%s: %s, and not %s", chosen, got, want)
+		}
+	}
+}
+
+func TestRead_conditions(t *testing.T) {
+	for conditions, want := range map[string][2]string{
+		`{"type":"Upgradeable","status":"False","reason":"R","message":"M"},{"type":"Failing","status":"True","reason":"F"}`: {"R: M", "F"},
+		`{"type":"Upgradeable","status":"False"},{"type":"Failing","status":"False","reason":"F"}`:                           {"Upgradeable", ""},
+		`{"type":"Upgradeable","status":"True"},{"type":"Failing","status":"Unknown"}`:                                       {},
+	} {
+		f, err := state.Read(strings.NewReader(strings.Replace(version, `"status":{`, `"status":{"conditions":[`+conditions+`],`, 1) + csv))
+		if err != nil || f.NotUpgradeable != want[0] || f.Failing != want[1] {
+			t.Errorf("%s: %+v, %v", conditions, f, err)
 		}
 	}
 }
