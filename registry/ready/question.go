@@ -112,8 +112,8 @@ func completed(q *api.ReadyRequest) error {
 	}
 	q.From = c.Version
 	q.Channel = cmp.Or(q.Channel, c.Channel)
-	if c.Multi && len(q.Architectures) == 0 {
-		q.Architectures = []string{graphdata.Multi}
+	if c.Multi && !slices.Contains(q.Architectures, graphdata.Multi) {
+		q.Architectures = append(slices.Clone(q.Architectures), graphdata.Multi)
 	}
 	return nil
 }
@@ -142,6 +142,9 @@ func newKeys(others []byte) ([]*signature.Keyring, error) {
 
 // choose returns the release that is wanted. If it is not here, that is a reason.
 func (j *judgement) choose() (r graphdata.Release, ok bool, err error) {
+	if j.version != nil && j.arch == "" {
+		j.arch = j.runs()
+	}
 	all := j.fitting()
 	switch {
 	case len(all) == 1:
@@ -157,7 +160,8 @@ func (j *judgement) choose() (r graphdata.Release, ok bool, err error) {
 		}
 	}
 	if len(archs) > 1 {
-		return r, false, hint.New(fmt.Errorf("%s is here for several architectures: %s", j.request.To, strings.Join(archs, ", ")), "name that of the nodes: --arch "+archs[0])
+		slices.Sort(archs)
+		return r, false, hint.New(fmt.Errorf("%s is here for several architectures: %s", j.request.To, strings.Join(archs, ", ")), "name that of the nodes with --arch, such as --arch "+archs[0])
 	}
 	return r, false, hint.New(errors.New("there are several images of "+j.request.To), "name one: --to "+all[0].Digest.String()+"; or delete the others")
 }

@@ -49,10 +49,14 @@ func (j *judgement) upgrade(ctx context.Context, to graphdata.Release) error {
 	if err := j.newer(to.Version); err != nil { // it may have been named by its digest
 		return err
 	}
+	if !j.sameArch(to) {
+		return nil
+	}
 	r, ok := j.route(*j.from, to)
 	if !ok {
 		return nil
 	}
+	j.conditions(r.hops)
 	j.verdict.Channel = r.channel
 	for _, h := range r.hops {
 		j.verdict.Path = append(j.verdict.Path, api.Hop{From: h.From, To: h.To})
