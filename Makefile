@@ -97,6 +97,7 @@ openapi: ## make registry/admin/openapi/comments.json of the comments of the con
 e2e: ## the tests that need root, podman, skopeo and a real systemd
 	testdata/e2e-needs.sh
 	npm --prefix registry/console/browser ci
+	npm --prefix testdata/openapi ci
 	go test -count=1 -v -tags $(E2E_TAG) -timeout 30m -run '^(TestKilled.*|$(E2E_TESTS))$$' $(E2E_PACKAGES)
 
 bench: ## measure the figures that the registry is held to, into bench.json (BENCH="--rows get": a part)
