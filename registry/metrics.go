@@ -175,6 +175,8 @@ func (d snapshot) collectUpstreams(s samples) {
 		of(prometheus.GaugeValue, "down", "1 while the upstream does not answer and is left alone.", oneIf(u.Down))
 		of(prometheus.CounterValue, "received_bytes_total", "Bytes of blobs that came from the upstream since the start.", float64(u.Bytes))
 		of(prometheus.CounterValue, "stale_answers_total", "Answers with what is held, since the upstream could not be asked, since the start.", float64(u.Stale))
+		of(prometheus.CounterValue, "answers_total", "Answers to clients with a manifest or a blob of the upstream, since the start.", float64(u.Answers))
+		of(prometheus.CounterValue, "held_answers_total", "Of these, those with what was held.", float64(u.Held))
 		of(prometheus.GaugeValue, "downloads", "Blobs that are coming from the upstream.", float64(u.Downloads))
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/mirror-appliance/appliance/mirror/upstream"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/config"
+	"github.com/mirror-appliance/appliance/registry/pull"
 )
 
 const (
@@ -41,9 +42,22 @@ func (a upstreamAdmin) List() []api.Upstream {
 		if u.State = state; err != nil {
 			u.Trouble, u.Hint = err.Error(), hint.Of(err)
 		}
+		u.Counts = countsOf(a.upstreams.puller.StatsOf(s.of.Prefix))
 		all = append(all, u)
 	}
 	return all
+}
+
+// countsOf sums up the requests of an upstream. What it lacks, or a client no longer wanted, has not failed.
+func countsOf(s pull.Stats) api.UpstreamCounts {
+	c := api.UpstreamCounts{Answers: s.Answers, Held: s.Held, Stale: s.Stale, Bytes: s.Bytes, Downloads: s.Downloads}
+	for result, n := range s.Requests {
+		c.Requests += n
+		if result != "ok" && result != "absent" && result != "ended" {
+			c.Failed += n
+		}
+	}
+	return c
 }
 
 // Test asks upstreams, with connections and logins made anew: for an image, or for a login.

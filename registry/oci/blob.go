@@ -24,6 +24,7 @@ func (a *API) getBlob(w http.ResponseWriter, r *http.Request, t target) error {
 	}
 	if err == nil {
 		defer blob.Close()
+		a.held(t.repo)
 		return serveBlob(w, r, t.digest, blob.Size, blob.File)
 	}
 	if errors.Is(err, store.ErrNotFound) && a.pulledThrough(t.repo) {

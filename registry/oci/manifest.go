@@ -96,6 +96,9 @@ func (a *API) manifest(r *http.Request, t target) (store.Manifest, error) {
 		m, err = a.upstream.Manifest(ctx, t.repo, t.digest.String())
 		return m, a.fromUpstream(r, manifestCodes, err)
 	}
+	if err == nil {
+		a.held(t.repo)
+	}
 	return m, err
 }
 

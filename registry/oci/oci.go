@@ -37,6 +37,8 @@ import (
 type Upstream interface {
 	// Serves reports whether the repository is pulled through. Pushes to it are refused.
 	Serves(repo string) bool
+	// Held counts an answer with what was held of a repository, for which nothing else was called.
+	Held(repo string)
 	// Manifest returns the manifest of a tag or a digest, and fetches and stores it if it is absent
 	// or its TTL is over. store.ErrNotFound: the upstream does not have it either.
 	Manifest(ctx context.Context, repo, ref string) (store.Manifest, error)
@@ -170,6 +172,13 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request) error {
 
 // pulledThrough reports whether an upstream serves the repository.
 func (a *API) pulledThrough(repo string) bool { return a.upstream != nil && a.upstream.Serves(repo) }
+
+// held counts an answer with what was held, if it might have been pulled through.
+func (a *API) held(repo string) {
+	if a.upstream != nil {
+		a.upstream.Held(repo)
+	}
+}
 
 // refusePush refuses pushes to a repository of an upstream: the next pull could overwrite them.
 func (a *API) refusePush(repo string) error {

@@ -28,6 +28,8 @@ type upstream struct {
 	open      atomic.Int32 // blobs not closed yet
 }
 
+func (u *upstream) Held(string) {}
+
 func (u *upstream) Serves(repo string) bool { return strings.HasPrefix(repo, "up/") }
 
 func (u *upstream) Manifest(_ context.Context, repo, ref string) (store.Manifest, error) {

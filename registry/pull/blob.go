@@ -27,7 +27,7 @@ func (p *Puller) Blob(ctx context.Context, repo string, d digest.Digest) (io.Rea
 	}
 	rc, size, err := p.openStored(ctx, repo, d)
 	if !errors.Is(err, store.ErrNotFound) {
-		return rc, size, err
+		return rc, size, o.gave(true, err)
 	}
 	if err := o.lacks("blob", d.String()); err != nil {
 		return nil, 0, err
@@ -40,6 +40,7 @@ func (p *Puller) Blob(ctx context.Context, repo string, d digest.Digest) (io.Rea
 	leave := func() { p.downloads.leave(f, user) }
 	size, err = f.sized(ctx)
 	if err == nil && size >= 0 {
+		o.peer.counts.gave(false)
 		return newReader(ctx, f, size, leave), size, nil
 	}
 	leave()
@@ -47,7 +48,8 @@ func (p *Puller) Blob(ctx context.Context, repo string, d digest.Digest) (io.Rea
 		return nil, 0, err
 	}
 	// Stored by now: it was already, or the upstream did not announce the size.
-	return p.openStored(ctx, repo, d)
+	rc, size, err = p.openStored(ctx, repo, d)
+	return rc, size, o.gave(false, err)
 }
 
 // Stat returns the size of a blob of repo, -1 if the upstream does not announce it, without a

@@ -68,4 +68,13 @@ func TestPuller_Stats(t *testing.T) {
 	(*f.routes.Load())[0].Permits = func(string) error { return refused }
 	f.wantTag(f.manifest)
 	want("by configuration", 3, 1<<20)
+	s := f.StatsOf("/hub/")
+	if s.Answers != 6 || s.Held != 4 { // the manifest and the blob came
+		t.Errorf("%d of %d answers were held", s.Held, s.Answers)
+	}
+	f.Held(here)
+	f.Held("elsewhere/image")
+	if now := f.StatsOf("hub"); now.Answers != s.Answers+1 || now.Held != s.Held+1 || f.StatsOf("elsewhere").Answers != 0 {
+		t.Errorf("of repositories that are held: %+v", now)
+	}
 }

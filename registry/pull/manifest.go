@@ -46,14 +46,15 @@ func (ms *manifests) patienceFor(o origin) time.Duration {
 func (ms *manifests) byDigest(ctx context.Context, o origin, d digest.Digest) (store.Manifest, error) {
 	m, err := ms.store.Manifests.Get(ctx, o.repo, d)
 	if !errors.Is(err, store.ErrNotFound) {
-		return m, err
+		return m, o.gave(true, err)
 	}
-	return askFor(ctx, ms.calls, o, "manifest", d.String(), o.repo+"@"+d.String(), func(ctx context.Context) (store.Manifest, error) {
+	m, err = askFor(ctx, ms.calls, o, "manifest", d.String(), o.repo+"@"+d.String(), func(ctx context.Context) (store.Manifest, error) {
 		if m, err := ms.store.Manifests.Get(ctx, o.repo, d); err == nil {
 			return m, nil // stored by the call before
 		}
 		return ms.fetch(ctx, o, d.String(), ms.resolvedTo(o.repo, d)...)
 	})
+	return m, o.gave(false, err)
 }
 
 func (ms *manifests) byTag(ctx context.Context, o origin, tag string) (store.Manifest, error) {
@@ -66,17 +67,20 @@ func (ms *manifests) byTag(ctx context.Context, o origin, tag string) (store.Man
 			return ms.fetch(ctx, o, tag, tag)
 		}
 		if ms.isAttachment(ctx, o, tag) {
-			return attached(ctx, ms, o, tag, o.repo+":"+tag, fetch)
+			m, err := attached(ctx, ms, o, tag, o.repo+":"+tag, fetch)
+			return m, o.gave(false, err)
 		}
-		return askFor(ctx, ms.calls, o, "manifest", tag, o.repo+":"+tag, fetch)
+		m, err := askFor(ctx, ms.calls, o, "manifest", tag, o.repo+":"+tag, fetch)
+		return m, o.gave(false, err)
 	}
 	if err != nil || ms.checks.settled(ctx, o, tag) {
-		return stored, err
+		return stored, o.gave(true, err)
 	}
 	m, err := ask(ctx, ms.calls, o, o.repo+":"+tag, ms.patienceFor(o), func(ctx context.Context) (store.Manifest, error) {
 		return ms.revalidate(ctx, o, tag, stored)
 	})
-	return orStored(ctx, ms.checks, o, tag, m, stored, err)
+	m, err = orStored(ctx, ms.checks, o, tag, m, stored, err)
+	return m, o.gave(m.Digest == stored.Digest, err)
 }
 
 // revalidate checks a stored tag. A tag that the upstream has deleted stays: clusters rely on the

@@ -26,6 +26,21 @@ type Upstream struct {
 	State   UpstreamState `json:"state"`
 	Trouble string        `json:"trouble,omitempty"` // the reason of the state, or what a restart would meet
 	Hint    string        `json:"hint,omitempty"`
+
+	Counts UpstreamCounts `json:"counts"`
+}
+
+// UpstreamCounts are what was counted since the start of the registry of the host of an upstream, over
+// all upstreams that lead there.
+type UpstreamCounts struct {
+	Answers int64 `json:"answers"` // to clients, with a manifest or a layer
+	Held    int64 `json:"held"`    // of these, those with what was held
+	Stale   int64 `json:"stale"`   // with what was held, since the upstream could not be asked
+	// Requests are those to the upstream, and Failed those of them that it did not answer, or with a refusal.
+	Requests  int64 `json:"requests"`
+	Failed    int64 `json:"failed"`
+	Bytes     int64 `json:"bytes"`     // of layers that came
+	Downloads int64 `json:"downloads"` // layers that are coming
 }
 
 // UpstreamTest asks for a test of upstreams.
