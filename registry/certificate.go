@@ -30,6 +30,7 @@ func (a certificateAdmin) Describe() (api.Certificate, error) {
 	c := api.Certificate{CertificateInfo: describe(served), Renews: t.CAKey != "", ACME: t.ACME.Directory,
 		CAFile: t.CA, CA: authorities(t.CA, served)}
 	c.File, c.Key = a.tls.Files()
+	c.Issued = c.ACME != "" && c.Key != t.Key
 	refused, notices := a.tls.Trouble()
 	for _, err := range slices.Concat(refused, notices) {
 		c.Trouble = append(c.Trouble, api.Trouble{Problem: err.Error(), Hint: hint.Of(err)})

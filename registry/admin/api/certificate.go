@@ -7,6 +7,8 @@ type Certificate struct {
 	CertificateInfo
 	Renews bool   `json:"renews"`         // by itself; else it is the user's own
 	ACME   string `json:"acme,omitempty"` // directory of the server that is asked for certificates
+	// Issued is whether that server has issued what is served; else it is one of the appliance's CA meanwhile.
+	Issued bool   `json:"acmeIssued,omitempty"`
 	File   string `json:"file"`
 	Key    string `json:"keyFile"`
 	CAFile string `json:"caFile,omitempty"`
