@@ -73,6 +73,8 @@ func TestConsole(t *testing.T) {
 			{Name: "audit-error", Path: "/audit?from=yesterday", Do: [][]string{{"wait", "main .pf-m-danger"}}},
 			{Name: "forbidden", Path: "/users", User: asUser("pull"), Password: faultPassword, Do: [][]string{{"text", "main", "This page is for administrators."}}},
 			{Name: "nothing", Path: "/nothing"},
+			{Name: "upstreams-empty", Path: "/upstreams", Do: [][]string{{"text", "main", "Nothing is pulled through"}}},
+			{Name: "certificates", Path: "/certificates"},
 			{Name: "documentation", Path: "/documentation", User: asUser("pull"), Password: faultPassword},
 			{Name: "document", Path: "/documentation/operate.md"},
 		})

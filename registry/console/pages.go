@@ -27,12 +27,20 @@ func pages() []page {
 		{"POST /images/delete", auth.Write, (*visit).deleteImage},
 		{"GET /images/needs", auth.Administer, (*visit).imageNeeds},
 
+		{"GET /upstreams", auth.Administer, (*visit).upstreams},
+		{"GET /upstreams/live", auth.Administer, (*visit).upstreamsLive},
+		{"POST /upstreams/test", auth.Administer, (*visit).testUpstreams},
+		{"POST /upstreams/link", auth.Administer, (*visit).setLink},
+
 		{"GET /users", auth.Administer, (*visit).users},
 		{"POST /users", auth.Administer, (*visit).createUser},
 		{"GET /users/{name}", auth.Administer, (*visit).user},
 		{"POST /users/{name}", auth.Administer, (*visit).changeUser},
 		{"GET /users/{name}/delete", auth.Administer, (*visit).askDeleteUser},
 		{"POST /users/{name}/delete", auth.Administer, (*visit).deleteUser},
+
+		{"GET /certificates", auth.Administer, (*visit).certificates},
+		{"POST /certificates/renew", auth.Administer, (*visit).renewCertificate},
 
 		{"GET /audit", auth.Administer, (*visit).audit},
 		{"GET /audit/live", auth.Administer, (*visit).auditLive},
@@ -54,7 +62,9 @@ func places() []place {
 	return []place{
 		{"overview", "/", "fas fa-tachometer-alt", auth.Administer},
 		{"repositories", repositoriesPath, "fas fa-layer-group", auth.Login},
+		{"upstreams", "/upstreams", "fas fa-cloud-download-alt", auth.Administer},
 		{"users", "/users", "fas fa-users", auth.Administer},
+		{"certificates", "/certificates", "fas fa-certificate", auth.Administer},
 		{"audit", "/audit", "fas fa-history", auth.Administer},
 		{"documentation", "/documentation", "fas fa-book", auth.Login},
 	}

@@ -101,6 +101,7 @@ func (v *views) functions(f *files) template.FuncMap {
 		"image":  imageAddress,
 		"delete": func(repo, ref string) string { return address("/images/delete", "repository", repo, "image", ref) },
 		"needs":  func(repo, ref string) string { return address("/images/needs", "repository", repo, "image", ref) },
+		"span":   span,
 		"percent": func(part, whole int64) int64 {
 			if whole <= 0 {
 				return 0
