@@ -208,8 +208,8 @@ func Action(r *http.Request) auth.Action {
 		return auth.Login
 	case api.ListRepositories.Path, api.ListTags.Path, api.GetImage.Path:
 		return auth.Login // within the grants of the user, which package images checks
-	case api.PlanDelete.Path, api.DeleteImage.Path:
-		return auth.Write // likewise
+	case api.PlanDelete.Path, api.DeleteImage.Path, api.ListNeeds.Path:
+		return auth.Write // likewise; who may not see all repositories is not told what needs an image
 	}
 	return auth.Administer
 }

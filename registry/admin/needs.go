@@ -2,11 +2,14 @@ package admin
 
 import (
 	"encoding/json"
+	"errors"
 	"maps"
 	"net/http"
 	"slices"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/auth"
 )
 
 func (h *Handler) setWants(r *http.Request, q api.Wants) (api.None, error) {
@@ -23,6 +26,10 @@ func (h *Handler) listWants(r *http.Request, _ api.None) ([]api.Wants, error) {
 }
 
 func (h *Handler) listNeeds(r *http.Request, q api.NeedsRequest) ([]api.Need, error) {
+	if id, ok := auth.IdentityFrom(r.Context()); ok && id.Restricted() {
+		return nil, &refusal{hint.New(errors.New("what needs an image is told to users who may see all repositories"),
+			"ask an administrator"), http.StatusForbidden}
+	}
 	return h.catalogs.Needs(r.Context(), q)
 }
 

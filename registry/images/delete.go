@@ -36,26 +36,22 @@ func (i *Images) PlanDelete(ctx context.Context, at api.Place) (a api.Deletion, 
 		return a, err
 	}
 	a.Digest = m.Digest
-	goes, err := i.Store.Manifests.Goes(ctx, at.Repository, m.Digest, i.Alone)
-	if kept := (*store.KeptError)(nil); errors.As(err, &kept) {
-		kept.Image = at.Repository + ":" + tag
-		if tag == "" {
-			kept.Image = at.Repository + "@" + m.Digest.String()
-		}
-		a.Refused, a.Hint = kept.Error(), hint.Of(err)
-		return a, nil
-	}
-	if err != nil {
-		return a, err
-	}
 	if tag != "" {
-		return a, i.planUntag(ctx, &a, at.Repository, tag)
+		err = i.planUntag(ctx, &a, at.Repository, tag)
+	} else {
+		err = i.planRemoval(ctx, &a, at.Repository)
 	}
-	return a, i.planRemoval(ctx, &a, at.Repository, goes)
+	if kept := (*store.KeptError)(nil); errors.As(err, &kept) {
+		return api.Deletion{Digest: m.Digest, Refused: kept.Error(), Hint: hint.Of(err)}, nil
+	}
+	return a, err
 }
 
 // planUntag tells what the deletion of a tag does: the image stays, by its digest and its other tags.
 func (i *Images) planUntag(ctx context.Context, a *api.Deletion, repo, tag string) error {
+	if err := i.Store.Tags.MayDelete(ctx, repo, tag); err != nil {
+		return err
+	}
 	a.Tags, a.AllTags = []string{tag}, 1
 	all, err := i.Store.Tags.Of(ctx, repo, a.Digest)
 	a.OtherTags = cutList(slices.DeleteFunc(all, func(t string) bool { return t == tag }))
@@ -63,7 +59,11 @@ func (i *Images) planUntag(ctx context.Context, a *api.Deletion, repo, tag strin
 }
 
 // planRemoval tells what the deletion of an image does.
-func (i *Images) planRemoval(ctx context.Context, a *api.Deletion, repo string, goes store.Going) error {
+func (i *Images) planRemoval(ctx context.Context, a *api.Deletion, repo string) error {
+	goes, err := i.Store.Manifests.Goes(ctx, repo, a.Digest, i.Alone)
+	if err != nil {
+		return err
+	}
 	a.Tags, a.AllTags, a.AllGone = cutList(goes.Tags), goes.AllTags, len(goes.Manifests)
 	a.Blobs, a.Bytes, a.Children = goes.Freed.Blobs, goes.Freed.Bytes, goes.Children[:min(len(goes.Children), maxListed)]
 	platforms, err := i.platforms(ctx, repo, a.Digest)

@@ -40,8 +40,8 @@ func (i *Images) Describe(ctx context.Context, at api.Place) (a api.Image, err e
 	}
 	a = api.Image{Repository: at.Repository, Tag: tag, Digest: m.Digest, MediaType: m.MediaType, ArtifactType: m.ArtifactType,
 		Kind: kindOf(m.MediaType, m.ArtifactType, tag), Manifest: int64(len(m.Body)), Came: m.Created, Annotations: cutMap(m.Annotations), Subject: m.Subject}
-	if a.Subject == "" {
-		a.Subject, _ = image.AttachmentOf(tag)
+	if d, attached := image.AttachmentOf(tag); attached && a.Subject == "" {
+		a.Subject = d
 	}
 	for _, add := range []func(context.Context, *api.Image, image.Manifest) error{i.addParts, i.addConfig, i.addRelations, i.addReferrers, i.addTag} {
 		if err := add(ctx, &a, p); err != nil {

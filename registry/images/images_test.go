@@ -138,7 +138,7 @@ func TestImages_Describe(t *testing.T) {
 
 	a, err := f.Describe(f.ctx, api.Place{Repository: "team/app", Reference: "v1"})
 	f.must(err)
-	if a.Digest != one.Digest || a.Tag != "v1" || a.Kind != api.KindImage || a.Size.Parts != 3 || len(a.Indexes) != 1 || a.Indexes[0] != list.Digest || len(a.Moves) != 1 {
+	if a.Subject != "" || a.Digest != one.Digest || a.Tag != "v1" || a.Kind != api.KindImage || a.Size.Parts != 3 || len(a.Indexes) != 1 || a.Indexes[0] != list.Digest || len(a.Moves) != 1 {
 		t.Errorf("the image is %+v", a)
 	}
 	if c := a.Config; c == nil || c.Platform != "linux/arm64/v8" || c.User != "1001" || len(c.Env[0]) > 4100 || !strings.HasSuffix(c.Env[0], "é…") {
@@ -149,6 +149,9 @@ func TestImages_Describe(t *testing.T) {
 	}
 	if len(a.Referrers) != 2 || a.Referrers[0].Kind != api.KindSBOM || a.Referrers[0].Tag != "" || a.Referrers[1].Kind != api.KindSignature || !strings.HasSuffix(a.Referrers[1].Tag, ".sig") {
 		t.Errorf("attached are %+v", a.Referrers)
+	}
+	if signature, err := f.Describe(f.ctx, api.Place{Repository: "team/app", Reference: a.Referrers[1].Tag}); err != nil || signature.Subject != one.Digest {
+		t.Errorf("the signature is attached to %q, %v", signature.Subject, err)
 	}
 	a, err = f.Describe(as(t, auth.Pull, "team/*"), api.Place{Repository: "team/app", Reference: one.Digest.String()})
 	f.must(err)

@@ -46,12 +46,15 @@ func TestClusters_keepWhatTheyNeed(t *testing.T) {
 		"by digest":          f.Manifests.Delete(f.ctx, "a/b", one.Digest),
 		"with belongings":    second(f.Manifests.DeleteImage(f.ctx, "a/b", one.Digest)),
 		"by tag":             f.Tags.Delete(f.ctx, "a/b", "v1"),
+		"foreseen":           f.Tags.MayDelete(f.ctx, "a/b", "v1"),
 		"of an index":        f.Manifests.Delete(f.ctx, "a/b", child.Digest),
 		"a signature":        f.Manifests.Delete(f.ctx, "a/b", signature.Digest),
 		"tag of a signature": f.Tags.Delete(f.ctx, "a/b", image.AttachmentTags(one.Digest)[1]),
 	} {
 		isKept(t, what, deleted)
 	}
+	f.must(f.Tags.MayDelete(f.ctx, "a/b", "v2"))
+	isNotFound(t, f.Tags.MayDelete(f.ctx, "a/b", "v3"))
 	f.must(f.Manifests.Delete(f.ctx, "a/b", two.Digest))
 	f.must(f.Manifests.Delete(f.ctx, "a/b", lists.Digest)) // its child is needed by itself
 	f.clock.add(time.Hour)

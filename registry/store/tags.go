@@ -121,6 +121,18 @@ func (s *Tags) Delete(ctx context.Context, repo, tag string) error {
 	})
 }
 
+// MayDelete returns the error with which Delete would refuse a tag.
+func (s *Tags) MayDelete(ctx context.Context, repo, tag string) error {
+	if err := image.CheckRepository(repo); err != nil {
+		return err
+	}
+	id, err := repositoryID(ctx, s.db.Reader(), repo)
+	if err != nil {
+		return err
+	}
+	return mayUntag(ctx, s.db.Reader(), id, repo, tag)
+}
+
 // untag deletes the tags of some manifests in a repository.
 func (s *core) untag(ctx context.Context, tx *sql.Tx, repository int64, ds []digest.Digest) error {
 	return s.dropTags(ctx, tx, `SELECT t.repository, t.name, '' FROM json_each(?3) d CROSS JOIN tags t
@@ -161,15 +173,20 @@ func (s *core) untagSome(ctx context.Context, tx *sql.Tx, repository int64, d di
 }
 
 func (s *core) dropTag(ctx context.Context, tx *sql.Tx, repository int64, repo, tag string) error {
-	var d digest.Digest
-	err := tx.QueryRowContext(ctx, `SELECT digest FROM tags WHERE repository = ? AND name = ?`, repository, tag).Scan(&d)
-	if err != nil {
-		return orNotFound(err, "tag", tag)
-	}
-	if err := checkKept(ctx, tx, repository, d, repo+":"+tag); err != nil {
+	if err := mayUntag(ctx, tx, repository, repo, tag); err != nil {
 		return err
 	}
 	return s.dropTags(ctx, tx, `VALUES (?2, ?3, '')`, repository, tag)
+}
+
+// mayUntag returns an error for a tag that does not exist, or of what an attached cluster needs.
+func mayUntag(ctx context.Context, q sqlite.Querier, repository int64, repo, tag string) error {
+	var d digest.Digest
+	err := q.QueryRowContext(ctx, `SELECT digest FROM tags WHERE repository = ? AND name = ?`, repository, tag).Scan(&d)
+	if err != nil {
+		return orNotFound(err, "tag", tag)
+	}
+	return checkKept(ctx, q, repository, d, repo+":"+tag)
 }
 
 // dropTags deletes tags: moves selects the repository, the name and an empty digest of each.
