@@ -15,7 +15,7 @@ type deletePage struct {
 	Repository, Reference string
 	Name                  string
 	Untag                 bool // a tag alone is deleted
-	Admin                 bool
+	Needs                 bool // the user may ask what needs it
 	Back                  string
 	Command               string
 	Error                 *problem
@@ -29,10 +29,10 @@ func (v *visit) askDeleteImage() error {
 func (v *visit) showDelete(status int, at api.Place, failed *problem) error {
 	plan, err := v.c.api.PlanDelete(v.r.Context(), at)
 	if err != nil {
-		return err
+		return v.absent(at, err)
 	}
 	p := deletePage{Deletion: plan, CSRF: v.session.CSRF, Repository: at.Repository, Reference: at.Reference, Error: failed,
-		Back: imageAddress(at.Repository, at.Reference), Admin: v.session.May(auth.Administer)}
+		Back: imageAddress(at.Repository, at.Reference), Needs: v.session.May(auth.Write) && !v.session.Identity.Restricted()}
 	tag := at.Reference
 	if _, err := digest.Parse(at.Reference); err == nil {
 		tag = ""
@@ -61,8 +61,8 @@ func nameOrDigest(at api.Place) string {
 }
 
 type needsPage struct {
-	Name, Back string
-	Needs      []string
+	Repository, Name, Back string
+	Needs                  []string
 }
 
 // imageNeeds shows what needs an image under any of its tags. Whole catalogs are read for it.
@@ -71,7 +71,7 @@ func (v *visit) imageNeeds() error {
 	at := api.Place{Repository: q.Get("repository"), Reference: q.Get("image")}
 	a, err := v.c.api.Image(v.r.Context(), at)
 	if err != nil {
-		return err
+		return v.absent(at, err)
 	}
 	places := []api.Place{{Repository: a.Repository, Reference: a.Digest.String()}}
 	for _, tag := range a.Tags {
@@ -81,7 +81,7 @@ func (v *visit) imageNeeds() error {
 	if err != nil {
 		return err
 	}
-	p := needsPage{Name: nameOf(a.Repository, a.Tag, a.Digest), Back: imageAddress(at.Repository, at.Reference)}
+	p := needsPage{Repository: a.Repository, Name: nameOf(a.Repository, a.Tag, a.Digest), Back: imageAddress(at.Repository, at.Reference)}
 	told := map[string]bool{}
 	for _, n := range needs {
 		if !n.Content && !told[n.By] {

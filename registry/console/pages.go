@@ -25,7 +25,7 @@ func pages() []page {
 		{"GET " + repositoriesPath + "/{name...}", auth.Login, (*visit).repository},
 		{"GET /images/delete", auth.Write, (*visit).askDeleteImage},
 		{"POST /images/delete", auth.Write, (*visit).deleteImage},
-		{"GET /images/needs", auth.Administer, (*visit).imageNeeds},
+		{"GET /images/needs", auth.Write, (*visit).imageNeeds},
 
 		{"GET /upstreams", auth.Administer, (*visit).upstreams},
 		{"GET /upstreams/live", auth.Administer, (*visit).upstreamsLive},

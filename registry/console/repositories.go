@@ -97,13 +97,28 @@ func (v *visit) repository() error {
 	q := v.asked()
 	page, err := v.c.api.Tags(v.r.Context(), api.TagsRequest{Repository: name, Page: q})
 	if err != nil {
-		return err
+		return v.absent(api.Place{Repository: name}, err)
 	}
 	last := ""
 	if page.More {
 		last = page.Tags[len(page.Tags)-1].Tag
 	}
 	return v.show("repository", "repositories", name, repositoryPage{listed: list(imageAddress(name, ""), q, last), Repository: name, Tags: page.Tags})
+}
+
+// absentPage is in the place of a repository or an image that there is not.
+type absentPage struct {
+	api.Place
+	Tag bool // and no digest
+}
+
+// absent shows that there is no such repository or image, and returns other errors.
+func (v *visit) absent(at api.Place, err error) error {
+	if _, part := v.part(); statusOf(err) != http.StatusNotFound || part {
+		return err
+	}
+	_, wrong := digest.Parse(at.Reference)
+	return v.write(http.StatusNotFound, "image-absent", "repositories", "repositories.absent.title", absentPage{at, wrong != nil})
 }
 
 type imagePage struct {
@@ -113,7 +128,7 @@ type imagePage struct {
 	ByDigest string
 	Commands []command
 	Change   bool // the user may delete it
-	Admin    bool
+	Needs    bool // the user may ask what needs it
 }
 
 // command is a command line to copy.
@@ -122,11 +137,11 @@ type command struct{ Tool, Line string }
 func (v *visit) image(at api.Place) error {
 	a, err := v.c.api.Image(v.r.Context(), at)
 	if err != nil {
-		return err
+		return v.absent(at, err)
 	}
 	id := v.session.Identity
 	p := imagePage{Image: a, Name: nameOf(a.Repository, a.Tag, a.Digest), ByDigest: v.c.Address + "/" + nameOf(a.Repository, "", a.Digest),
-		Change: v.session.May(auth.Write) && id.MayRepository(a.Repository), Admin: v.session.May(auth.Administer)}
+		Change: v.session.May(auth.Write) && id.MayRepository(a.Repository), Needs: v.session.May(auth.Write) && !v.session.Identity.Restricted()}
 	p.Full = v.c.Address + "/" + p.Name
 	p.Commands = commands(p)
 	return v.show("image", "repositories", p.Name, p)
