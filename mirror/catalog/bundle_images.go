@@ -2,14 +2,9 @@ package catalog
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io/fs"
-	"os"
 
-	"github.com/opencontainers/go-digest"
-
-	"github.com/mirror-appliance/appliance/internal/durable"
 	"github.com/mirror-appliance/appliance/mirror/operator"
 )
 
@@ -18,7 +13,7 @@ import (
 const imagesFile = "catalog-images"
 
 // imagesVersion changes with what imagesFile has.
-const imagesVersion = 2
+const imagesVersion = "3"
 
 // bundleImages lists the images of the bundles of a catalog.
 type bundleImages struct {
@@ -45,38 +40,11 @@ func (b *bundleImages) list(ctx context.Context, packages []string) ([]bundleIma
 	return all, err
 }
 
-// keptImages is what imagesFile has.
-type keptImages struct {
-	Version int
-	Digest  digest.Digest // of Images
-	Images  json.RawMessage
-}
-
 // readImages returns the images in a file, nil if there are none that can be relied on.
-func readImages(name string) (all []bundleImage) {
-	var kept keptImages
-	text, err := os.ReadFile(name)
-	if err != nil || json.Unmarshal(text, &kept) != nil || kept.Version != imagesVersion || digest.FromBytes(kept.Images) != kept.Digest ||
-		json.Unmarshal(kept.Images, &all) != nil {
-		return nil
-	}
-	return all
-}
+func readImages(name string) []bundleImage { return readKept[[]bundleImage](name, imagesVersion) }
 
 func writeImages(name string, all []bundleImage) error {
-	images, err := json.Marshal(all)
-	if err != nil {
-		return err
-	}
-	text, err := json.Marshal(keptImages{imagesVersion, digest.FromBytes(images), images})
-	if err != nil {
-		return err
-	}
-	tmp, err := newFile(name)
-	if err == nil {
-		err = durable.Replace(name, tmp, text)
-	}
-	if err != nil {
+	if err := writeKept(name, imagesVersion, all); err != nil {
 		return fmt.Errorf("keep the images of a catalog: %w", err)
 	}
 	return nil

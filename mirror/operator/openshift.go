@@ -97,7 +97,7 @@ type OfferedBundle struct {
 	Images  []string // that it needs
 	// Requires is the kind of a dependency on other bundles, "" for none.
 	Requires string
-	Fault    error // for which it cannot be installed from a mirror
+	Fault    string // for which it cannot be installed from a mirror, "" for none
 }
 
 // Deprecation is what a catalog says of a package, a channel or a bundle.
@@ -152,9 +152,13 @@ func offeredBundle(r *reader, pkg string, b bundle) (o OfferedBundle, err error)
 	if err != nil {
 		return o, err
 	}
+	var fault error
 	for _, i := range images {
 		o.Images = append(o.Images, i.Image)
-		o.Fault = errors.Join(o.Fault, i.Fault)
+		fault = errors.Join(fault, i.Fault)
+	}
+	if fault != nil {
+		o.Fault = fault.Error()
 	}
 	raw, err := r.read(b.at)
 	if err != nil {

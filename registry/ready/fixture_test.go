@@ -177,7 +177,7 @@ func (f *fixture) ask(q api.ReadyRequest) (api.Verdict, error) {
 
 func (f *fixture) judged(ctx context.Context, q api.ReadyRequest, progress func(api.ReadyProgress)) (api.Verdict, error) {
 	service := updates.New(updates.Options{Store: f.Store, Registry: registry, Log: slog.New(slog.DiscardHandler)})
-	j := ready.New(ready.Options{Store: f.Store, Registry: registry, Version: "v0-test", Updates: service, Dir: filepath.Join(f.dir, "work")})
+	j := ready.New(ready.Options{Store: f.Store, Registry: registry, Version: "v0-test", Updates: service, Dir: filepath.Join(f.dir, "read")})
 	return j.Judge(ctx, q, progress)
 }
 

@@ -142,7 +142,7 @@ func TestJudge_operators(t *testing.T) {
 			if text, err := ready.ImageSet(v); tc.cured != (err == nil && strings.Contains(string(text), "catalog: registry.redhat.io/"+index+":v4.1")) && tc.code != "catalog-absent" {
 				t.Errorf("it is cured by %v\n%s", err, text)
 			}
-			if left, _ := os.ReadDir(filepath.Join(f.dir, "work")); len(left) > 0 {
+			if left, _ := os.ReadDir(filepath.Join(f.dir, "read", "work")); len(left) > 0 {
 				t.Errorf("%s is left", left[0].Name())
 			}
 		})

@@ -12,6 +12,7 @@ package ready
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -37,15 +38,21 @@ type Options struct {
 	Updates *updates.Service
 	// Upstreams are those that the registry pulls through.
 	Upstreams []config.Upstream
-	// Dir is made for catalogs that are read, and removed again.
+	// Dir is for catalogs that are read: what they offer is kept there.
 	Dir string
+	Log *slog.Logger // nil: discard
 }
 
 // Judge gives verdicts.
 type Judge struct{ Options }
 
 // New returns a Judge.
-func New(o Options) *Judge { return &Judge{o} }
+func New(o Options) *Judge {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Judge{o}
+}
 
 // Judge gives a verdict. An error means that the question cannot be understood, or that ctx has ended, or
 // that the store cannot be read.
