@@ -279,6 +279,29 @@ func TestPruneReachable_catalogs(t *testing.T) {
 	}
 }
 
+// A release whose mirror has failed, or that is to come, may be on the way of a cluster.
+func TestPruneReachable_gap(t *testing.T) {
+	s := newSiteWithGraph(t, `  platform:
+    channels: [{name: eus-4.18, full: true}]
+  operators: [{catalog: 'HOST/redhat/redhat-operator-index:v4.18', packages: [{name: sample-logging}]}]
+`)
+	s.deletes(t, "openshift/release-images/manifests/4.17.2-x86_64")
+	s.pins(t, "eus-4.18", "4.16.2")
+	goes, r := s.plan(t)
+	for _, name := range []string{"4.18.1", "4.18.2"} {
+		if want := "may come to it in channel eus-4.18 by 4.17.2, which is not here"; !strings.Contains(reasonOf(r, name), want) {
+			t.Errorf("%s stays: %q", name, reasonOf(r, name))
+		}
+	}
+	if goes != "" || !slices.Equal(r.Clusters[0].Reaches, []string{"4.16.2"}) {
+		t.Errorf("%q would go, and it reaches %v", goes, r.Clusters[0].Reaches)
+	}
+	s.pins(t, "eus-4.18", "4.18.1", "4.17.2")
+	if goes, _ := s.plan(t); goes != "4.16.2" {
+		t.Errorf("of a cluster beyond it %q would go", goes)
+	}
+}
+
 // The images of a release for several architectures may list those of one for a single one.
 func TestPruneReachable_multi(t *testing.T) {
 	s := newSiteWithGraph(t, "  platform:\n    architectures: [amd64, multi]\n    channels: [{name: stable-4.18, full: true}]\n")

@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/blang/semver/v4"
 )
 
 // Answer is what an update service answers for a channel and an architecture.
@@ -104,6 +106,16 @@ func (g *Graph) ChannelsOf(r Release) []string {
 // Has reports whether the answer for a channel and an architecture has a release.
 func (g *Graph) Has(channel, arch string) bool {
 	return slices.ContainsFunc(g.nodes, func(n *node) bool { return n.Arch == arch && n.in(channel) })
+}
+
+// Lists reports whether graph data has a version in a channel, also one of which Build was given no release.
+func (g *Graph) Lists(name string, v semver.Version, arch string) bool {
+	return slices.ContainsFunc(g.channels, func(c channel) bool {
+		return c.name == name && slices.ContainsFunc(c.versions, func(listed semver.Version) bool {
+			build := strings.Join(listed.Build, ".")
+			return listed.Equals(v) && (build == "" || build == arch)
+		})
+	})
 }
 
 // in reports whether a release is in a channel.

@@ -22,6 +22,7 @@ type Graph struct {
 	risks    []Risk         // each once, in the order that answers have them in
 	risky    map[edge][]int // indexes of risks, of the updates that have some
 	problems []Problem
+	channels []channel
 }
 
 // edge is an update, between indexes of nodes.
@@ -39,7 +40,7 @@ type node struct {
 // architecture it has one that a run has mirrored, if there is one, and of these the one whose digest
 // is the lowest.
 func Build(releases []Release, data *Data) *Graph {
-	g := &Graph{byID: map[string]int{}, risky: map[edge][]int{}, problems: slices.Clone(data.Problems)}
+	g := &Graph{byID: map[string]int{}, risky: map[edge][]int{}, problems: slices.Clone(data.Problems), channels: data.channels}
 	g.addNodes(releases)
 	g.addEdges()
 	for _, raw := range data.raw {

@@ -94,6 +94,10 @@ func (r *reach) add(c store.Cluster, f state.Facts) {
 				r.minors[minor(version)] = true
 				r.stay(version, arch, fmt.Sprintf("cluster %s can reach it in channel %s", c, f.Channel))
 			}
+			for version, by := range r.beyond(f.Channel, arch, from) {
+				r.minors[minor(version)], r.minors[minor(by)] = true, true
+				r.stay(version, arch, fmt.Sprintf("cluster %s may come to it in channel %s by %s, which is not here", c, f.Channel, by))
+			}
 			if arch != "" && !slices.Contains(one.Architectures, arch) {
 				one.Architectures = append(one.Architectures, arch)
 			}
@@ -169,6 +173,33 @@ func (r *reach) from(channel, arch, version string) (all []string, problem strin
 	}
 	r.routes[key] = all
 	return all, ""
+}
+
+// beyond returns the versions that a cluster may come to by a version that is not here, with that: which updates lead to it is
+// not known.
+func (r *reach) beyond(channel, arch, version string) map[string]string {
+	all := map[string]string{}
+	from, err := semver.Parse(version)
+	if r.Graph == nil || err != nil {
+		return all
+	}
+	for _, to := range r.Releases {
+		if to.Arch != arch || !to.Version.GT(from) || !r.Graph.Lists(channel, to.Version, arch) || all[bare(to.Version)] != "" {
+			continue
+		}
+		n := slices.IndexFunc(to.Previous, func(v semver.Version) bool {
+			return v.GT(from) && r.Graph.Lists(channel, v, arch) &&
+				!slices.ContainsFunc(r.Releases, func(here graphdata.Release) bool { return here.Arch == arch && here.Version.Equals(v) })
+		})
+		if n < 0 {
+			continue
+		}
+		reached, _ := r.from(channel, arch, bare(to.Version))
+		for _, v := range append(reached, bare(to.Version)) {
+			all[v] = bare(to.Previous[n])
+		}
+	}
+	return all
 }
 
 // unknown reports whether it is not known of a cluster what it can reach.
