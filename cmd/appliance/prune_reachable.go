@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -162,7 +163,7 @@ func printReaches(say func(string, ...any), r api.PruneResult) {
 		case c.Problem != "":
 			say("warning: it is not known what cluster %s can reach: %s", name, c.Problem)
 		default:
-			say("cluster %s, %s (%s) in channel %s, can come to: %s", name, c.Version, strings.Join(c.Architectures, ", "), c.Channel, strings.Join(c.Reaches, " "))
+			say("cluster %s, %s (%s) in channel %s, can come to: %s (it told so on %s)", name, c.Version, strings.Join(c.Architectures, ", "), c.Channel, strings.Join(c.Reaches, " "), c.Told.Format(time.DateOnly))
 		}
 	}
 }

@@ -109,7 +109,11 @@ func (c *Clusters) pruning(ctx context.Context) (*pruning, error) {
 	if err := c.Updates.Refresh(ctx); err != nil {
 		return nil, err
 	}
-	p := &pruning{reach: newReach(c.Updates.Known()), attached: attached, tags: map[store.Image][]mirror.HeldImage{}}
+	restored, err := c.Store.Restored(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p := &pruning{reach: newReach(c.Updates.Known(), restored), attached: attached, tags: map[store.Image][]mirror.HeldImage{}}
 	if p.pass, err = c.pass(ctx); err != nil {
 		return nil, err
 	}

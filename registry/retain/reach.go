@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/blang/semver/v4"
 	"github.com/opencontainers/go-digest"
@@ -22,6 +23,7 @@ type reach struct {
 	updates.Known
 	byDigest map[digest.Digest]graphdata.Release
 	clusters []api.PruneCluster
+	restored time.Time // of the store, from a backup
 	// stays has the reasons that releases stay, by version and architecture; an empty one stands for each.
 	stays  map[[2]string]string
 	minors map[string]bool                // that clusters have, or can come to
@@ -29,8 +31,8 @@ type reach struct {
 	graphs map[[2]string]graphdata.Answer // by channel and architecture
 }
 
-func newReach(known updates.Known) *reach {
-	r := &reach{Known: known, byDigest: map[digest.Digest]graphdata.Release{}, stays: map[[2]string]string{}, minors: map[string]bool{},
+func newReach(known updates.Known, restored time.Time) *reach {
+	r := &reach{Known: known, restored: restored, byDigest: map[digest.Digest]graphdata.Release{}, stays: map[[2]string]string{}, minors: map[string]bool{},
 		routes: map[[3]string][]string{}, graphs: map[[2]string]graphdata.Answer{}}
 	for _, one := range known.Releases {
 		r.byDigest[one.Digest] = one
@@ -70,8 +72,12 @@ func minor(version string) string {
 // add adds what a cluster can reach from the version that it runs, and from that it is updated to. If it is not known, all
 // releases for its architecture stay.
 func (r *reach) add(c store.Cluster, f state.Facts) {
-	one := api.PruneCluster{ID: c.ID, Name: c.Name, Version: f.Version, Channel: f.Channel, Architectures: []string{}, Reaches: []string{}}
+	one := api.PruneCluster{ID: c.ID, Name: c.Name, Version: f.Version, Channel: f.Channel, Told: c.Updated, Architectures: []string{}, Reaches: []string{}}
 	reached := map[string]bool{}
+	if c.Updated.Before(r.restored) {
+		one.Problem = fmt.Sprintf("it has told of itself before the backup was restored on %s, and may run another release: attach it anew", r.restored.Format(time.DateOnly))
+		r.stay("", "", fmt.Sprintf("it is not known what cluster %s can reach: %s", c, one.Problem))
+	}
 	for _, had := range f.Releases {
 		r.minors[minor(had.Version)] = true
 		if ref, err := imageset.ParseReference(had.Image); err != nil || ref.Digest == "" {

@@ -9,10 +9,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/mirror-appliance/appliance/internal/diskspace"
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/integrity"
 	"github.com/mirror-appliance/appliance/registry/store/migrations"
 	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
@@ -80,6 +82,15 @@ func (s *core) Note(ctx context.Context, name string) (string, error) {
 		return "", fmt.Errorf("read note %s: %w", name, err)
 	}
 	return value, nil
+}
+
+// Restored returns when the store was restored from a backup, the zero time if it never was.
+func (s *core) Restored(ctx context.Context) (time.Time, error) {
+	text, err := s.Note(ctx, integrity.Restored)
+	if err != nil || text == "" {
+		return time.Time{}, err
+	}
+	return time.Parse(time.RFC3339Nano, text)
 }
 
 // Notes returns the notes whose names begin with a prefix, without it.

@@ -1,6 +1,10 @@
 package api
 
-import "github.com/opencontainers/go-digest"
+import (
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
 
 // PruneRequest asks for what no attached cluster runs, can reach or may roll back to.
 type PruneRequest struct {
@@ -45,12 +49,13 @@ type PruneResult struct {
 
 // PruneCluster is an attached cluster, and the releases that it can reach.
 type PruneCluster struct {
-	ID            string   `json:"id"`
-	Name          string   `json:"name,omitempty"`
-	Version       string   `json:"version"`
-	Channel       string   `json:"channel,omitempty"`
-	Architectures []string `json:"architectures"` // of its releases
-	Reaches       []string `json:"reaches"`       // versions, its own too
+	ID            string    `json:"id"`
+	Name          string    `json:"name,omitempty"`
+	Version       string    `json:"version"`
+	Channel       string    `json:"channel,omitempty"`
+	Told          time.Time `json:"told"`          // when it told of itself
+	Architectures []string  `json:"architectures"` // of its releases
+	Reaches       []string  `json:"reaches"`       // versions, its own too
 	// Problem is the reason that it is not known what the cluster can reach: all releases for it stay.
 	Problem string `json:"problem,omitempty"`
 }

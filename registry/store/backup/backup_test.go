@@ -45,6 +45,13 @@ func TestCreate_andRestore(t *testing.T) {
 				t.Errorf("restored %+v of %+v", again, stats)
 			}
 			g.mustHave("team/app", "latest")
+			was, err := f.Restored(f.ctx)
+			f.must(err)
+			is, err := g.Restored(g.ctx)
+			g.must(err)
+			if !was.IsZero() || time.Since(is) > time.Minute {
+				t.Errorf("it was restored on %v, and its original on %v", is, was)
+			}
 			g.pushImage("team/app", "after", "after") // and it goes on
 		})
 	}

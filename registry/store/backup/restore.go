@@ -216,9 +216,12 @@ func (r *restore) fill(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	// A scrub that was under way during the backup has read other files.
+	// A scrub that was under way during the backup has read other files, and what clusters have told since is lost.
 	err = db.Write(ctx, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `DELETE FROM meta WHERE name = ?`, integrity.ScrubCursor)
+		if err == nil {
+			_, err = tx.ExecContext(ctx, `INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value`, integrity.Restored, time.Now().UTC().Format(time.RFC3339Nano))
+		}
 		return err
 	})
 	if err != nil {

@@ -18,6 +18,9 @@ import (
 // ScrubCursor is the name of the note with the last blob that an unfinished scrub has read.
 const ScrubCursor = "scrub.cursor"
 
+// Restored is the name of the note with the time at which a backup was restored.
+const Restored = "restored"
+
 // Blobs yields the blobs after a digest ("" for all), sorted. No lock or transaction is open while
 // yield runs.
 func (c *Checker) Blobs(ctx context.Context, after digest.Digest, yield func(d digest.Digest, size int64) error) error {
