@@ -28,6 +28,8 @@ type Drift struct {
 	// Warnings are those of the plan, such as of a package that its catalog does not have.
 	Warnings []string `json:"warnings,omitempty"`
 
+	Plan *plan.Plan `json:"-"` // that was compared
+
 	images []*plan.Image // of Unasked
 }
 
@@ -61,7 +63,7 @@ func (e *engine) drift(ctx context.Context, at Pruner) (*Drift, error) {
 		return nil, err
 	}
 	d := &Drift{Asked: len(p.Images), Missing: []Drifted{}, Changed: []Drifted{}, Unasked: []Drifted{},
-		Failed: p.Failures, Bytes: p.Missing, Warnings: p.Warnings}
+		Failed: p.Failures, Bytes: p.Missing, Warnings: p.Warnings, Plan: p}
 	for _, i := range p.Images {
 		now := Drifted{Type: i.Type, Origin: i.Origin, Destination: e.destination(i), Digest: i.Digest}
 		// By digest nothing changes, but the tag of a catalog that is made here may be gone, or be another's.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/mirror-appliance/appliance/internal/regular"
 )
 
 // Past is a run that has ended.
@@ -17,6 +19,19 @@ type Past struct {
 	File     string    `json:"file"` // its report
 
 	name string
+}
+
+// ReadReport reads the report of a run, which had at most so many bytes.
+func ReadReport(file string, most int64) (*Report, error) {
+	data, err := regular.ReadFileUpTo(file, most)
+	if err != nil {
+		return nil, fmt.Errorf("read the report: %w", err)
+	}
+	r := &Report{File: file}
+	if err := json.Unmarshal(data, r); err != nil {
+		return nil, fmt.Errorf("report %s: %w", file, err)
+	}
+	return r, nil
 }
 
 // History returns the runs whose reports a workspace has, the oldest first. dir is the directory of

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -15,6 +17,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/mirror"
 	"github.com/mirror-appliance/appliance/mirror/imageset"
+	"github.com/mirror-appliance/appliance/mirror/plan"
 	"github.com/mirror-appliance/appliance/mirror/resources"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/config"
@@ -40,12 +43,14 @@ type scheduled struct {
 	log    *slog.Logger
 	last   *jobs.Note[api.MirrorResult] // without runs that were stopped
 	runner *mirrorRunner
+
+	planner *planRunner
+	planned atomic.Pointer[api.MirrorPlan] // the last one that was not stopped
 }
 
 // openMirrors makes the jobs of the image sets that the configuration names.
 func (d *daemon) openMirrors(ctx context.Context) {
 	turn := make(chan struct{}, 1)
-	d.jobs.Mirrors = map[string]*mirrorRunner{}
 	for _, set := range d.cfg.Sync {
 		s := &scheduled{
 			set: set, open: d.given.Mirror, served: d.resources().Files, link: d.link, store: d.store, host: d.cfg.Address(), turn: turn,
@@ -59,8 +64,15 @@ func (d *daemon) openMirrors(ctx context.Context) {
 			kind.LastSuccess = last.Ended
 		}
 		s.runner = jobs.New(kind)
+		s.planner = jobs.New(jobs.Kind[api.MirrorRequest, api.MirrorProgress, api.MirrorPlan]{
+			Name: "plan of a mirror run", Run: s.plan, Drain: d.draining, Log: s.log,
+		})
 		d.mirrors = append(d.mirrors, s)
-		d.jobs.Mirrors[set.ImageSet] = s.runner
+		d.onClose(func() error {
+			s.runner.Wait()
+			s.planner.Wait()
+			return nil
+		})
 	}
 }
 
@@ -78,7 +90,7 @@ func (d *daemon) scheduleMirrors(ctx context.Context) error {
 // state returns the state of the image set.
 func (s *scheduled) state() api.MirrorState {
 	return api.MirrorState{ImageSet: s.set.ImageSet, Every: api.Duration(s.set.Interval),
-		Running: s.runner.Progress(), Last: s.last.Get()}
+		Running: s.runner.Progress(), Last: s.last.Get(), Next: s.runner.Next()}
 }
 
 // check returns an error if the image set cannot be read.
@@ -96,19 +108,11 @@ func (s *scheduled) check() error {
 // run mirrors the image set once, after a run of another.
 func (s *scheduled) run(ctx context.Context, _ api.MirrorRequest,
 	progress func(api.MirrorProgress)) (api.MirrorResult, error) {
-	now := api.MirrorProgress{Began: time.Now()}
-	select {
-	case s.turn <- struct{}{}:
-	default:
-		progress(api.MirrorProgress{Began: now.Began, Waiting: true})
-		select {
-		case s.turn <- struct{}{}:
-		case <-ctx.Done():
-			return api.MirrorResult{}, ctx.Err()
-		}
+	now, err := s.takeTurn(ctx, progress)
+	if err != nil {
+		return api.MirrorResult{}, err
 	}
 	defer func() { <-s.turn }()
-	progress(now)
 	f := &following{now: now, tell: progress}
 	report, err := s.mirror(store.WithUser(ctx, "sync"), f.event)
 	result := api.MirrorResult{Began: now.Began, Ended: time.Now(), Fetched: f.fetched()}
@@ -137,19 +141,45 @@ func (s *scheduled) run(ctx context.Context, _ api.MirrorRequest,
 	return result, err
 }
 
-// mirror runs the image set. Its file is read anew.
-func (s *scheduled) mirror(ctx context.Context, events func(mirror.Event)) (*mirror.Report, error) {
+// takeTurn waits for the run of another image set, and tells so.
+func (s *scheduled) takeTurn(ctx context.Context, progress func(api.MirrorProgress)) (api.MirrorProgress, error) {
+	now := api.MirrorProgress{Began: time.Now()}
+	select {
+	case s.turn <- struct{}{}:
+	default:
+		progress(api.MirrorProgress{Began: now.Began, Waiting: true})
+		select {
+		case s.turn <- struct{}{}:
+		case <-ctx.Done():
+			return now, ctx.Err()
+		}
+	}
+	progress(now)
+	return now, nil
+}
+
+// mirror runs the image set.
+func (s *scheduled) mirror(ctx context.Context, events func(mirror.Event)) (report *mirror.Report, err error) {
+	err = s.opened(ctx, events, func(ctx context.Context, o mirror.Options) error {
+		report, err = mirror.Run(ctx, o)
+		return err
+	})
+	return report, err
+}
+
+// opened calls do with what a run of the image set needs. Its file is read anew.
+func (s *scheduled) opened(ctx context.Context, events func(mirror.Event), do func(context.Context, mirror.Options) error) error {
 	if s.open == nil {
-		return nil, errors.New("this program does not mirror")
+		return errors.New("this program does not mirror")
 	}
 	ctx, done, err := s.link.within(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer done()
 	o, end, err := s.open(ctx, s.set, s.log)
 	if err != nil {
-		return nil, fmt.Errorf("image set %s: %w", s.set.ImageSet, err)
+		return fmt.Errorf("image set %s: %w", s.set.ImageSet, err)
 	}
 	defer end()
 	o.Registry, o.Prefix, o.Workspace, o.Events = s.host, s.set.Prefix, s.set.Workspace, events
@@ -158,7 +188,7 @@ func (s *scheduled) mirror(ctx context.Context, events func(mirror.Event)) (*mir
 	}
 	o.Held, o.Served = s.held, s.served
 	o.Owner = "the sync job of " + s.set.ImageSet + " in config.yaml"
-	return mirror.Run(ctx, o)
+	return do(ctx, o)
 }
 
 // held reads a manifest of the store.
@@ -178,9 +208,12 @@ func (s *scheduled) held(ctx context.Context, repo, ref string) (ocispec.Descrip
 type following struct {
 	tell func(api.MirrorProgress)
 
-	mu  sync.Mutex // guards now, and is held while telling, so that progress stays in order
+	mu  sync.Mutex // guards what follows, and is held while telling, so that progress stays in order
 	now api.MirrorProgress
 }
+
+// shownCopying bounds the images under way in a progress.
+const shownCopying = 10
 
 func (f *following) event(e mirror.Event) {
 	f.mu.Lock()
@@ -193,16 +226,40 @@ func (f *following) event(e mirror.Event) {
 		f.now.Images, f.now.Failed = e.Plan.Planned(), len(e.Plan.Failures)
 	case mirror.Bytes:
 		f.now.Fetched += e.Bytes
+		if i := f.copying(e.Image); i >= 0 {
+			f.now.Copying[i].Fetched += e.Bytes
+		}
 	case mirror.Done:
 		f.now.Copied++
+		f.ended(e.Image)
 	case mirror.Existed:
 		f.now.Existed++
+		f.ended(e.Image)
 	case mirror.Failed:
 		f.now.Failed++
+		f.ended(e.Image)
+		if len(f.now.Failures) < listedOfRun {
+			f.now.Failures = append(f.now.Failures, api.MirrorFailure{Image: e.Image.Origin, Error: e.Err.Error()})
+		}
 	case mirror.Started:
-		return
+		if len(f.now.Copying) < shownCopying {
+			f.now.Copying = append(f.now.Copying, api.MirrorCopying{Image: e.Image.Origin})
+		}
 	}
-	f.tell(f.now)
+	told := f.now
+	told.Copying = slices.Clone(told.Copying)
+	f.tell(told)
+}
+
+// copying returns the place of an image among those under way, or -1.
+func (f *following) copying(i *plan.Image) int {
+	return slices.IndexFunc(f.now.Copying, func(c api.MirrorCopying) bool { return c.Image == i.Origin })
+}
+
+func (f *following) ended(i *plan.Image) {
+	if at := f.copying(i); at >= 0 {
+		f.now.Copying = slices.Delete(f.now.Copying, at, at+1)
+	}
 }
 
 func (f *following) fetched() int64 {

@@ -178,7 +178,7 @@ func TestRun_openAPI(t *testing.T) {
 		t.Helper()
 		return c.call(t, "admin", method, path, body, want)
 	}
-	for _, path := range []string{"ping", "status", "offline", "certificate", "misses", "upstreams", "pins", "clusters", "users", "wants", "gc/plan", "damage", "openapi.json"} {
+	for _, path := range []string{"ping", "status", "offline", "certificate", "misses", "upstreams", "pins", "clusters", "users", "wants", "gc/plan", "damage", "openapi.json", "mirror", "misses/image-set"} {
 		want := http.StatusOK
 		if path == "ping" {
 			want = http.StatusNoContent
@@ -198,7 +198,9 @@ func TestRun_openAPI(t *testing.T) {
 	}
 	admin(http.MethodPost, "/api/v1/gc", `{"detach":true}`, http.StatusAccepted)
 	admin(http.MethodPost, "/api/v1/gc", `{"gracePeriod":3600}`, http.StatusBadRequest)
-	admin(http.MethodPost, "/api/v1/mirror", `{"imageSet":"none"}`, http.StatusBadRequest)
+	for _, path := range []string{"mirror", "mirror/plan", "mirror/last-plan", "mirror/stop", "mirror/image-set", "mirror/report"} {
+		admin(http.MethodPost, "/api/v1/"+path, `{"imageSet":"none"}`, http.StatusBadRequest)
+	}
 	admin(http.MethodPost, "/api/v1/backup", ``, http.StatusBadRequest)
 	admin(http.MethodDelete, "/api/v1/backup/none", "", http.StatusNotFound)
 	admin(http.MethodPut, "/api/v1/offline", `{"offline":false}`, http.StatusOK)
@@ -239,6 +241,7 @@ func (c *contract) sync(t *testing.T, manifest string) {
 	c.call(t, "admin", http.MethodPost, run+"/commit", "", http.StatusNoContent)
 	c.call(t, "admin", http.MethodPost, "/api/v1/history", `{}`, http.StatusOK)
 	c.call(t, "admin", http.MethodPost, "/api/v1/origins", `{}`, http.StatusOK)
+	c.call(t, "admin", http.MethodPost, run+"/changes", `{"limit":1}`, http.StatusOK)
 	c.call(t, "admin", http.MethodPost, run+"/rollback", `{"dryRun":true}`, http.StatusOK)
 	c.call(t, "admin", http.MethodDelete, begin(), "", http.StatusNoContent)
 }

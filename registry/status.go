@@ -32,7 +32,7 @@ func (d *daemon) status(ctx context.Context) (api.Status, error) {
 	if err == nil {
 		s.Store = (*api.Stats)(&counted)
 	}
-	if past, err := d.store.Runs.Past(ctx, 1, api.ViewRuns); err == nil && len(past) > 0 {
+	if past, err := d.store.Runs.Past(ctx, 1, api.ViewRuns, ""); err == nil && len(past) > 0 {
 		last := admin.PastSync(past[0])
 		s.LastMirror = &last
 	}

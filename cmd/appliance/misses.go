@@ -11,7 +11,6 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/plain"
-	"github.com/mirror-appliance/appliance/mirror"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/admin/client"
 )
@@ -55,39 +54,19 @@ func runMisses(ctx context.Context, std stdio, o missesOptions, args []string) e
 		if o.clear {
 			return control.ClearMisses(ctx)
 		}
+		if o.asImageSet {
+			set, err := control.MissedImageSet(ctx)
+			if err == nil {
+				_, err = io.WriteString(std.out, set.Text)
+			}
+			return err
+		}
 		all, err := control.Misses(ctx)
 		if err != nil {
 			return err
 		}
-		if !o.asImageSet {
-			return show(std.out, o.output, all, printMisses)
-		}
-		text, err := missedImageSet(ctx, control, all)
-		if err == nil {
-			_, err = std.out.Write(text)
-		}
-		return err
+		return show(std.out, o.output, all, printMisses)
 	})
-}
-
-func missedImageSet(ctx context.Context, control *client.Client, all []api.Miss) ([]byte, error) {
-	configured, err := control.Upstreams(ctx)
-	if err != nil {
-		return nil, err
-	}
-	recorded, err := control.Origins(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var missed []mirror.Missed
-	for _, m := range all {
-		missed = append(missed, mirror.Missed{Repository: m.Repository, Reference: m.Reference})
-	}
-	var upstreams []mirror.Upstream
-	for _, u := range configured {
-		upstreams = append(upstreams, mirror.Upstream{Prefix: u.Prefix, URL: u.URL})
-	}
-	return mirror.MissedImageSet(missed, upstreams, origins(recorded))
 }
 
 func printMisses(w io.Writer, all []api.Miss) {

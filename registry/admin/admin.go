@@ -42,6 +42,7 @@ type Options struct {
 	// Certificate is nil where Status is.
 	Certificate Certificate
 	Misses      Misses
+	Mirrors     Mirrors
 	Pins        Pins
 	Updates     Updates
 	Clusters    Clusters
@@ -75,8 +76,6 @@ type Jobs struct {
 	Prune *jobs.Runner[api.PruneRequest, api.PruneProgress, api.PruneResult]
 	// Catalogs makes the views of the configuration again.
 	Catalogs *jobs.Runner[api.CatalogsRequest, api.CatalogsProgress, api.CatalogsResult]
-	// Mirrors are the image sets of the configuration, by their files.
-	Mirrors map[string]*jobs.Runner[api.MirrorRequest, api.MirrorProgress, api.MirrorResult]
 }
 
 // Handler answers the control API. It checks no login, see the package comment.
@@ -104,7 +103,7 @@ type Handler struct {
 
 	certificate Certificate
 
-	mirrors map[string]*jobs.Runner[api.MirrorRequest, api.MirrorProgress, api.MirrorResult]
+	mirrors Mirrors
 
 	// users is held from a look at all users to the change that depends on it, so that two
 	// requests cannot remove the last two administrators.
@@ -119,7 +118,7 @@ func NewHandler(o Options) *Handler {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	h := &Handler{store: o.Store, auth: o.Auth, status: o.Status, drain: o.Drain, log: o.Log,
-		mux: http.NewServeMux(), mirrors: o.Jobs.Mirrors, catalogs: o.Catalogs, link: o.Link, upstreams: o.Upstreams, misses: o.Misses, pins: o.Pins, updates: o.Updates, clusters: o.Clusters, audited: o.Audit, images: o.Images, certificate: o.Certificate}
+		mux: http.NewServeMux(), mirrors: o.Mirrors, catalogs: o.Catalogs, link: o.Link, upstreams: o.Upstreams, misses: o.Misses, pins: o.Pins, updates: o.Updates, clusters: o.Clusters, audited: o.Audit, images: o.Images, certificate: o.Certificate}
 	h.upkeep = o.Upkeep
 	handle(h, api.Ping, h.ping)
 	handle(h, api.GetStatus, h.getStatus)
@@ -157,7 +156,7 @@ func NewHandler(o Options) *Handler {
 	handleJob(h, api.Ready, o.Jobs.Ready)
 	handleJob(h, api.Prune, o.Jobs.Prune)
 	handleJob(h, api.Catalogs, o.Jobs.Catalogs)
-	routeJob(h, api.Mirror, h.mirror)
+	h.handleMirrors()
 	routeJob(h, api.Backup, h.backup)
 	handle(h, api.EndBackup, h.endBackup)
 
@@ -190,6 +189,7 @@ func NewHandler(o Options) *Handler {
 	handleRun(h, api.CommitSync, h.commit)
 	handleRun(h, api.AbortSync, h.abort)
 	handle(h, api.ListSyncs, h.listSyncs)
+	handle(h, api.ListChanges, h.listChanges)
 	handle(h, api.RollbackSync, h.rollback)
 
 	handle(h, api.GetOpenAPI, h.getOpenAPI)

@@ -48,7 +48,7 @@ func statusOf(err error) int {
 		return refused.status
 	case errors.Is(err, store.ErrNotFound):
 		return http.StatusNotFound
-	case is[*store.KeptError](err), is[*store.BusyError](err), is[*store.PartialError](err), is[*jobs.BusyError](err), errors.Is(err, jobs.ErrStopping):
+	case is[*store.KeptError](err), is[*store.BusyError](err), is[*store.PartialError](err), is[*jobs.BusyError](err), errors.Is(err, jobs.ErrStopping), errors.Is(err, jobs.ErrCancelled):
 		return http.StatusConflict
 	case is[*store.MissingError](err):
 		return http.StatusUnprocessableEntity
@@ -74,6 +74,8 @@ func refusalOf(err error) *api.Refusal {
 	switch {
 	case is[*jobs.BusyError](err):
 		next = "wait until it has ended: `appliance status` says how far it is"
+	case errors.Is(err, jobs.ErrCancelled):
+		next = "begin it again: what is done stays done"
 	case errors.Is(err, jobs.ErrStopping):
 		next = "run it again when it is up, or while it is stopped; what is done stays done"
 	}

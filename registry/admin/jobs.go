@@ -16,8 +16,7 @@ import (
 // knows that it goes on.
 const progressEvery = time.Second
 
-// handleJob makes runner answer a job. The work lasts as long as its caller listens, unless
-// the caller detaches it.
+// handleJob makes runner answer a job.
 func handleJob[Q, P, R any](h *Handler, job api.Job[Q, P, R], runner *jobs.Runner[Q, P, R]) {
 	routeJob(h, job, func(w http.ResponseWriter, r *http.Request) {
 		var q Q
@@ -30,21 +29,27 @@ func handleJob[Q, P, R any](h *Handler, job api.Job[Q, P, R], runner *jobs.Runne
 			return
 		}
 		h.audit(r, path.Base(job.Path)+" began")
-		if d, ok := any(q).(interface{ Detached() bool }); ok && d.Detached() {
-			err := h.isDaemon()
-			if err == nil {
-				err = runner.Start(q)
-			}
-			if err != nil {
-				h.refuse(w, r, err)
-				return
-			}
-			write(w, http.StatusAccepted, nil)
+		runJob(h, w, r, q, runner)
+	})
+}
+
+// runJob answers a job's request. The work lasts as long as its caller listens, unless the caller
+// detaches it.
+func runJob[Q, P, R any](h *Handler, w http.ResponseWriter, r *http.Request, q Q, runner *jobs.Runner[Q, P, R]) {
+	if d, ok := any(q).(interface{ Detached() bool }); ok && d.Detached() {
+		err := h.isDaemon()
+		if err == nil {
+			err = runner.Start(q)
+		}
+		if err != nil {
+			h.refuse(w, r, err)
 			return
 		}
-		h.serveJob(w, r, func(progress func(any)) (any, error) {
-			return runner.Run(r.Context(), q, func(p P) { progress(p) })
-		})
+		write(w, http.StatusAccepted, nil)
+		return
+	}
+	h.serveJob(w, r, func(progress func(any)) (any, error) {
+		return runner.Run(r.Context(), q, func(p P) { progress(p) })
 	})
 }
 

@@ -1,30 +1,114 @@
 package admin
 
 import (
+	"context"
 	"fmt"
 	"net/http"
+	"path"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/jobs"
 )
 
-// mirror runs an image set of the configuration. The run lasts as long as its caller listens.
-func (h *Handler) mirror(w http.ResponseWriter, r *http.Request) {
-	var q api.MirrorRequest
-	err := h.isDaemon()
-	if err == nil {
-		err = decode(r, api.MaxJSON, &q)
-	}
-	runner, found := h.mirrors[q.ImageSet]
-	if err == nil && !found {
-		err = badRequest(fmt.Sprintf("the configuration names no image set %q", q.ImageSet),
-			"name one of sync in config.yaml, as it is there; after a change of that file restart the service")
-	}
-	if err != nil {
-		h.refuse(w, r, err)
-		return
-	}
-	h.audit(r, "mirror began", "imageSet", q.ImageSet)
-	h.serveJob(w, r, func(progress func(any)) (any, error) {
-		return runner.Run(r.Context(), q, func(p api.MirrorProgress) { progress(p) })
+// Mirrors are the image sets of the configuration. A file that it does not name is an error.
+type Mirrors interface {
+	List() []api.MirrorState
+	// Job returns what runs an image set, and Plan what plans that.
+	Job(file string) (*jobs.Runner[api.MirrorRequest, api.MirrorProgress, api.MirrorResult], error)
+	Plan(file string) (*jobs.Runner[api.MirrorRequest, api.MirrorProgress, api.MirrorPlan], error)
+	LastPlan(file string) (api.MirrorPlanState, error)
+	// Text returns the file without logins, and Report the report of the last run.
+	Text(file string) (api.ImageSetFile, error)
+	Report(q api.MirrorReportRequest) (api.MirrorReport, error)
+	// Missed returns an image set that mirrors what clients did not get.
+	Missed(ctx context.Context, all []api.Miss) (string, error)
+}
+
+// UnknownImageSet is the error of an image set that the configuration does not name.
+func UnknownImageSet(file string) error {
+	return badRequest(fmt.Sprintf("the configuration names no image set %q", file),
+		"name one of sync in config.yaml, as it is there; after a change of that file restart the service")
+}
+
+// handleMirrors registers the calls of image sets.
+func (h *Handler) handleMirrors() {
+	handleMirror(h, api.Mirror, func(file string) (*jobs.Runner[api.MirrorRequest, api.MirrorProgress, api.MirrorResult], error) {
+		return h.mirrors.Job(file)
 	})
+	handleMirror(h, api.PlanMirror, func(file string) (*jobs.Runner[api.MirrorRequest, api.MirrorProgress, api.MirrorPlan], error) {
+		return h.mirrors.Plan(file)
+	})
+	handle(h, api.ListMirrors, h.listMirrors)
+	handle(h, api.GetMirrorPlan, h.getMirrorPlan)
+	handle(h, api.StopMirror, h.stopMirror)
+	handle(h, api.GetImageSet, h.getImageSet)
+	handle(h, api.GetMirrorReport, h.getMirrorReport)
+	handle(h, api.MissedImageSet, h.missedImageSet)
+}
+
+// handleMirror makes the runner of an image set answer a job.
+func handleMirror[R any](h *Handler, job api.Job[api.MirrorRequest, api.MirrorProgress, R],
+	of func(file string) (*jobs.Runner[api.MirrorRequest, api.MirrorProgress, R], error)) {
+	routeJob(h, job, func(w http.ResponseWriter, r *http.Request) {
+		var q api.MirrorRequest
+		var runner *jobs.Runner[api.MirrorRequest, api.MirrorProgress, R]
+		err := h.isDaemon()
+		if err == nil {
+			err = decode(r, api.MaxJSON, &q)
+		}
+		if err == nil {
+			runner, err = of(q.ImageSet)
+		}
+		if err != nil {
+			h.refuse(w, r, err)
+			return
+		}
+		h.audit(r, path.Base(job.Path)+" began", "imageSet", q.ImageSet)
+		runJob(h, w, r, q, runner)
+	})
+}
+
+func (h *Handler) listMirrors(*http.Request, api.None) ([]api.MirrorState, error) {
+	if err := h.isDaemon(); err != nil {
+		return nil, err
+	}
+	return h.mirrors.List(), nil
+}
+
+func (h *Handler) getMirrorPlan(_ *http.Request, q api.ImageSetName) (api.MirrorPlanState, error) {
+	return h.mirrors.LastPlan(q.ImageSet)
+}
+
+func (h *Handler) getImageSet(_ *http.Request, q api.ImageSetName) (api.ImageSetFile, error) {
+	return h.mirrors.Text(q.ImageSet)
+}
+
+func (h *Handler) getMirrorReport(_ *http.Request, q api.MirrorReportRequest) (api.MirrorReport, error) {
+	return h.mirrors.Report(q)
+}
+
+// stopMirror ends a run or the making of a plan. That there is none is no error: it may have ended just now.
+func (h *Handler) stopMirror(r *http.Request, q api.MirrorStop) (api.None, error) {
+	job, err := h.mirrors.Job(q.ImageSet)
+	if err != nil {
+		return api.None{}, err
+	}
+	stop, what := job.Stop, "mirror stopped"
+	if q.Plan {
+		plan, err := h.mirrors.Plan(q.ImageSet)
+		if err != nil {
+			return api.None{}, err
+		}
+		stop, what = plan.Stop, "plan stopped"
+	}
+	if stop() {
+		h.audit(r, what, "imageSet", q.ImageSet)
+	}
+	return api.None{}, nil
+}
+
+// NoReport is the error of an image set without a report.
+func NoReport(file string) error {
+	return &refusal{hint.New(fmt.Errorf("no run of %s has left a report", file), "appliance sync "+file+" runs it"), http.StatusNotFound}
 }

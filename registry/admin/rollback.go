@@ -15,10 +15,19 @@ func (h *Handler) listSyncs(r *http.Request, q api.PastRequest) ([]api.PastSync,
 	if q.Limit > 0 {
 		most = q.Limit
 	}
-	past, err := h.store.Runs.Past(r.Context(), most, without)
+	past, err := h.store.Runs.Past(r.Context(), most, without, q.After)
 	all := []api.PastSync{}
 	for _, run := range past {
 		all = append(all, PastSync(run))
+	}
+	return all, err
+}
+
+func (h *Handler) listChanges(r *http.Request, q api.ChangesRequest) ([]api.RunChange, error) {
+	moved, err := h.store.Runs.Changes(r.Context(), r.PathValue("id"), q.Repository, q.Tag, q.Limit)
+	all := []api.RunChange{}
+	for _, c := range moved {
+		all = append(all, api.RunChange{TagChange: changeOf(c.TagChange), Now: c.Now.String()})
 	}
 	return all, err
 }
@@ -56,8 +65,11 @@ func (h *Handler) rollback(r *http.Request, q api.RollbackRequest) (api.Rollback
 func changes(all []store.TagChange) []api.TagChange {
 	told := []api.TagChange{}
 	for _, c := range all {
-		told = append(told, api.TagChange{Repository: c.Repository, Tag: c.Name,
-			Was: c.Was.String(), Became: c.Became.String()})
+		told = append(told, changeOf(c))
 	}
 	return told
+}
+
+func changeOf(c store.TagChange) api.TagChange {
+	return api.TagChange{Repository: c.Repository, Tag: c.Name, Was: c.Was.String(), Became: c.Became.String()}
 }

@@ -93,6 +93,14 @@ type Misses interface {
 	Clear(ctx context.Context)
 }
 
+func (h *Handler) missedImageSet(r *http.Request, _ api.None) (api.ImageSetFile, error) {
+	if err := h.isDaemon(); err != nil {
+		return api.ImageSetFile{}, err
+	}
+	text, err := h.mirrors.Missed(r.Context(), h.misses.List(r.Context(), h.held))
+	return api.ImageSetFile{Text: text}, err
+}
+
 func (h *Handler) listMisses(r *http.Request, _ api.None) ([]api.Miss, error) {
 	return h.misses.List(r.Context(), h.held), nil
 }

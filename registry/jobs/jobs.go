@@ -30,6 +30,9 @@ const (
 // ErrStopping is the error of work that was ended, or not begun, because the daemon is draining.
 var ErrStopping = errors.New("the registry is stopping")
 
+// ErrCancelled is the error of work that Stop has ended.
+var ErrCancelled = errors.New("it was cancelled")
+
 // BusyError reports that work of the kind is under way.
 type BusyError struct{ Name string }
 
@@ -68,6 +71,10 @@ type Runner[Q, P, R any] struct {
 	progress *P         // nil: nothing was told yet
 	stats    Stats
 	ended    chan struct{} // closed when the work under way ends
+	next     time.Time     // of scheduled work; zero: none waits for its time
+
+	cancelled context.Context // of the work under way: ends at Stop
+	cancel    context.CancelFunc
 }
 
 // New returns a Runner.
@@ -123,6 +130,23 @@ func (r *Runner[Q, P, R]) Start(q Q) error {
 // Wait waits for work that Start began.
 func (r *Runner[Q, P, R]) Wait() { r.started.Wait() }
 
+// Stop ends the work under way, if there is any, with ErrCancelled. It does not wait for the end.
+func (r *Runner[Q, P, R]) Stop() (running bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stats.Running {
+		r.cancel()
+	}
+	return r.stats.Running
+}
+
+// Next returns when scheduled work is to begin; zero: it has begun, or there is no schedule.
+func (r *Runner[Q, P, R]) Next() time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.next
+}
+
 // Progress returns the progress of the work under way, or nil.
 func (r *Runner[Q, P, R]) Progress() *P {
 	r.mu.Lock()
@@ -143,24 +167,35 @@ func (r *Runner[Q, P, R]) Schedule(ctx context.Context, interval time.Duration, 
 	if interval == 0 {
 		return nil
 	}
-	timer := time.NewTimer(max(r.due(time.Now(), interval), min(interval, startDelay)))
+	wait := max(r.due(time.Now(), interval), min(interval, startDelay))
+	timer := time.NewTimer(wait)
 	defer timer.Stop()
+	r.setNext(time.Now().Add(wait))
+	defer r.setNext(time.Time{})
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-timer.C:
 		}
+		r.setNext(time.Time{})
 		_, err := r.Run(ctx, q, nil)
 		if errors.As(err, new(*BusyError)) {
 			r.kind.Log.Info("scheduled job skipped", "job", r.kind.Name, "reason", err)
 		}
-		wait := r.due(time.Now(), interval)
+		wait = r.due(time.Now(), interval)
 		if wait <= 0 {
 			wait = min(interval, again)
 		}
 		timer.Reset(wait)
+		r.setNext(time.Now().Add(wait))
 	}
+}
+
+func (r *Runner[Q, P, R]) setNext(at time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.next = at
 }
 
 // due returns the time until the next scheduled work. The last may have ended while the clock was
@@ -183,12 +218,15 @@ func (r *Runner[Q, P, R]) begin() error {
 		return &BusyError{r.kind.Name}
 	}
 	r.stats.Running, r.ended = true, make(chan struct{})
+	r.cancelled, r.cancel = context.WithCancel(context.Background())
 	return nil
 }
 
 func (r *Runner[Q, P, R]) work(ctx context.Context, q Q, progress func(P)) (R, error) {
 	ctx, cancel := Until(ctx, r.kind.Drain)
 	defer cancel()
+	ctx, end := r.untilStopped(ctx)
+	defer end()
 	began := time.Now()
 	result, err := r.kind.Run(ctx, q, func(p P) {
 		r.mu.Lock()
@@ -203,8 +241,8 @@ func (r *Runner[Q, P, R]) work(ctx context.Context, q Q, progress func(P)) (R, e
 	switch {
 	case stopped:
 		log.Info("job stopped half way", "reason", context.Cause(ctx))
-		if errors.Is(context.Cause(ctx), ErrStopping) {
-			err = ErrStopping
+		if cause := context.Cause(ctx); errors.Is(cause, ErrStopping) || errors.Is(cause, ErrCancelled) {
+			err = cause
 		}
 	case err != nil:
 		log.Error("job failed", "error", err)
@@ -213,6 +251,7 @@ func (r *Runner[Q, P, R]) work(ctx context.Context, q Q, progress func(P)) (R, e
 	defer r.mu.Unlock()
 	r.stats.Running, r.progress = false, nil
 	close(r.ended)
+	r.cancel()
 	if r.kind.DryRun != nil && r.kind.DryRun(q) {
 		return result, err
 	}
@@ -226,10 +265,22 @@ func (r *Runner[Q, P, R]) work(ctx context.Context, q Q, progress func(P)) (R, e
 	return result, err
 }
 
+// untilStopped returns a context that ends with ctx, and at Stop with ErrCancelled for the cause.
+func (r *Runner[Q, P, R]) untilStopped(ctx context.Context) (context.Context, context.CancelFunc) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return until(ctx, r.cancelled, ErrCancelled)
+}
+
 // Until returns a context that ends with ctx, and with drain for the cause ErrStopping.
 func Until(ctx, drain context.Context) (context.Context, context.CancelFunc) {
+	return until(ctx, drain, ErrStopping)
+}
+
+// until returns a context that ends with ctx, and with other for a cause.
+func until(ctx, other context.Context, cause error) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(drain, func() { cancel(ErrStopping) })
+	stop := context.AfterFunc(other, func() { cancel(cause) })
 	return ctx, func() {
 		stop()
 		cancel(nil)

@@ -204,3 +204,56 @@ func TestRunner_Schedule(t *testing.T) {
 		})
 	}
 }
+
+func TestRunner_Stop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := runner(t.Context())
+		if r.Stop() {
+			t.Error("something was stopped before there was anything")
+		}
+		ended := make(chan error, 1)
+		go func() {
+			_, err := r.Run(t.Context(), "", nil)
+			ended <- err
+		}()
+		synctest.Wait()
+		if !r.Stop() {
+			t.Error("nothing was under way")
+		}
+		if err := <-ended; !errors.Is(err, ErrCancelled) {
+			t.Errorf("the work ends with %v", err)
+		}
+		if s := r.Stats(); s.Running || s.Failures != 0 {
+			t.Errorf("work that was stopped counts as %+v", s)
+		}
+		if n, err := r.Run(t.Context(), "four", nil); n != 4 || err != nil {
+			t.Errorf("the next one: %d, %v", n, err)
+		}
+		if err := r.Start(""); err != nil { // and before it has begun
+			t.Fatal(err)
+		}
+		r.Stop()
+		r.Wait()
+	})
+}
+
+func TestRunner_Next(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, began := runner(t.Context()), time.Now()
+		ctx, end := context.WithCancel(t.Context())
+		go func() { _ = r.Schedule(ctx, time.Hour, "four") }()
+		synctest.Wait()
+		if next := r.Next().Sub(began); next != startDelay {
+			t.Errorf("the first begins after %s", next)
+		}
+		time.Sleep(startDelay + time.Minute)
+		if next := r.Next().Sub(began); next != startDelay+time.Hour {
+			t.Errorf("the second begins after %s", next)
+		}
+		end()
+		synctest.Wait()
+		if !r.Next().IsZero() {
+			t.Error("it begins without a schedule")
+		}
+	})
+}

@@ -24,8 +24,8 @@ type PastRun struct {
 }
 
 // Past lists the last n runs that were committed, the latest first: all if n is negative, and none
-// whose name begins with without, unless that is "".
-func (s *Runs) Past(ctx context.Context, n int, without string) ([]PastRun, error) {
+// whose name begins with without, or that was committed after the run after, unless that is "".
+func (s *Runs) Past(ctx context.Context, n int, without, after string) ([]PastRun, error) {
 	var all []PastRun
 	scan := func(rows *sql.Rows) error {
 		var r PastRun
@@ -36,7 +36,9 @@ func (s *Runs) Past(ctx context.Context, n int, without string) ([]PastRun, erro
 		return err
 	}
 	err := sqlite.Query(ctx, s.db.Reader(), scan, `SELECT id, name, committed, (SELECT count(*) FROM tag_history WHERE run = r.id AND run <> '')
-		FROM runs r WHERE committed > 0 AND (?1 = '' OR substr(name, 1, length(?1)) <> ?1) ORDER BY committed DESC, id LIMIT ?2`, without, n)
+		FROM runs r WHERE committed > 0 AND (?1 = '' OR substr(name, 1, length(?1)) <> ?1)
+		AND (?3 = '' OR committed < (SELECT committed FROM runs WHERE id = ?3) OR committed = (SELECT committed FROM runs WHERE id = ?3) AND id > ?3)
+		ORDER BY committed DESC, id LIMIT ?2`, without, n, after)
 	if err != nil {
 		return nil, fmt.Errorf("list runs: %w", err)
 	}
@@ -54,6 +56,46 @@ type Rollback struct {
 type TagChange struct {
 	Repository, Name string
 	Was, Became      digest.Digest
+}
+
+// RunChange is a tag that a run moved, and what it names now: "" for none.
+type RunChange struct {
+	TagChange
+	Now digest.Digest
+}
+
+// Changes lists the first n tags that a run moved, by repository and name, of those after one. A run
+// that is not known is a *NotFoundError.
+func (s *Runs) Changes(ctx context.Context, id, repository, tag string, n int) ([]RunChange, error) {
+	failed := func(err error) error { return fmt.Errorf("list what run %s moved: %w", image.Quote(id), err) }
+	if err := checkCommitted(ctx, s.db.Reader(), id); err != nil {
+		return nil, failed(err)
+	}
+	var all []RunChange
+	scan := func(rows *sql.Rows) error {
+		var c RunChange
+		err := rows.Scan(&c.Repository, &c.Name, &c.Was, &c.Became, &c.Now)
+		all = append(all, c)
+		return err
+	}
+	err := sqlite.Query(ctx, s.db.Reader(), scan, `SELECT r.name, h.name, h.was, h.became, coalesce(t.digest, '')
+		FROM tag_history h CROSS JOIN repositories r ON r.id = h.repository
+		LEFT JOIN tags t ON t.repository = h.repository AND t.name = h.name
+		WHERE h.run = ?1 AND h.run <> '' AND (r.name, h.name) > (?2, ?3) ORDER BY r.name, h.name LIMIT ?4`, id, repository, tag, n)
+	if err != nil {
+		return nil, failed(err)
+	}
+	return all, nil
+}
+
+// checkCommitted returns a *NotFoundError unless a run was committed.
+func checkCommitted(ctx context.Context, q sqlite.Querier, id string) error {
+	var committed int64
+	err := q.QueryRowContext(ctx, `SELECT committed FROM runs WHERE id = ?`, id).Scan(&committed)
+	if errors.Is(err, sql.ErrNoRows) || err == nil && committed <= 0 {
+		return hint.New(&NotFoundError{Kind: "committed run", Name: image.Quote(id)}, "appliance mirror rollback --list shows which there are")
+	}
+	return err
 }
 
 // PlanRollback returns what Rollback would do.
@@ -99,12 +141,7 @@ func (s *Runs) Rollback(ctx context.Context, id string) (Rollback, error) {
 
 // planRollback reads the moves of a run.
 func planRollback(ctx context.Context, q sqlite.Querier, id string) (r Rollback, err error) {
-	var committed int64
-	err = q.QueryRowContext(ctx, `SELECT committed FROM runs WHERE id = ?`, id).Scan(&committed)
-	if errors.Is(err, sql.ErrNoRows) || err == nil && committed <= 0 {
-		return r, hint.New(&NotFoundError{Kind: "committed run", Name: image.Quote(id)}, "appliance mirror rollback --list shows which there are")
-	}
-	if err != nil {
+	if err := checkCommitted(ctx, q, id); err != nil {
 		return r, err
 	}
 	var repositories []int64 // of r.Moved

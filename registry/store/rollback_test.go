@@ -56,7 +56,7 @@ func TestRuns_Rollback_bringsTagsBack(t *testing.T) {
 	if _, err := f.Manifests.Get(f.ctx, "a/b", two.Digest); err != nil {
 		t.Errorf("what the run brought is not read by digest: %v", err)
 	}
-	past, err := f.Runs.Past(f.ctx, 10, "")
+	past, err := f.Runs.Past(f.ctx, 10, "", "")
 	f.must(err)
 	if len(past) != 2 || past[0].ID != done.ID || past[0].RollsBack() != run || past[1].ID != run || past[1].RollsBack() != "" || past[0].Tags != 2 || past[1].Tags != 3 {
 		t.Errorf("the runs are %+v", past)
@@ -66,7 +66,7 @@ func TestRuns_Rollback_bringsTagsBack(t *testing.T) {
 	if len(again.Moved) != 0 || len(again.Left) != 3 || again.ID != "" {
 		t.Errorf("a second time: %+v", again)
 	}
-	if past, err = f.Runs.Past(f.ctx, 10, ""); err != nil || len(past) != 2 {
+	if past, err = f.Runs.Past(f.ctx, 10, "", ""); err != nil || len(past) != 2 {
 		t.Errorf("one that moved nothing is a run: %+v, %v", past, err)
 	}
 	_, err = f.Runs.Rollback(f.ctx, done.ID)

@@ -176,7 +176,7 @@ func (f *fixture) shows(repo, tag, want string) {
 // past returns the names of the runs that moved tags of views, the last first.
 func (f *fixture) past() []string {
 	f.Helper()
-	all, err := f.Runs.Past(f.Context(), 100, "")
+	all, err := f.Runs.Past(f.Context(), 100, "", "")
 	f.must(err)
 	var names []string
 	for _, r := range all {

@@ -80,7 +80,7 @@ func TestViews_aNameThatIsTaken(t *testing.T) {
 	f.one()
 	f.mirror(index + database("1.1.0"))
 	refused()
-	past, err := f.Runs.Past(t.Context(), 1, "")
+	past, err := f.Runs.Past(t.Context(), 1, "", "")
 	f.must(err)
 	f.rollBack(past[0].ID)
 	if s := f.one(); s.Run == past[0].ID || f.digest(published, "v4.18") != s.Digest {

@@ -163,7 +163,7 @@ func TestViews_rollback(t *testing.T) {
 		f.mirror(database("1.1.0"))
 		before := f.one().Digest
 		f.mirror(database("1.0.0"))
-		past, err := f.Runs.Past(t.Context(), 1, "")
+		past, err := f.Runs.Past(t.Context(), 1, "", "")
 		f.must(err)
 		f.one()
 		f.shows("views/db", "v1", "database stable:1.0.0 1.1.0 1.2.0")

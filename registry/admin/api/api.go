@@ -71,9 +71,11 @@ var (
 	// one of the appliance's CA.
 	GetCertificate   = Call[None, Certificate]{http.MethodGet, "/api/v1/certificate", http.StatusOK, 0}
 	RenewCertificate = Call[None, Certificate]{http.MethodPost, "/api/v1/certificate/renew", http.StatusOK, 0}
-	// ListMisses lists what clients asked for, did not get, and is still not held. ClearMisses forgets it.
-	ListMisses  = Call[None, []Miss]{http.MethodGet, "/api/v1/misses", http.StatusOK, 0}
-	ClearMisses = Call[None, None]{http.MethodDelete, "/api/v1/misses", http.StatusNoContent, 0}
+	// ListMisses lists what clients asked for, did not get, and is still not held, MissedImageSet is it as an
+	// image set that mirrors it, and ClearMisses forgets it.
+	ListMisses     = Call[None, []Miss]{http.MethodGet, "/api/v1/misses", http.StatusOK, 0}
+	MissedImageSet = Call[None, ImageSetFile]{http.MethodGet, "/api/v1/misses/image-set", http.StatusOK, 0}
+	ClearMisses    = Call[None, None]{http.MethodDelete, "/api/v1/misses", http.StatusNoContent, 0}
 	// ListUpstreams lists the upstreams in force, TestUpstreams asks each, and Reload reads them again
 	// from the configuration.
 	ListUpstreams = Call[None, []Upstream]{http.MethodGet, "/api/v1/upstreams", http.StatusOK, 0}
@@ -109,6 +111,15 @@ var (
 	Verify = Job[VerifyRequest, VerifyProgress, findings.Report]{"/api/v1/verify"}
 	Scrub  = Job[ScrubRequest, ScrubState, findings.ScrubReport]{"/api/v1/scrub"}
 	Mirror = Job[MirrorRequest, MirrorProgress, MirrorResult]{"/api/v1/mirror"}
+	// PlanMirror plans a run of an image set, and GetMirrorPlan returns the last plan. StopMirror ends a run,
+	// or the making of a plan. ListMirrors lists the image sets of the configuration, GetImageSet returns the
+	// file of one, and GetMirrorReport the report of its last run.
+	PlanMirror      = Job[MirrorRequest, MirrorProgress, MirrorPlan]{"/api/v1/mirror/plan"}
+	GetMirrorPlan   = Call[ImageSetName, MirrorPlanState]{http.MethodPost, "/api/v1/mirror/last-plan", http.StatusOK, MaxJSON}
+	StopMirror      = Call[MirrorStop, None]{http.MethodPost, "/api/v1/mirror/stop", http.StatusNoContent, MaxJSON}
+	ListMirrors     = Call[None, []MirrorState]{http.MethodGet, "/api/v1/mirror", http.StatusOK, 0}
+	GetImageSet     = Call[ImageSetName, ImageSetFile]{http.MethodPost, "/api/v1/mirror/image-set", http.StatusOK, MaxJSON}
+	GetMirrorReport = Call[MirrorReportRequest, MirrorReport]{http.MethodPost, "/api/v1/mirror/report", http.StatusOK, MaxJSON}
 
 	// GetGCPlan returns what the last detached dry run of a collection would have removed, and GetDamage lists the
 	// blobs that are out of service and what the last verification has found. GetUsage returns what uses the space.
@@ -165,9 +176,10 @@ var (
 	// GetCatalog gets what an operator catalog of the registry has.
 	GetCatalog = Call[Place, CatalogContent]{http.MethodPost, "/api/v1/catalog-content", http.StatusOK, MaxJSON}
 	CommitSync = Call[None, None]{http.MethodPost, "/api/v1/sync/{id}/commit", http.StatusNoContent, 0}
-	// ListSyncs lists the last runs that were committed, and RollbackSync gives the tags that one
-	// moved their manifests of before.
+	// ListSyncs lists the last runs that were committed, ListChanges the tags that one moved, in parts, and
+	// RollbackSync gives those tags their manifests of before.
 	ListSyncs    = Call[PastRequest, []PastSync]{http.MethodPost, "/api/v1/history", http.StatusOK, MaxJSON}
+	ListChanges  = Call[ChangesRequest, []RunChange]{http.MethodPost, "/api/v1/sync/{id}/changes", http.StatusOK, MaxJSON}
 	RollbackSync = Call[RollbackRequest, Rollback]{http.MethodPost, "/api/v1/sync/{id}/rollback",
 		http.StatusOK, MaxJSON}
 	// GetResources gets the cluster resources. Users of every role may, over HTTPS; package documents

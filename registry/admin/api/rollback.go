@@ -1,6 +1,11 @@
 package api
 
-import "time"
+import (
+	"errors"
+	"time"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
+)
 
 // PastSync is a run that was committed.
 type PastSync struct {
@@ -16,6 +21,29 @@ type PastSync struct {
 type PastRequest struct {
 	Limit        int  `json:"limit,omitempty"` // the last so many; 0: all
 	WithoutViews bool `json:"withoutViews,omitempty"`
+
+	After string `json:"after,omitempty"` // only runs that were committed before this one
+}
+
+// ChangesRequest asks for tags that a run moved.
+type ChangesRequest struct {
+	Repository string `json:"repository,omitempty"` // only those after this one, and after Tag in it
+	Tag        string `json:"tag,omitempty"`
+	Limit      int    `json:"limit"`
+}
+
+// Check returns an error unless the request can be granted.
+func (q ChangesRequest) Check() error {
+	if q.Limit < 1 || q.Limit > AtOnce {
+		return hint.New(errors.New("limit is out of range"), "ask for 1 to 5000 changes")
+	}
+	return nil
+}
+
+// RunChange is a tag that a run moved, and what it names now.
+type RunChange struct {
+	TagChange
+	Now string `json:"now,omitempty"` // "": the tag does not exist
 }
 
 // RollbackRequest asks for a rollback.

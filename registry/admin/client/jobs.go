@@ -64,6 +64,7 @@ func (c *Client) BeginScrub(ctx context.Context, q api.ScrubRequest) error {
 // Mirror mirrors an image set that the configuration names.
 func (c *Client) Mirror(ctx context.Context, q api.MirrorRequest,
 	progress func(api.MirrorProgress)) (api.MirrorResult, error) {
+	q.Detach = false
 	return run(ctx, c, api.Mirror, q, progress)
 }
 

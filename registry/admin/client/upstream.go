@@ -47,6 +47,11 @@ func (c *Client) Misses(ctx context.Context) ([]api.Miss, error) {
 	return call(ctx, c, api.ListMisses, api.None{})
 }
 
+// MissedImageSet returns an image set that mirrors what clients did not get.
+func (c *Client) MissedImageSet(ctx context.Context) (api.ImageSetFile, error) {
+	return call(ctx, c, api.MissedImageSet, api.None{})
+}
+
 // ClearMisses forgets what clients did not get.
 func (c *Client) ClearMisses(ctx context.Context) error {
 	_, err := call(ctx, c, api.ClearMisses, api.None{})
