@@ -79,6 +79,24 @@ func TestConsole(t *testing.T) {
 			{Name: "document", Path: "/documentation/operate.md"},
 		})
 	})
+	t.Run("sync", func(t *testing.T) {
+		s := newSite(t)
+		s.look(t, "sync", []looked{
+			{Name: "sync-empty", Path: "/sync", Do: [][]string{{"text", "main", "No image set yet"}}},
+			{Name: "history-empty", Path: "/sync/history", Do: [][]string{{"text", "main", "No run yet"}}},
+			{Name: "misses-empty", Path: "/sync/misses", Do: [][]string{{"text", "main", "Clients got what they asked for."}}},
+			{Name: "set-error", Path: "/sync/set?file=/none", Do: [][]string{{"text", "main", "The configuration has no image set /none."}}},
+		})
+		s.mirror(t, s.set(t, "set.yaml", "  additionalImages: [{name: 'HOST/samples/oci-multi:v1'}, {name: 'HOST/samples/docker:v1'}]\n"))
+		s.look(t, "sync", []looked{
+			{Name: "history", Path: "/sync/history", Do: [][]string{{"text", "main", "Roll back"}}},
+			{Name: "history-changes", Path: "/sync/history", Do: [][]string{{"click", "main td a"}, {"text", "main", "as the run left it"}}},
+			{Name: "history-rollback", Path: "/sync/history", Do: [][]string{{"click", "text=Roll back"}, {"text", "main", "Roll it back"}}},
+			{Name: "history-rollback-error", Path: "/sync/history/none/rollback", Do: [][]string{{"text", "main", "committed run"}}},
+			{Name: "misses-set", Path: "/sync/misses/image-set"},
+			{Name: "misses-clear", Path: "/sync/misses/clear"},
+		})
+	})
 	t.Run("images", func(t *testing.T) {
 		newSite(t).look(t, "images", []looked{{Name: "repositories-empty", Path: "/repositories", Do: [][]string{{"text", "main", "There are no images yet"}}}})
 		s := newSiteWithGraph(t, "  platform:\n    channels: [{name: stable-4.18, minVersion: 4.18.1, maxVersion: 4.18.1}]\n"+

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
-	"github.com/opencontainers/go-digest"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -96,6 +95,8 @@ func (v *views) functions(f *files) template.FuncMap {
 		"short":  short,
 		"begin":  begin,
 		"digits": func(name string) string { return hexDigits.ReplaceAllString(name, "$1…") },
+		"add":    func(a, b int) int { return a + b },
+		"int64":  func(n int) int64 { return int64(n) },
 		"number": func(n int) string { return humanize.Comma(int64(n)) },
 		"less":   func(a, b int) int { return a - b },
 		"image":  imageAddress,
@@ -152,11 +153,12 @@ func (v *views) count(key string, n any) (string, error) {
 }
 
 // short returns the beginning of a digest, by which people tell some apart.
-func short(d digest.Digest) string {
+func short(d any) string {
 	const shown = 12
-	algorithm, encoded, _ := strings.Cut(d.String(), ":")
+	whole := fmt.Sprint(d)
+	algorithm, encoded, _ := strings.Cut(whole, ":")
 	if len(encoded) <= shown {
-		return d.String()
+		return whole
 	}
 	return algorithm + ":" + encoded[:shown] + "…"
 }
