@@ -176,11 +176,11 @@ func (c *Collector) Of(version semver.Version, channel, arch string) *plan.Image
 // name returns the name of a release, which is the vendor's tag.
 func name(version semver.Version, arch string) string {
 	version.Build = nil
-	return version.String() + "-" + machine(arch)
+	return version.String() + "-" + Machine(arch)
 }
 
-// machine returns the name of an architecture in the tags of releases.
-func machine(arch string) string {
+// Machine returns the name of an architecture in the tags of releases.
+func Machine(arch string) string {
 	switch arch {
 	case "amd64":
 		return "x86_64"

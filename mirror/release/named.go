@@ -41,7 +41,7 @@ func (c *Collector) name(ctx context.Context, payload *plan.Image, found *unpack
 		}
 	}
 	metadata.Version.Build = nil
-	payload.Tag = metadata.Version.String() + "-" + machine(arch)
+	payload.Tag = metadata.Version.String() + "-" + Machine(arch)
 	payload.Release = payload.Tag
 	return image.CheckTag(payload.Tag)
 }

@@ -36,21 +36,8 @@ func read(q api.ReadyRequest) (question, error) {
 	if err := asked.start(); err != nil {
 		return asked, err
 	}
-	for _, a := range q.Architectures {
-		switch a = release.Architecture(a); {
-		case !slices.Contains([]string{graphdata.Multi, "amd64", "arm64", "ppc64le", "s390x"}, a):
-			return asked, hint.New(fmt.Errorf("%q is not an architecture of releases", a), "one of amd64, arm64, ppc64le, s390x and multi")
-		case a == graphdata.Multi:
-			asked.arch = a
-		case !slices.Contains(asked.nodes, a):
-			asked.nodes = append(asked.nodes, a)
-		}
-	}
-	if len(asked.nodes) == 1 && asked.arch == "" { // as cluster-config chooses
-		asked.arch = asked.nodes[0]
-	}
-	if len(asked.nodes) > 1 {
-		asked.arch = graphdata.Multi
+	if err := asked.readNodes(q.Architectures); err != nil {
+		return asked, err
 	}
 	if d := digest.Digest(q.To[strings.LastIndexByte(q.To, '@')+1:]); d.Validate() == nil {
 		asked.digest = d
@@ -70,6 +57,32 @@ func read(q api.ReadyRequest) (question, error) {
 	}
 	asked.version = &v
 	return asked, asked.newer(v)
+}
+
+// readNodes reads the architectures of the nodes.
+func (q *question) readNodes(architectures []string) error {
+	for _, a := range architectures {
+		switch a = release.Architecture(a); {
+		case !ofReleases(a):
+			return hint.New(fmt.Errorf("%q is not an architecture of releases", a), "one of amd64, arm64, ppc64le, s390x and multi")
+		case a == graphdata.Multi:
+			q.arch = a
+		case !slices.Contains(q.nodes, a):
+			q.nodes = append(q.nodes, a)
+		}
+	}
+	if len(q.nodes) == 1 && q.arch == "" { // as cluster-config chooses
+		q.arch = q.nodes[0]
+	}
+	if len(q.nodes) > 1 {
+		q.arch = graphdata.Multi
+	}
+	return nil
+}
+
+// ofReleases reports whether there are releases for an architecture.
+func ofReleases(arch string) bool {
+	return slices.Contains([]string{graphdata.Multi, "amd64", "arm64", "ppc64le", "s390x"}, arch)
 }
 
 // start reads where an upgrade starts.
@@ -120,9 +133,8 @@ func completed(q *api.ReadyRequest) error {
 
 // machine returns the architecture in the tag of a release, "" if it is none.
 func machine(name string) string {
-	switch name {
-	case "x86_64", "aarch64", "ppc64le", "s390x", graphdata.Multi:
-		return release.Architecture(name)
+	if arch := release.Architecture(name); ofReleases(arch) && release.Machine(arch) == name {
+		return arch
 	}
 	return ""
 }

@@ -204,7 +204,7 @@ func (j *judgement) bootImages(ctx context.Context, p *payload, all []wanted) er
 	for _, arch := range archs {
 		layers, err := j.layers(ctx, at, arch)
 		if err == nil {
-			_, err = release.FindISO(layers, j.opener(ctx, at.repository), machineOf(arch))
+			_, err = release.FindISO(layers, j.opener(ctx, at.repository), release.Machine(arch))
 		}
 		if err == nil || errors.Is(err, fs.ErrNotExist) { // what is absent is a reason already
 			continue
@@ -216,16 +216,6 @@ func (j *judgement) bootImages(ctx context.Context, p *payload, all []wanted) er
 			Hint: again, Cure: p.cure})
 	}
 	return err
-}
-
-// machineOf returns the name of an architecture in names of ISOs.
-func machineOf(arch string) string {
-	for _, name := range []string{"x86_64", "aarch64"} {
-		if machine(name) == arch {
-			return name
-		}
-	}
-	return arch
 }
 
 // opener opens the blobs of a repository.
