@@ -176,6 +176,23 @@ func TestConsole_imageGrants(t *testing.T) {
 	r.limited(t, "lost", "pull", "none/*").has(t, "/repositories", "There is no image in the repositories that you may see", "!podman")
 }
 
+// What anonymous clients may pull, a user with grants sees, and does not delete.
+func TestConsole_imageOpen(t *testing.T) {
+	r := start(t, func(c *config.Config) { c.AnonymousPull = []string{"open/*"} })
+	r.image(t, "open/app:v1")
+	hers := r.limited(t, "limited", "push", "team/*")
+	hers.has(t, "/repositories/open/app?image=v1", "podman pull", "!Delete the image")
+	if code, _, _ := hers.get(t, "/images/delete?repository=open/app&image=v1"); code != http.StatusNotFound {
+		t.Errorf("the plan of a delete beyond the grants: %d", code)
+	}
+	if code, _, _ := hers.send(t, "/repositories", "/images/delete", url.Values{"repository": {"open/app"}, "image": {"v1"}}); code != http.StatusNotFound {
+		t.Errorf("a delete beyond the grants: %d", code)
+	}
+	if _, err := remote.Head(tag(t, "open/app:v1"), r.remote(t, "admin", password)...); err != nil {
+		t.Errorf("it has deleted what it may only pull: %v", err)
+	}
+}
+
 func randomLayer(t *testing.T) v1.Layer {
 	t.Helper()
 	l, err := random.Layer(1024, "application/vnd.docker.image.rootfs.diff.tar.gzip")

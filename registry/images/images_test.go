@@ -162,6 +162,12 @@ func TestImages_Describe(t *testing.T) {
 		a.Platforms[1].Platform != "linux/s390x" || a.Platforms[0].Size.Parts != 3 || a.Config != nil || a.Kind != api.KindIndex || len(a.Indexes) > 0 {
 		t.Errorf("the index is %+v, %v", a, err)
 	}
+	if _, err := f.Describe(as(t, auth.Pull, "other/*"), api.Place{Repository: "team/app", Reference: "v1"}); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("an image that the user may not see: %v", err)
+	}
+	if _, err := f.Tags(as(t, auth.Pull, "other/*"), api.TagsRequest{Repository: "team/app"}); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("tags that the user may not see: %v", err)
+	}
 	for _, at := range []api.Place{{Repository: "team/app", Reference: "none"}, {Repository: "team/app", Reference: "../x"}, {Repository: "none", Reference: "v1"}} {
 		if _, err := f.Describe(f.ctx, at); !errors.Is(err, store.ErrNotFound) {
 			t.Errorf("%+v: %v", at, err)
