@@ -76,8 +76,8 @@ ImageSetConfiguration that brings what is missing.
 With --sign the verdict is JSON with a signature in the format of SSH, by a key that is named as to ssh-keygen -Y sign: a private
 one, whose passphrase is asked for on the terminal, or a public one whose private half is in the ssh agent (SSH_AUTH_SOCK), as
 keys of hardware are. --check FILE verifies
-the signature of such a file, or reads one without (-o json), and compares the releases, the graph data and the catalogs
-that the verdict was given for with those that the registry has now. With --allowed-signers, a file as that of ssh-keygen,
+the signature of such a file, or reads one without (-o json), and compares the releases with their images, the graph data and
+the catalogs that the verdict was given for with those that the registry has now. With --allowed-signers, a file as that of ssh-keygen,
 it is to be signed by one of these.
 
 Exit codes: 0 yes; 3 yes, with risks; 4 no; 1 no verdict could be given.`,

@@ -25,7 +25,7 @@ func runReadyCheck(ctx context.Context, std stdio, o readyOptions, args []string
 	}
 	var now api.Verdict
 	err = o.ask(ctx, std, args, func(control *client.Client) (err error) {
-		now, err = control.Ready(ctx, api.ReadyRequest{Unchanged: &given.Basis}, nil)
+		now, err = control.Ready(ctx, api.ReadyRequest{Unchanged: &given.Basis, Architectures: given.Nodes}, nil)
 		return err
 	})
 	switch {
@@ -78,7 +78,7 @@ func printChecked(w io.Writer, c checked) {
 	}
 	fmt.Fprintf(w, "given %s, %s\n", when(c.Given.Made), plain.Line(signed))
 	if len(c.Changed) == 0 {
-		fmt.Fprintln(w, "what it was given for is here as it was")
+		fmt.Fprintln(w, "its releases with their images, the graph data and the catalogs are here as they were")
 	}
 	printReasons(w, c.Changed)
 	printVerdict(w, c.Given.Verdict)

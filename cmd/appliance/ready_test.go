@@ -128,7 +128,7 @@ func (s *site) sealed(t *testing.T, at []string) {
 	must(t, err)
 	must(t, os.WriteFile(signers, append([]byte("ops "), ssh.MarshalAuthorizedKey(of)...), 0o600))
 	must(t, os.WriteFile(verdict, []byte(s.works(t, append(at, "--to", "4.18.1", "--sign", key)...)), 0o600))
-	contains(t, s.works(t, append(at, "--check", verdict)...), "signed by key SHA256:", "which was not compared with any", "is here as it was\n", "yes: OpenShift 4.18.1")
+	contains(t, s.works(t, append(at, "--check", verdict)...), "signed by key SHA256:", "which was not compared with any", "are here as they were\n", "yes: OpenShift 4.18.1")
 	contains(t, s.works(t, append(at, "--check", verdict, "--allowed-signers", signers)...), "signed by ops, key SHA256:")
 	for want, args := range map[string][]string{
 		"it is no verdict":                 {"--check", signers},

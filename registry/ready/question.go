@@ -31,6 +31,7 @@ type question struct {
 func read(q api.ReadyRequest) (question, error) {
 	asked := question{request: q}
 	if q.Unchanged != nil {
+		asked.nodes = q.Architectures
 		return asked, nil
 	}
 	if err := asked.start(); err != nil {

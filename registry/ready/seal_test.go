@@ -2,6 +2,7 @@ package ready_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
@@ -209,5 +210,48 @@ func TestJudge_unchanged(t *testing.T) {
 	f.must(f.Tags.Delete(f.Context(), "openshift/graph-image", "latest"))
 	if got := now(); got != "no release-changed graph-changed catalog-changed" {
 		t.Errorf("graph data is gone: %s", got)
+	}
+}
+
+// TestJudge_unchangedImages has what belongs to a release of a verdict go.
+func TestJudge_unchangedImages(t *testing.T) {
+	r := newFixture(t).release("4.18.2", "amd64")
+	for name, tc := range map[string]struct {
+		want, to string
+		nodes    []string
+		change   func(f *fixture)
+	}{
+		"a component": {want: "no image-absent", change: func(f *fixture) {
+			f.must(f.Manifests.Delete(f.Context(), components, f.component(r, "cli")))
+		}},
+		"a layer": {want: "no blob-absent", change: func(f *fixture) {
+			f.must(os.Remove(f.file(f.parts(components, f.component(r, "etcd"))[0])))
+		}},
+		"the signature of a component": {want: "no signature-absent", change: func(f *fixture) {
+			f.must(f.Tags.Delete(f.Context(), components, strings.Replace(f.component(r, "etcd").String(), ":", "-", 1)+".sig"))
+		}},
+		"one that no node needs": {want: "yes ", to: "4.18.2-multi", nodes: []string{"amd64"}, change: func(f *fixture) {
+			f.must(f.Manifests.Delete(f.Context(), components, f.component(f.release("4.18.2", "arm64"), "cli")))
+		}},
+		"one that a node needs": {want: "no image-absent", to: "4.18.2-multi", change: func(f *fixture) {
+			f.must(f.Manifests.Delete(f.Context(), components, f.component(f.release("4.18.2", "arm64"), "cli")))
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			v := f.judge(api.ReadyRequest{To: cmp.Or(tc.to, "4.18.2-x86_64"), Architectures: tc.nodes})
+			if v.Answer != api.ReadyYes {
+				t.Fatal(codes(v))
+			}
+			tc.change(f)
+			again := f.judge(api.ReadyRequest{Unchanged: &v.Basis, Architectures: v.Nodes})
+			got := again.Answer + " "
+			if len(again.Reasons) > 0 {
+				got += again.Reasons[0].Code
+			}
+			if got != tc.want {
+				t.Errorf("%s, and not %s\n%s", got, tc.want, codes(again))
+			}
+		})
 	}
 }
