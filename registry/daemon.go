@@ -64,6 +64,8 @@ type daemon struct {
 	scrubber  *scrubber
 	verified  *jobs.Note[api.VerifyResult]
 	usage     *usage
+	watch     *spaceWatch
+	traffic   traffic
 	evictor   *evictor
 	mirrors   []*scheduled
 	views     *views.Views
@@ -243,7 +245,7 @@ func (d *daemon) openJobs(ctx context.Context) {
 		complete: jobs.OpenNote[api.ScrubState](ctx, d.store, "scrub.complete", d.log),
 	}
 	d.verified = jobs.OpenNote[api.VerifyResult](ctx, d.store, "verify.last", d.log)
-	d.usage = newUsage(d)
+	d.usage, d.watch = newUsage(d), openSpaceWatch(ctx, d.store, d.log)
 	d.onClose(d.usage.wait)
 	d.updates = updates.New(updates.Options{Store: d.store, Registry: d.cfg.Address(),
 		MirrorNames: d.cfg.Updates.Payloads == config.PayloadsMirror, Log: d.log})

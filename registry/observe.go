@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"net/http"
@@ -16,11 +17,17 @@ import (
 // on a listener without logins.
 func (d *daemon) observe(user string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		o := &observed{ResponseWriter: w, user: user, request: r, conn: limits.ConnOf(r.Context()),
-			patience: d.patience}
-		began := time.Now()
 		body := &countingBody{ReadCloser: r.Body}
+		o := &observed{ResponseWriter: w, user: user, request: r, conn: limits.ConnOf(r.Context()),
+			patience: d.patience, flow: d.traffic.of(r)}
+		if o.flow != &d.traffic.pulls {
+			o.flow, body.flow = nil, o.flow
+		}
+		began := time.Now()
+		moving := cmp.Or(o.flow, body.flow)
+		moving.begin()
 		defer func() {
+			moving.end()
 			failure := recover()
 			if failure != nil && failure != http.ErrAbortHandler {
 				d.log.Error("a handler panicked", "method", r.Method, "path", r.URL.Path, "panic", failure)
@@ -105,6 +112,7 @@ type observed struct {
 	admitted bool
 	refusing bool // it has a place for the refusal of a request that was not admitted
 
+	flow   *flow     // what it sends is part of; nil: of none
 	armed  time.Time // the last move of the deadline
 	status int       // 0 until the header is written
 	sent   int64
@@ -182,6 +190,7 @@ func (o *observed) Write(p []byte) (int, error) {
 		n, err := o.ResponseWriter.Write(piece)
 		written += n
 		o.sent += int64(n)
+		o.flow.add(n)
 		if err != nil || written >= len(p) {
 			return written, err
 		}
@@ -193,7 +202,7 @@ func (o *observed) ReadFrom(r io.Reader) (int64, error) {
 	if o.status == 0 {
 		o.begin(http.StatusOK)
 	}
-	if o.conn != nil {
+	if o.conn != nil || o.flow != nil {
 		r = &armingReader{r, o}
 	}
 	n, err := io.Copy(o.ResponseWriter, r)
@@ -209,7 +218,9 @@ type armingReader struct {
 
 func (r *armingReader) Read(p []byte) (int, error) {
 	r.answer.arm(len(p))
-	return r.Reader.Read(p)
+	n, err := r.Reader.Read(p)
+	r.answer.flow.add(n)
+	return n, err
 }
 
 // Flush implements http.Flusher. After it the handler may pause without a limit.
@@ -245,12 +256,14 @@ func (o *observed) fail() any {
 
 type countingBody struct {
 	io.ReadCloser
-	n int64
+	n    int64
+	flow *flow // nil: it is of none
 }
 
 func (b *countingBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.n += int64(n)
+	b.flow.add(n)
 	return n, err
 }
 

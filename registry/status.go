@@ -19,8 +19,7 @@ func (d *daemon) status(ctx context.Context) (api.Status, error) {
 		Version: d.version, Address: d.cfg.Address(), Started: d.started, Socket: d.cfg.ControlSocket,
 		Certificate: d.tls.NotAfter(), CA: timeOrNil(d.tls.CANotAfter()),
 		Renews: d.cfg.TLS.CAKey != "", PullQuota: int64(d.cfg.PullQuota),
-		Space: []api.Space{},
-		GC:    d.jobs.GC.Progress(), LastGC: d.collector.last.Get(),
+		GC: d.jobs.GC.Progress(), LastGC: d.collector.last.Get(),
 		Scrub: d.scrubState(), LastScrub: d.scrubber.complete.Get(), Verify: d.jobs.Verify.Progress(),
 	}
 	if verified := d.verified.Get(); verified != nil {
@@ -54,9 +53,7 @@ func (d *daemon) status(ctx context.Context) (api.Status, error) {
 		err = damage // the reason of the other
 	}
 	room, spaceErr := d.store.Space()
-	for _, r := range room {
-		s.Space = append(s.Space, api.Space(r))
-	}
+	s.Space, s.Traffic = d.spaces(room), d.traffic.state()
 	refused, notices := d.tls.Trouble()
 	for _, err := range slices.Concat([]error{err, spaceErr}, found.exhausted, d.upstreams.troubles(), unread, refused, notices) {
 		if err != nil {

@@ -22,8 +22,6 @@ func unusedExports() map[string]string {
 		"internal/diskspace.Least":                        "tests of the store fill disks up to it",
 		"mirror/catalog.Catalog.Extract":                  "tests of the engine read catalogs with it",
 		"mirror/imageset.Parse":                           "tests of the engine and of collectors have image sets as text",
-		"registry/admin/client.Client.BeginScrub":         "tests of the daemon leave a scrub to it",
-		"registry/admin/client.Client.BeginVerify":        "as BeginScrub",
 		"registry/store/backup.Error":                     "tests of the store tell a refused backup from a failure",
 		"registry/store/integrity.ProblemBlob":            "a word of the report in JSON, which tests of verify compare",
 		"registry/store/integrity.ProblemDatabase":        "as ProblemBlob",

@@ -139,9 +139,10 @@ func (c Checker) CheckInodes(path string) error {
 
 // Space is how much of the file system of a path is free.
 type Space struct {
-	Path string
-	Free int64 // bytes, with those that are free within the database
-	Kept int64 // bytes of it that pushes leave free
+	Path  string
+	Total int64 // bytes
+	Free  int64 // bytes, with those that are free within the database
+	Kept  int64 // bytes of it that pushes leave free
 
 	// Of its inodes. Inodes is 0 for a file system that has no limit, as btrfs has none.
 	Inodes, FreeInodes, KeptInodes int64
@@ -157,7 +158,7 @@ func (c Checker) Space(path string) (Space, error) {
 	if err != nil {
 		return Space{}, err
 	}
-	return Space{Path: path, Free: free + c.reusable(path), Kept: Kept(total, c.MinFree),
+	return Space{Path: path, Total: total, Free: free + c.reusable(path), Kept: Kept(total, c.MinFree),
 		Inodes: inodes, FreeInodes: freeInodes, KeptInodes: keptInodes(inodes)}, nil
 }
 

@@ -13,6 +13,9 @@ import (
 
 	"github.com/dustin/go-humanize"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/mirror-appliance/appliance/gc"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
 )
 
 //go:embed templates
@@ -81,28 +84,32 @@ func readTexts(language string) (map[string]string, error) {
 // functions are those of the templates.
 func (v *views) functions(f *files) template.FuncMap {
 	return template.FuncMap{
-		"t":      v.mustText,
-		"n":      v.count,
-		"static": func(name string) string { return f.base + name },
-		"bytes":  func(n int64) string { return humanize.IBytes(uint64(max(n, 0))) },
-		"comma":  humanize.Comma,
-		"ago":    humanize.Time,
-		"iso":    func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
-		"date":   func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") },
-		"second": func(t time.Time) string { return t.UTC().Format(time.DateTime) },
-		"host":   hostOf,
-		"dict":   dict,
-		"short":  short,
-		"begin":  begin,
-		"digits": func(name string) string { return hexDigits.ReplaceAllString(name, "$1…") },
-		"add":    func(a, b int) int { return a + b },
-		"int64":  func(n int) int64 { return int64(n) },
-		"number": func(n int) string { return humanize.Comma(int64(n)) },
-		"less":   func(a, b int) int { return a - b },
-		"image":  imageAddress,
-		"delete": func(repo, ref string) string { return address("/images/delete", "repository", repo, "image", ref) },
-		"needs":  func(repo, ref string) string { return address("/images/needs", "repository", repo, "image", ref) },
-		"span":   span,
+		"t":        v.mustText,
+		"n":        v.count,
+		"static":   func(name string) string { return f.base + name },
+		"bytes":    func(n int64) string { return humanize.IBytes(uint64(max(n, 0))) },
+		"comma":    humanize.Comma,
+		"ago":      humanize.Time,
+		"iso":      func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
+		"date":     func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") },
+		"second":   func(t time.Time) string { return t.UTC().Format(time.DateTime) },
+		"host":     hostOf,
+		"dict":     dict,
+		"short":    short,
+		"begin":    begin,
+		"digits":   func(name string) string { return hexDigits.ReplaceAllString(name, "$1…") },
+		"add":      func(a, b int) int { return a + b },
+		"int64":    func(n int) int64 { return int64(n) },
+		"number":   func(n int) string { return humanize.Comma(int64(n)) },
+		"less":     func(a, b int) int { return a - b },
+		"image":    imageAddress,
+		"delete":   func(repo, ref string) string { return address("/images/delete", "repository", repo, "image", ref) },
+		"needs":    func(repo, ref string) string { return address("/images/needs", "repository", repo, "image", ref) },
+		"span":     span,
+		"minus":    func(a, b int64) int64 { return a - b },
+		"day":      func(t *time.Time) string { return t.Format(time.DateOnly) },
+		"fullness": fullness,
+		"first":    first,
 		"percent": func(part, whole int64) int64 {
 			if whole <= 0 {
 				return 0
@@ -165,6 +172,22 @@ func short(d any) string {
 
 // hexDigits are those of a digest in a name, of which people read the first.
 var hexDigits = regexp.MustCompile(`([0-9a-f]{12})[0-9a-f]{52,}`)
+
+// blobsShown is how many blobs of a plan a page has.
+const blobsShown = 200
+
+func first(all []gc.Blob) []gc.Blob { return all[:min(len(all), blobsShown)] }
+
+// fullness returns the kind of the bar of a file system.
+func fullness(s api.Space) string {
+	switch {
+	case s.Free < s.Kept:
+		return "danger"
+	case s.Free < s.Total/10:
+		return "warning"
+	}
+	return ""
+}
 
 // begin returns the first n characters of a text.
 func begin(text string, n int) string {

@@ -14,6 +14,7 @@ type Status struct {
 	Trouble     []Trouble       `json:"trouble,omitempty"` // what is wrong, with what to do about it
 	Store       *Stats          `json:"store,omitempty"`   // nil: it could not be counted
 	Space       []Space         `json:"space"`             // of the storage, and of the database if that is elsewhere
+	Traffic     *Traffic        `json:"traffic,omitempty"`
 	PullQuota   int64           `json:"pullQuota,omitempty"`
 	Certificate time.Time       `json:"certificateNotAfter"`
 	Renews      bool            `json:"certificateRenews"`    // by itself
@@ -52,13 +53,35 @@ type Trouble struct {
 
 // Space is the space of a file system.
 type Space struct {
-	Path string `json:"path"`
-	Free int64  `json:"free"` // bytes
-	Kept int64  `json:"kept"` // bytes that pushes leave free
+	Path  string `json:"path"`
+	Total int64  `json:"total"` // bytes
+	Free  int64  `json:"free"`  // bytes
+	Kept  int64  `json:"kept"`  // bytes that pushes leave free
 
 	Inodes     int64 `json:"inodes,omitempty"` // in total; 0: the file system has no limit
 	FreeInodes int64 `json:"freeInodes"`
 	KeptInodes int64 `json:"keptInodes,omitempty"` // that pushes leave free
+
+	Forecast *Forecast `json:"forecast,omitempty"` // nil: it was not watched for long enough
+}
+
+// Forecast is how a file system becomes full at the pace of the days before, without what was unusual in them.
+type Forecast struct {
+	Days   int        `json:"days"`           // that it was watched
+	PerDay int64      `json:"perDay"`         // bytes by which it becomes fuller, or less than 0
+	Full   *time.Time `json:"full,omitempty"` // when pushes are refused; nil: not within two years
+}
+
+// Traffic is what clients pull and push now.
+type Traffic struct {
+	Pulls  Flow `json:"pulls"`
+	Pushes Flow `json:"pushes"` // by clients and by runs
+}
+
+// Flow is what moves in one direction.
+type Flow struct {
+	Requests       int64 `json:"requests"`       // under way
+	BytesPerSecond int64 `json:"bytesPerSecond"` // of the last five seconds
 }
 
 // Stats counts what exists in the store.
