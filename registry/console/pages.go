@@ -80,6 +80,15 @@ func pages() []page {
 	}
 }
 
+// Patterns lists the paths that need a login, for what looks at each of them.
+func Patterns() []string {
+	var all []string
+	for _, p := range pages() {
+		all = append(all, p.pattern)
+	}
+	return all
+}
+
 // place is an entry of the navigation. Its text is nav.NAME.
 type place struct {
 	Name, Path, Icon string

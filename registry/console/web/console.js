@@ -19,6 +19,16 @@ document.addEventListener("htmx:configRequest", (event) => {
   event.detail.headers["X-CSRF-Token"] = document.body.dataset.csrf ?? "";
 });
 
+// What moves ends with its session: the server then refuses to go on, and a browser ends its tries.
+document.addEventListener("htmx:sseError", (event) => {
+  if (event.detail.source.readyState === EventSource.CLOSED) {
+    document.getElementById("ended").hidden = false;
+  }
+});
+document.addEventListener("htmx:sseOpen", () => {
+  document.getElementById("ended").hidden = true;
+});
+
 document.addEventListener("click", (event) => {
   const copy = event.target.closest("[data-copy]");
   if (copy) {
