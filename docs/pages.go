@@ -77,6 +77,9 @@ func HTML(name string) (body, title string, err error) {
 	return body, Topics()[i].Title, err
 }
 
+// markdown reads the pages. Sections are found by the same, so that links lead to their headings.
+var markdown = goldmark.New(goldmark.WithExtensions(extension.GFM), goldmark.WithParserOptions(parser.WithAutoHeadingID()))
+
 // render returns a page as HTML. The library leaves out HTML unless it is told otherwise.
 func render(name string) (string, error) {
 	text, err := Page(name)
@@ -84,8 +87,7 @@ func render(name string) (string, error) {
 		return "", err
 	}
 	var body bytes.Buffer
-	err = goldmark.New(goldmark.WithExtensions(extension.GFM), goldmark.WithParserOptions(parser.WithAutoHeadingID())).
-		Convert(text, &body)
+	err = markdown.Convert(text, &body)
 	return body.String(), err
 }
 

@@ -61,3 +61,25 @@ func TestHandler_linksLeadSomewhere(t *testing.T) {
 		}
 	}
 }
+
+// What is found leads to a heading that the page has.
+func TestSearch(t *testing.T) {
+	found := docs.Search("upstream  Answer")
+	if len(found) < 2 {
+		t.Fatalf("found %+v", found)
+	}
+	for _, f := range found {
+		page, _, err := docs.HTML(f.Name)
+		if err != nil || !strings.Contains(page, ` id="`+f.ID+`"`) || f.Heading == "" || f.Excerpt == "" || len(f.Excerpt) > 400 {
+			t.Errorf("%+v: %v", f, err)
+		}
+	}
+	for _, query := range []string{"", " ", "zyzzyva", "upstream zyzzyva"} {
+		if found := docs.Search(query); len(found) > 0 {
+			t.Errorf("%q finds %+v", query, found)
+		}
+	}
+	if all := docs.Sections("operate"); len(all) < 5 || all[0].Level != 1 || docs.Sections("none") != nil {
+		t.Errorf("the sections are %+v", all)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -29,21 +30,26 @@ var hostileValues = []string{hostile, `javascript:alert(1)`, `"><img src=x onerr
 // without a parameter needs none.
 func examples(digest string) map[string][]string {
 	return map[string][]string{
-		"GET /repositories/{name...}": {"/repositories/team/evil", "/repositories/team/evil?image=v1", "/repositories/team/evil?image=" + digest},
-		"GET /images/delete":          {"/images/delete?repository=team%2Fevil&image=v1"},
-		"GET /images/needs":           {"/images/needs?repository=team%2Fevil&image=v1"},
-		"GET /users/{name}":           {"/users/pull"},
-		"GET /users/{name}/delete":    {"/users/pull/delete"},
-		"GET /documentation/{file}":   {"/documentation/operate.md"},
+		"GET /repositories/{name...}":  {"/repositories/team/evil", "/repositories/team/evil?image=v1", "/repositories/team/evil?image=" + digest},
+		"GET /images/delete":           {"/images/delete?repository=team%2Fevil&image=v1"},
+		"GET /images/needs":            {"/images/needs?repository=team%2Fevil&image=v1"},
+		"GET /users/{name}":            {"/users/pull"},
+		"GET /users/{name}/delete":     {"/users/pull/delete"},
+		"GET /cluster/files/{name...}": {"/cluster/files/itms-oc-mirror.yaml"},
+		"GET /documentation/{file}":    {"/documentation/operate.md"},
 	}
 }
 
 // withHostileContent starts a registry in which whatever an outsider can name has a hostile name.
 func withHostileContent(t *testing.T) (*running, string) {
 	t.Helper()
+	dir := t.TempDir()
 	r := start(t, func(c *config.Config) {
+		c.Sync = []config.Sync{{ImageSet: filepath.Join(dir, "set.yaml"), Workspace: filepath.Join(dir, "work"), Interval: time.Hour}}
 		c.Upstreams = []config.Upstream{{Prefix: "up", URL: "https://127.0.0.1:1"}, {Prefix: "lost", URL: "https://lost.invalid", CA: "/none/" + hostile + ".pem"}}
 	})
+	writeSet(t, filepath.Join(dir, "set.yaml"), newSample(t), "samples/docker:v1")
+	r.mirrored(t, r.cfg.Sync[0], true)
 	img := r.image(t, "team/evil:v1")
 	r.browse(t).post(t, "/login", url.Values{"user": {hostile}, "password": {hostile}}) // which the audit has
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+host+"/v2/absent/image/manifests/v1", nil)

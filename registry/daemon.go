@@ -225,9 +225,12 @@ func (d *daemon) openControl(ctx context.Context) error {
 	d.health = newHealth(d)
 	d.metrics = newMetrics(d)
 	d.admin = d.newAdmin(d.status)
+	calls := http.NewServeMux()
+	calls.Handle(documents.ResourcesPath, d.resources())
+	calls.Handle("/", auth.Permit(admin.Action, d.admin, admin.Denied))
 	var err error
 	d.console, err = console.New(console.Options{
-		Sessions: d.auth.NewSessions(), API: auth.Permit(admin.Action, d.admin, admin.Denied),
+		Sessions: d.auth.NewSessions(), API: calls,
 		Admit:   func(next http.Handler) http.Handler { return admitted(next, deniedPage) },
 		Address: d.cfg.Address(), Drain: d.draining, Log: d.log,
 	})

@@ -80,6 +80,9 @@ func TestConsole(t *testing.T) {
 			{Name: "nothing", Path: "/nothing"},
 			{Name: "upstreams-empty", Path: "/upstreams", Do: [][]string{{"text", "main", "Nothing is pulled through"}}},
 			{Name: "certificates", Path: "/certificates"},
+			{Name: "cluster-empty", Path: "/cluster", Do: [][]string{{"text", "main", "Nothing is mirrored yet"}}},
+			{Name: "documentation-found", Path: "/documentation?q=upstream"},
+			{Name: "documentation-empty", Path: "/documentation?q=zyzzyva"},
 			{Name: "documentation", Path: "/documentation", User: asUser("pull"), Password: faultPassword},
 			{Name: "document", Path: "/documentation/operate.md"},
 		})

@@ -9,12 +9,27 @@ import (
 	"github.com/mirror-appliance/appliance/docs"
 )
 
-func (v *visit) documentation() error {
-	return v.show("documentation", "documentation", "documentation.title", docs.Topics())
+// documentationPage lists the pages, or what a search has found in them.
+type documentationPage struct {
+	Topics []docs.Topic
+	Query  string
+	Found  []docs.Found
 }
 
-// documentPage is a page of the documentation, as HTML.
-type documentPage struct{ HTML template.HTML }
+// maxQuery is how much of a query is searched for.
+const maxQuery = 200
+
+func (v *visit) documentation() error {
+	query := strings.TrimSpace(v.r.URL.Query().Get("q"))
+	query = strings.ToValidUTF8(query[:min(len(query), maxQuery)], "")
+	return v.show("documentation", "documentation", "documentation.title", documentationPage{docs.Topics(), query, docs.Search(query)})
+}
+
+// documentPage is a page of the documentation, as HTML, with its sections.
+type documentPage struct {
+	HTML     template.HTML
+	Sections []docs.Section
+}
 
 func (v *visit) document() error {
 	name := strings.TrimSuffix(v.r.PathValue("file"), ".md")
@@ -26,5 +41,5 @@ func (v *visit) document() error {
 		return err
 	}
 	// It is made of the program's own pages, without HTML that they may have.
-	return v.show("document", "documentation", title, documentPage{template.HTML(html)})
+	return v.show("document", "documentation", title, documentPage{template.HTML(html), docs.Sections(name)})
 }

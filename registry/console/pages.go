@@ -71,6 +71,9 @@ func pages() []page {
 		{"GET /certificates", auth.Administer, (*visit).certificates},
 		{"POST /certificates/renew", auth.Administer, (*visit).renewCertificate},
 
+		{"GET /cluster", auth.Login, (*visit).cluster},
+		{"GET /cluster/files/{name...}", auth.Login, (*visit).clusterFile},
+
 		{"GET /audit", auth.Administer, (*visit).audit},
 		{"GET /audit/live", auth.Administer, (*visit).auditLive},
 		{"GET /audit/download", auth.Administer, (*visit).auditDownload},
@@ -105,6 +108,7 @@ func places() []place {
 		{"upstreams", "/upstreams", "fas fa-cloud-download-alt", auth.Administer},
 		{"users", "/users", "fas fa-users", auth.Administer},
 		{"certificates", "/certificates", "fas fa-certificate", auth.Administer},
+		{"cluster", "/cluster", "fas fa-server", auth.Login},
 		{"audit", "/audit", "fas fa-history", auth.Administer},
 		{"documentation", "/documentation", "fas fa-book", auth.Login},
 	}
