@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"encoding/base64"
 	"io"
 	"net/http"
 	"net/http/cookiejar"
@@ -170,11 +171,22 @@ func TestConsole_forms(t *testing.T) {
 		t.Errorf("with another session's value: %d", code)
 	}
 	if code, at, body := s.send(t, "/users", "/users", u); code != 200 || at != "/users" || !strings.Contains(body, "The user node&#43;1 is created.") ||
-		!strings.Contains(body, "<code>team/app</code>") {
+		!strings.Contains(body, base64.StdEncoding.EncodeToString([]byte("node+1:long-enough-too"))) || strings.Contains(body, "long-enough-too") {
 		t.Errorf("a new user: %d %s", code, at)
 	}
-	if _, _, body := s.get(t, "/users"); strings.Contains(body, "is created.") {
-		t.Error("a notice is shown twice")
+	if _, _, body := s.get(t, "/users"); strings.Contains(body, "is created.") || !strings.Contains(body, "<code>team/app</code>") {
+		t.Errorf("the users are %s", body)
+	}
+	_, _, body := s.send(t, "/users/node+1", "/users/node+1", url.Values{"role": {"push"}, "generate": {"yes"}})
+	made := regexp.MustCompile(`id="made">([A-Z2-7]{26})<`).FindStringSubmatch(body)
+	if made == nil {
+		t.Fatalf("a generated password: %s", body)
+	}
+	if code, at, _ := r.browse(t).post(t, "/login", url.Values{"user": {"node+1"}, "password": {made[1]}}); code != 200 || at == "/login" {
+		t.Errorf("a login with the generated password leads to %s: %d", at, code)
+	}
+	if _, _, body := s.get(t, "/users"); strings.Contains(body, made[1]) || strings.Contains(r.log.String()+r.access.String(), made[1]) {
+		t.Error("the generated password is shown again, or is in the log")
 	}
 	if code, _, body := s.send(t, "/users", "/users", u); code != http.StatusConflict || !strings.Contains(body, `value="node&#43;1"`) || strings.Contains(body, "long-enough-too") {
 		t.Errorf("the same again: %d %s", code, body)

@@ -1,6 +1,9 @@
 package console
 
 import (
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
 	"net/http"
 	"slices"
 	"strings"
@@ -37,14 +40,41 @@ func (v *visit) showUsers(status int, filled api.NewUser, failed *problem) error
 
 // createUser shows the form again with what is wrong in it.
 func (v *visit) createUser() error {
-	u := api.NewUser{Name: v.field("name"), Role: v.field("role"), Password: v.r.PostForm.Get("password"), Repositories: v.lines("repositories")}
+	u := api.NewUser{Name: v.field("name"), Role: v.field("role"), Password: v.password(), Repositories: v.lines("repositories")}
 	_, err := v.c.api.CreateUser(v.r.Context(), u)
 	if err == nil {
-		return v.done("/users", v.c.views.text("users.created", u.Name))
+		return v.showSecret(u.Name, u.Password, v.c.views.text("users.created", u.Name))
 	}
 	u.Password = ""
 	failed := problemOf(err)
 	return v.showUsers(statusOf(err), u, &failed)
+}
+
+// password returns the password of the form, or one that is made if the form asks for that.
+func (v *visit) password() string {
+	if v.field("generate") != "" {
+		return rand.Text()
+	}
+	return v.r.PostForm.Get("password")
+}
+
+// secretPage has the login of a user, who was given a password in this request: later there is its hash alone.
+type secretPage struct{ Name, Done, Password, Secret string }
+
+// showSecret shows the login in the answer itself: it goes through no session, log, or cache.
+func (v *visit) showSecret(name, password, done string) error {
+	type login struct {
+		Auth string `json:"auth"`
+	}
+	secret, err := json.Marshal(map[string]map[string]login{"auths": {v.c.Address: {base64.StdEncoding.EncodeToString([]byte(name + ":" + password))}}})
+	if err != nil {
+		return err
+	}
+	p := secretPage{Name: name, Done: done, Secret: string(secret)}
+	if v.field("generate") != "" { // else the user knows it
+		p.Password = password
+	}
+	return v.show("user-secret", "users", name, p)
 }
 
 // lines returns the lines of a field that are not blank.
@@ -97,8 +127,11 @@ func (v *visit) changeUser() error {
 	if len(repositories) == 0 {
 		repositories = []string{"*"} // the control API takes no empty list for all of them
 	}
-	change := api.UserChange{Role: v.field("role"), Password: v.r.PostForm.Get("password"), Repositories: &repositories}
+	change := api.UserChange{Role: v.field("role"), Password: v.password(), Repositories: &repositories}
 	_, err := v.c.api.ChangeUser(v.r.Context(), v.r.PathValue("name"), change)
+	if err == nil && change.Password != "" {
+		return v.showSecret(v.r.PathValue("name"), change.Password, v.c.views.text("users.changed", v.r.PathValue("name")))
+	}
 	if err == nil {
 		return v.done("/users", v.c.views.text("users.changed", v.r.PathValue("name")))
 	}
