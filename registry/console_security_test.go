@@ -28,13 +28,19 @@ var hostileValues = []string{hostile, `javascript:alert(1)`, `"><img src=x onerr
 
 // examples are addresses of pages that take something that exists, for the walk over all pages: a new page
 // without a parameter needs none.
-func examples(digest string) map[string][]string {
+func (r *running) examples(t *testing.T, digest string) map[string][]string {
+	t.Helper()
+	past, err := r.admin.PastSyncs(t.Context(), api.PastRequest{})
+	must(t, err)
+	set, run := "?file="+url.QueryEscape(r.cfg.Sync[0].ImageSet), "/sync/history/"+past[0].ID
 	return map[string][]string{
-		"GET /repositories/{name...}":  {"/repositories/team/evil", "/repositories/team/evil?image=v1", "/repositories/team/evil?image=" + digest},
-		"GET /images/delete":           {"/images/delete?repository=team%2Fevil&image=v1"},
-		"GET /images/needs":            {"/images/needs?repository=team%2Fevil&image=v1"},
-		"GET /users/{name}":            {"/users/pull"},
-		"GET /users/{name}/delete":     {"/users/pull/delete"},
+		"GET /repositories/{name...}": {"/repositories/team/evil", "/repositories/team/evil?image=v1", "/repositories/team/evil?image=" + digest},
+		"GET /images/delete":          {"/images/delete?repository=team%2Fevil&image=v1"},
+		"GET /images/needs":           {"/images/needs?repository=team%2Fevil&image=v1"},
+		"GET /users/{name}":           {"/users/pull"},
+		"GET /users/{name}/delete":    {"/users/pull/delete"},
+		"GET /sync/set":               {"/sync/set" + set}, "GET /sync/report": {"/sync/report" + set}, "GET /sync/plan": {"/sync/plan" + set},
+		"GET /sync/history/{id}": {run}, "GET /sync/history/{id}/rollback": {run + "/rollback"},
 		"GET /cluster/files/{name...}": {"/cluster/files/itms-oc-mirror.yaml"},
 		"GET /documentation/{file}":    {"/documentation/operate.md"},
 	}
@@ -68,7 +74,7 @@ func withHostileContent(t *testing.T) (*running, string) {
 func TestConsole_everyPageEscapes(t *testing.T) {
 	r, digest := withHostileContent(t)
 	s := r.logIn(t, "admin")
-	known, shown := examples(digest), 0
+	known, shown := r.examples(t, digest), 0
 	for _, pattern := range console.Patterns() {
 		path, isGet := strings.CutPrefix(pattern, "GET ")
 		if !isGet {

@@ -22,6 +22,7 @@ func unusedExports() map[string]string {
 		"internal/diskspace.Least":                        "tests of the store fill disks up to it",
 		"mirror/catalog.Catalog.Extract":                  "tests of the engine read catalogs with it",
 		"mirror/imageset.Parse":                           "tests of the engine and of collectors have image sets as text",
+		"registry/console.Patterns":                       "tests of the daemon walk all pages",
 		"registry/store/backup.Error":                     "tests of the store tell a refused backup from a failure",
 		"registry/store/integrity.ProblemBlob":            "a word of the report in JSON, which tests of verify compare",
 		"registry/store/integrity.ProblemDatabase":        "as ProblemBlob",
