@@ -89,6 +89,9 @@ func runPruneReachable(ctx context.Context, std stdio, o pruneReachableOptions, 
 			out = std.err // which has one document
 		}
 		printGC(out, freed)
+		if rest := result.Bytes - freed.Bytes; rest > 0 {
+			fmt.Fprintf(out, "%s more are freed by the next collection: clients have asked for them within the last minutes\n", bytesOf(rest))
+		}
 		return nil
 	})
 }

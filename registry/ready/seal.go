@@ -140,6 +140,9 @@ func signerOf(key ssh.PublicKey, allowed []byte, now time.Time) (string, error) 
 		if err != nil || !bytes.Equal(other.Marshal(), key.Marshal()) {
 			continue
 		}
+		if strings.Contains(principals, "!") {
+			return "", hint.New(fmt.Errorf("the principals %s of the key are negated, and that is not understood", principals), "name those that may sign")
+		}
 		if err := permits(options, now); err != nil {
 			return "", fmt.Errorf("the key %s of %s: %w", ssh.FingerprintSHA256(key), principals, err)
 		}

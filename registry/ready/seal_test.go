@@ -100,6 +100,7 @@ func TestOpen(t *testing.T) {
 		"by one that is allowed for git":     {text: text, allowed: strings.Replace(line, " ", ` namespaces="git" `, 1), fails: "it is for git"},
 		"by one that was allowed":            {text: text, allowed: strings.Replace(line, " ", ` valid-before="20200101" `, 1), fails: "not valid now"},
 		"by one that will be allowed":        {text: text, allowed: strings.Replace(line, " ", ` valid-after="22000101000000Z" `, 1), fails: "not valid now"},
+		"by one that is excluded":            {text: text, allowed: "!" + line, fails: "are negated"},
 		"by an authority":                    {text: text, allowed: strings.Replace(line, " ", ` cert-authority `, 1), fails: "is not understood"},
 		"changed":                            {text: bytes.Replace(text, []byte("4.18.2"), []byte("4.18.3"), 1), fails: "its signature"},
 		"changed, and by an allowed signer":  {text: bytes.Replace(text, []byte("4.18.2"), []byte("4.18.3"), 1), allowed: line, fails: "its signature"},
