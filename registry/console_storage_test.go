@@ -58,7 +58,8 @@ func TestConsole_storage(t *testing.T) {
 			t.Errorf("%s: %d %s", path, code, at)
 		}
 		ended(func(now api.Status) bool {
-			return path == "/storage/verify" && now.LastVerify != nil || path == "/storage/scrub" && now.LastScrub != nil
+			return path == "/storage/verify" && now.Verify == nil && now.LastVerify != nil ||
+				path == "/storage/scrub" && now.Scrub == nil && now.LastScrub != nil
 		})
 	}
 	has("/storage/damage", "team/app:v1", "Push or mirror these images again.")
@@ -75,7 +76,7 @@ func TestConsole_storage(t *testing.T) {
 	if code, at, _ := s.send(t, "/storage/gc", "/storage/gc", url.Values{}); code != http.StatusOK || at != "/storage" {
 		t.Errorf("a collection: %d %s", code, at)
 	}
-	ended(func(now api.Status) bool { return now.LastGC != nil })
+	ended(func(now api.Status) bool { return now.GC == nil && now.LastGC != nil })
 	has("/", "Freed 0 B", "Pulls", "foreseen", "Its CA")
 
 	pull := r.logIn(t, "pull")
