@@ -41,3 +41,56 @@ func TestDocs_securityNamesTestsThatExist(t *testing.T) {
 		}
 	}
 }
+
+// TestDocs_commandsExist has each command line of the documentation name a command of the program and flags of it.
+func TestDocs_commandsExist(t *testing.T) {
+	pages, err := filepath.Glob("../../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// In a code span, or a line of a block: the words until something that a shell ends a command with.
+	lines := regexp.MustCompile("(?:`|(?m:^\\s*)|sudo |\\$\\(|&& |; )appliance((?: +[^\\s`|;&)#\\\\>]+)+)")
+	found := 0
+	for _, page := range append(pages, "../../README.md") {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, match := range lines.FindAllSubmatch(text, -1) {
+			if strings.HasPrefix(string(match[1]), " is available at ") {
+				continue // what install prints
+			}
+			found++
+			if problem := unknownIn(strings.Fields(string(match[1]))); problem != "" {
+				t.Errorf("%s: appliance%s: %s", page, match[1], problem)
+			}
+		}
+	}
+	if found < 100 {
+		t.Errorf("only %d command lines were found", found)
+	}
+}
+
+// unknownIn returns what of a command line the program does not have.
+func unknownIn(words []string) string {
+	command := newRootCommand(stdio{})
+	command.InitDefaultCompletionCmd()
+	for len(words) > 0 && regexp.MustCompile(`^[a-z][a-z-]*$`).MatchString(words[0]) {
+		next, _, err := command.Find(words[:1])
+		if err != nil || next == command {
+			if command.HasSubCommands() {
+				return "there is no command " + words[0]
+			}
+			break
+		}
+		command, words = next, words[1:]
+	}
+	for _, word := range words {
+		name, _, _ := strings.Cut(word, "=")
+		name = strings.TrimRight(strings.TrimPrefix(name, "["), "]")
+		if flag, ok := strings.CutPrefix(name, "--"); ok && flag != "" && command.Flag(flag) == nil && command.InheritedFlags().Lookup(flag) == nil {
+			return "there is no flag --" + flag
+		}
+	}
+	return ""
+}
