@@ -132,7 +132,7 @@ func (c *Clusters) Attach(ctx context.Context, q api.AttachRequest) (api.Attache
 	}
 	if q.User != "" {
 		if _, err := c.Store.Users.Get(ctx, q.User); err != nil {
-			return api.AttachedCluster{}, hint.New(err, "appliance user create "+q.User+" --role pull")
+			return api.AttachedCluster{}, hint.New(err, "appliance user add "+q.User+" --role pull")
 		}
 		one.User = q.User
 	}
