@@ -41,5 +41,8 @@ func (v *visit) document() error {
 		return err
 	}
 	// It is made of the program's own pages, without HTML that they may have.
+	// What scrolls by itself has to be reached by the keyboard.
+	html = strings.ReplaceAll(html, "<pre>", `<pre tabindex="0">`)
+	html = strings.ReplaceAll(html, "<table>", `<table tabindex="0">`)
 	return v.show("document", "documentation", title, documentPage{template.HTML(html), docs.Sections(name)})
 }
