@@ -20,8 +20,7 @@ const upgradeUnderLoad = `cd "$4" && n=0
 while [ ! -e stop ]; do
 	n=$((n+1)); echo "layer $n" > body; digest=$(sha256sum body | cut -d' ' -f1)
 	curl -fsS --cacert "$1" -K "$2" -o /dev/null -X POST -H 'Content-Type: application/octet-stream' --data-binary @body \
-		"https://$3/v2/load/image/blobs/uploads/?digest=sha256:$digest" 2>> failed || echo "push $n" >> failed
-	echo $digest >> pushed
+		"https://$3/v2/load/image/blobs/uploads/?digest=sha256:$digest" 2>> failed && echo $digest >> pushed || echo "push $n" >> failed
 	curl -fsS --cacert "$1" -K "$2" "https://$3/v2/load/image/blobs/sha256:$digest" 2>> failed | cmp -s - body || echo "pull $n" >> failed
 done`
 

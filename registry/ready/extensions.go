@@ -39,7 +39,7 @@ func bySubscription(s state.Subscription, csv state.Operator) installation {
 	return i
 }
 
-// byExtension returns how an extension is updated. An error says what of it is not known.
+// byExtension returns how an extension is updated, or an error that names the setting that is not known.
 func byExtension(e state.Extension) (installation, error) {
 	i := installation{pkg: e.Package, bundle: state.Operator{Name: e.Bundle, Version: e.Version, Phase: e.Trouble}, channels: e.Channels, extension: true,
 		free: e.Policy == state.SelfCertified, prefix: "clusterextension/", kind: "ClusterExtension", describe: "oc describe clusterextension " + e.Name}

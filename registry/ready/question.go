@@ -104,7 +104,7 @@ func (q *question) start() error {
 	return nil
 }
 
-// newer returns an error if a release is no update of the one that the cluster runs.
+// newer returns an error unless a release is an update of the release of the cluster.
 func (q *question) newer(to semver.Version) error {
 	if q.from == nil || q.from.LT(to) {
 		return nil

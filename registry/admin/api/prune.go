@@ -11,7 +11,7 @@ type PruneRequest struct {
 	// Delete are releases and catalogs of an earlier answer. They are deleted, with what only they need, if they would be
 	// in the answer now too. None: nothing is deleted.
 	Delete []Pruned `json:"delete,omitempty"`
-	// DryRun says what of Delete would be deleted, and deletes nothing.
+	// DryRun lists which entries of Delete would be deleted, and deletes nothing.
 	DryRun bool `json:"dryRun,omitempty"`
 }
 
