@@ -66,6 +66,8 @@ type Stats struct {
 type Runner[Q, P, R any] struct {
 	kind    Kind[Q, P, R]
 	started sync.WaitGroup // what Start began
+	// succeeded has an entry after a success, for Schedule.
+	succeeded chan struct{}
 
 	mu       sync.Mutex // guards what follows
 	progress *P         // nil: nothing was told yet
@@ -79,7 +81,7 @@ type Runner[Q, P, R any] struct {
 
 // New returns a Runner.
 func New[Q, P, R any](kind Kind[Q, P, R]) *Runner[Q, P, R] {
-	return &Runner[Q, P, R]{kind: kind, stats: Stats{LastSuccess: kind.LastSuccess}}
+	return &Runner[Q, P, R]{kind: kind, stats: Stats{LastSuccess: kind.LastSuccess}, succeeded: make(chan struct{}, 1)}
 }
 
 // Run works, and returns the result. It returns a *BusyError if work is under way, unless the kind
@@ -161,8 +163,8 @@ func (r *Runner[Q, P, R]) Stats() Stats {
 	return r.stats
 }
 
-// Schedule works an interval after each success until ctx ends; 0 is never. It repeats failed work
-// after a day if the interval is longer.
+// Schedule works an interval after each success until ctx ends, also after one of work on request; 0 is
+// never. It repeats failed work after a day if the interval is longer.
 func (r *Runner[Q, P, R]) Schedule(ctx context.Context, interval time.Duration, q Q) error {
 	if interval == 0 {
 		return nil
@@ -176,16 +178,19 @@ func (r *Runner[Q, P, R]) Schedule(ctx context.Context, interval time.Duration, 
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-r.succeeded:
+			if wait = r.due(time.Now(), interval); wait <= 0 {
+				continue // it is older than the timer
+			}
 		case <-timer.C:
-		}
-		r.setNext(time.Time{})
-		_, err := r.Run(ctx, q, nil)
-		if errors.As(err, new(*BusyError)) {
-			r.kind.Log.Info("scheduled job skipped", "job", r.kind.Name, "reason", err)
-		}
-		wait = r.due(time.Now(), interval)
-		if wait <= 0 {
-			wait = min(interval, again)
+			r.setNext(time.Time{})
+			_, err := r.Run(ctx, q, nil)
+			if errors.As(err, new(*BusyError)) {
+				r.kind.Log.Info("scheduled job skipped", "job", r.kind.Name, "reason", err)
+			}
+			if wait = r.due(time.Now(), interval); wait <= 0 {
+				wait = min(interval, again)
+			}
 		}
 		timer.Reset(wait)
 		r.setNext(time.Now().Add(wait))
@@ -259,6 +264,10 @@ func (r *Runner[Q, P, R]) work(ctx context.Context, q Q, progress func(P)) (R, e
 	switch {
 	case err == nil:
 		r.stats.LastSuccess = time.Now()
+		select {
+		case r.succeeded <- struct{}{}:
+		default: // Schedule has not looked at the one before, and will find this one
+		}
 	case !stopped:
 		r.stats.Failures++
 	}

@@ -205,6 +205,33 @@ func TestRunner_Schedule(t *testing.T) {
 	}
 }
 
+func TestRunner_Schedule_afterRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, start := runner(t.Context()), time.Now()
+		go func() { _ = r.Schedule(t.Context(), time.Hour, "four") }()
+		requests := []struct {
+			at    time.Duration
+			q     string
+			next  time.Duration
+			total int64
+		}{
+			{10 * time.Minute, "by hand", 70 * time.Minute, 1},
+			{50 * time.Minute, "dry", 70 * time.Minute, 1},
+			{60 * time.Minute, "broken", 70 * time.Minute, 2},
+			{65 * time.Minute, "by hand", 125 * time.Minute, 3},
+			{130 * time.Minute, "by hand", 190 * time.Minute, 5}, // after one by schedule
+		}
+		for _, q := range requests {
+			time.Sleep(q.at - time.Since(start))
+			_, _ = r.Run(t.Context(), q.q, nil)
+			synctest.Wait()
+			if next, runs := r.Next().Sub(start), r.Stats().Runs; next != q.next || runs != q.total {
+				t.Errorf("after %q at %s the next begins at %s, and %d were run; want %s and %d", q.q, q.at, next, runs, q.next, q.total)
+			}
+		}
+	})
+}
+
 func TestRunner_Stop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := runner(t.Context())
