@@ -1,6 +1,7 @@
 package yamlkeys
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -51,4 +52,13 @@ func (e *invalid) Hint() string {
 		return "correct " + e.File + "; nothing was written"
 	}
 	return strings.Join(hints, "\n")
+}
+
+// ProblemsOf lists the problems of an error that Err returned, nil for another one.
+func ProblemsOf(err error) []Problem {
+	var e *invalid
+	if !errors.As(err, &e) {
+		return nil
+	}
+	return e.Problems
 }

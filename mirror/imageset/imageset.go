@@ -231,6 +231,11 @@ func ParseV1(name string, data []byte) (*Config, error) {
 	return parse(name, data, imageSetKind, version1)
 }
 
+// ParseEither is Parse or ParseV1, as the apiVersion in data says.
+func ParseEither(name string, data []byte) (*Config, error) {
+	return parse(name, data, imageSetKind, either)
+}
+
 func parse(name string, data []byte, kind string, v version) (*Config, error) {
 	d := &decoder{Decoder: yamlkeys.Decoder{
 		Lenient: true, UnknownHint: unknownHint, Lines: map[string]int{},

@@ -21,6 +21,8 @@ type Mirrors interface {
 	// Text returns the file without logins, and Report the report of the last run.
 	Text(file string) (api.ImageSetFile, error)
 	Report(q api.MirrorReportRequest) (api.MirrorReport, error)
+	// Edit returns the text of an image set after changes, and what is wrong with it.
+	Edit(q api.ImageSetEdits) (api.EditedImageSet, error)
 	// Missed returns an image set that mirrors what clients did not get.
 	Missed(ctx context.Context, all []api.Miss) (string, error)
 }
@@ -44,6 +46,7 @@ func (h *Handler) handleMirrors() {
 	handle(h, api.StopMirror, h.stopMirror)
 	handle(h, api.GetImageSet, h.getImageSet)
 	handle(h, api.GetMirrorReport, h.getMirrorReport)
+	handle(h, api.EditImageSet, h.editImageSet)
 	handle(h, api.MissedImageSet, h.missedImageSet)
 }
 
@@ -88,6 +91,13 @@ func (h *Handler) getMirrorReport(_ *http.Request, q api.MirrorReportRequest) (a
 	return h.mirrors.Report(q)
 }
 
+func (h *Handler) editImageSet(_ *http.Request, q api.ImageSetEdits) (api.EditedImageSet, error) {
+	if err := h.isDaemon(); err != nil {
+		return api.EditedImageSet{}, err
+	}
+	return h.mirrors.Edit(q)
+}
+
 // stopMirror ends a run or the making of a plan. That there is none is no error: it may have ended just now.
 func (h *Handler) stopMirror(r *http.Request, q api.MirrorStop) (api.None, error) {
 	job, err := h.mirrors.Job(q.ImageSet)
@@ -112,3 +122,6 @@ func (h *Handler) stopMirror(r *http.Request, q api.MirrorStop) (api.None, error
 func NoReport(file string) error {
 	return &refusal{hint.New(fmt.Errorf("no run of %s has left a report", file), "appliance sync "+file+" runs it"), http.StatusNotFound}
 }
+
+// BadImageSet is the error of a text of an image set that cannot be changed as it is asked for.
+func BadImageSet(err error) error { return badRequest(err.Error(), hint.Of(err)) }

@@ -120,6 +120,8 @@ var (
 	ListMirrors     = Call[None, []MirrorState]{http.MethodGet, "/api/v1/mirror", http.StatusOK, 0}
 	GetImageSet     = Call[ImageSetName, ImageSetFile]{http.MethodPost, "/api/v1/mirror/image-set", http.StatusOK, MaxJSON}
 	GetMirrorReport = Call[MirrorReportRequest, MirrorReport]{http.MethodPost, "/api/v1/mirror/report", http.StatusOK, MaxJSON}
+	// EditImageSet changes the text of an image set that it is given, and checks it as a run does.
+	EditImageSet = Call[ImageSetEdits, EditedImageSet]{http.MethodPost, "/api/v1/mirror/edit", http.StatusOK, MaxList}
 
 	// GetGCPlan returns what the last detached dry run of a collection would have removed, and GetDamage lists the
 	// blobs that are out of service and what the last verification has found. GetUsage returns what uses the space.

@@ -42,6 +42,11 @@ func (c *Client) ImageSet(ctx context.Context, imageSet string) (api.ImageSetFil
 	return call(ctx, c, api.GetImageSet, api.ImageSetName{ImageSet: imageSet})
 }
 
+// EditImageSet returns the text of an image set after changes, and what is wrong with it. Nothing is kept.
+func (c *Client) EditImageSet(ctx context.Context, q api.ImageSetEdits) (api.EditedImageSet, error) {
+	return call(ctx, c, api.EditImageSet, q)
+}
+
 // MirrorReport returns the report of the last run of an image set.
 func (c *Client) MirrorReport(ctx context.Context, q api.MirrorReportRequest) (api.MirrorReport, error) {
 	return call(ctx, c, api.GetMirrorReport, q)
