@@ -153,21 +153,12 @@ func (o *listOperatorsOptions) asked(all []listedPackage) ([]listedPackage, erro
 }
 
 // readPackages reads the packages of a catalog.
-func readPackages(ctx context.Context, index *operator.Index, files fs.FS) ([]listedPackage, error) {
-	s, err := index.Select(imageset.Operator{Full: true}, nil)
-	if err != nil {
-		return nil, err
-	}
-	names, err := s.DisplayNames(ctx, files)
-	if err != nil {
-		return nil, err
-	}
-	var all []listedPackage
-	for _, p := range catalog.Packages(s) {
-		p.DisplayName = names[p.Name]
+func readPackages(ctx context.Context, index *operator.Index, files fs.FS) (all []listedPackage, err error) {
+	named, err := catalog.Named(ctx, index, files)
+	for _, p := range named {
 		all = append(all, listedPackage{Package: p})
 	}
-	return all, nil
+	return all, err
 }
 
 func readCatalog(ctx context.Context, name, tmp string, from *listedFrom) (*operator.Index, fs.FS, error) {

@@ -2,7 +2,10 @@ package catalog
 
 import (
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"os"
+	"path/filepath"
 
 	"github.com/opencontainers/go-digest"
 
@@ -43,4 +46,25 @@ func writeKept(name, version string, content any) error {
 		return err
 	}
 	return durable.Replace(name, tmp, text)
+}
+
+// pruneKept removes the files of a directory that have the digests of catalogs which are not used any more.
+func pruneKept(dir string, used func(d digest.Digest) (bool, error)) error {
+	all, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, f := range all {
+		name := f.Name()
+		d := digest.NewDigestFromEncoded(digest.SHA256, name)
+		is, failed := false, error(nil)
+		if d.Validate() == nil { // else it is a part of a file, of a process that was killed
+			is, failed = used(d)
+		}
+		if failed == nil && !is {
+			failed = os.Remove(filepath.Join(dir, name))
+		}
+		err = errors.Join(err, failed)
+	}
+	return err
 }

@@ -2,7 +2,6 @@ package catalog
 
 import (
 	"context"
-	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -32,23 +31,7 @@ func (p PackageOffers) Of(source Source, ref string, d digest.Digest) *OfferRead
 
 // Prune removes what is kept of catalogs that are not used any more.
 func (p PackageOffers) Prune(used func(d digest.Digest) (bool, error)) error {
-	all, err := os.ReadDir(p.Dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	for _, f := range all {
-		name := f.Name()
-		d := digest.NewDigestFromEncoded(digest.SHA256, name)
-		is, failed := false, error(nil)
-		if d.Validate() == nil { // else it is a part of a file, of a process that was killed
-			is, failed = used(d)
-		}
-		if failed == nil && !is {
-			failed = os.Remove(filepath.Join(p.Dir, name))
-		}
-		err = errors.Join(err, failed)
-	}
-	return err
+	return pruneKept(p.Dir, used)
 }
 
 // OfferReader reads what one catalog offers of packages.

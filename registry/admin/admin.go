@@ -53,17 +53,6 @@ type Options struct {
 	Log         *slog.Logger    // nil: discard
 }
 
-// Catalogs knows what the catalogs of a store need. *views.Views is it.
-type Catalogs interface {
-	// Needs returns those of some images that something else than a workspace needs.
-	Needs(ctx context.Context, q api.NeedsRequest) ([]api.Need, error)
-	// Content returns what a catalog has.
-	Content(ctx context.Context, q api.Place) (api.CatalogContent, error)
-	// CheckRollback returns an error for tags of catalogs that would offer, once they moved, bundles
-	// whose images are gone.
-	CheckRollback(ctx context.Context, moved []store.TagChange) error
-}
-
 // Jobs are the runners of what takes long.
 type Jobs struct {
 	GC     *jobs.Runner[api.GCRequest, api.GCProgress, api.GCResult]
@@ -186,6 +175,9 @@ func NewHandler(o Options) *Handler {
 	handle(h, api.ListWants, h.listWants)
 	handle(h, api.ListNeeds, h.listNeeds)
 	handle(h, api.GetCatalog, h.getCatalog)
+	handle(h, api.ListCatalogs, h.listCatalogs)
+	handle(h, api.ListPackages, h.listPackages)
+	handle(h, api.GetPackage, h.getPackage)
 	handleRun(h, api.CommitSync, h.commit)
 	handleRun(h, api.AbortSync, h.abort)
 	handle(h, api.ListSyncs, h.listSyncs)

@@ -432,7 +432,7 @@ func TestListen(t *testing.T) {
 }
 
 // noCatalogs is a store without catalogs.
-type noCatalogs struct{}
+type noCatalogs struct{ admin.Catalogs }
 
 func (noCatalogs) Needs(context.Context, api.NeedsRequest) ([]api.Need, error) {
 	return []api.Need{}, nil

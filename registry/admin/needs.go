@@ -32,7 +32,3 @@ func (h *Handler) listNeeds(r *http.Request, q api.NeedsRequest) ([]api.Need, er
 	}
 	return h.catalogs.Needs(r.Context(), q)
 }
-
-func (h *Handler) getCatalog(r *http.Request, q api.Place) (api.CatalogContent, error) {
-	return h.catalogs.Content(r.Context(), q)
-}

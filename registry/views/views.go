@@ -57,7 +57,9 @@ type Views struct {
 	left   []*view // the configuration, and have images that they made
 	runner *Runner
 
-	reading sync.Mutex // held while a catalog is unpacked that no view keeps
+	reading  sync.Mutex // held while a catalog is unpacked that no view keeps
+	listings listings
+	absence  absence
 }
 
 // Runner runs passes.
@@ -65,7 +67,8 @@ type Runner = jobs.Runner[api.CatalogsRequest, api.CatalogsProgress, api.Catalog
 
 // New returns the views, and makes none.
 func New(ctx context.Context, o Options) *Views {
-	v := &Views{store: o.Store, dir: o.Dir, log: o.Log}
+	v := &Views{store: o.Store, dir: o.Dir, log: o.Log, listings: listings{kept: catalog.Listings{Dir: o.Dir + ".listings"}},
+		absence: absence{changed: o.Store.Changed()}}
 	if o.Now == nil {
 		o.Now = time.Now
 	}

@@ -177,7 +177,12 @@ var (
 	ListNeeds = Call[NeedsRequest, []Need]{http.MethodPost, "/api/v1/needs", http.StatusOK, MaxList}
 	// GetCatalog gets what an operator catalog of the registry has.
 	GetCatalog = Call[Place, CatalogContent]{http.MethodPost, "/api/v1/catalog-content", http.StatusOK, MaxJSON}
-	CommitSync = Call[None, None]{http.MethodPost, "/api/v1/sync/{id}/commit", http.StatusNoContent, 0}
+	// ListCatalogs lists the operator catalogs of the registry and the views of them, ListPackages in parts the
+	// packages of one, and GetPackage a package with its bundles in a channel, and what they lack here.
+	ListCatalogs = Call[None, []HeldCatalog]{http.MethodGet, "/api/v1/held-catalogs", http.StatusOK, 0}
+	ListPackages = Call[PackagesRequest, CatalogPackages]{http.MethodPost, "/api/v1/held-catalogs/packages", http.StatusOK, MaxJSON}
+	GetPackage   = Call[PackageRequest, CatalogBundles]{http.MethodPost, "/api/v1/held-catalogs/package", http.StatusOK, MaxJSON}
+	CommitSync   = Call[None, None]{http.MethodPost, "/api/v1/sync/{id}/commit", http.StatusNoContent, 0}
 	// ListSyncs lists the last runs that were committed, ListChanges the tags that one moved, in parts, and
 	// RollbackSync gives those tags their manifests of before.
 	ListSyncs    = Call[PastRequest, []PastSync]{http.MethodPost, "/api/v1/history", http.StatusOK, MaxJSON}

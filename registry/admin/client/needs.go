@@ -42,9 +42,3 @@ func (c *Client) Needs(ctx context.Context, workspace string, images []api.Place
 	}
 	return all, nil
 }
-
-// Catalog returns what an operator catalog of the registry has. The registry reads the whole catalog for
-// it.
-func (c *Client) Catalog(ctx context.Context, at api.Place) (api.CatalogContent, error) {
-	return callVia(ctx, c, c.patient, api.GetCatalog, at)
-}
