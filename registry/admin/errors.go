@@ -110,14 +110,15 @@ func (h *Handler) unknown(w http.ResponseWriter, r *http.Request) {
 	h.refuse(w, r, hint.New(refused, "use a command and a daemon of the same version; 'appliance --version' tells it"))
 }
 
-// Denied answers a request that auth.Require rejects.
-func Denied(w http.ResponseWriter, _ *http.Request, status int) {
-	answer := api.Refusal{Problem: "the control API is for users of role admin",
-		Hint: "log in as one, for example init"}
+// Denied answers a request that auth.Require rejects. It names the roles that the request needs.
+func Denied(w http.ResponseWriter, r *http.Request, status int) {
+	needed := "a user of role " + strings.Join(roles(Action(r)), " or ")
+	answer := api.Refusal{Problem: fmt.Sprintf("%s %s is for %s", r.Method, r.URL.Path, needed),
+		Hint: "log in as one, or ask an administrator of the registry"}
 	switch status {
 	case http.StatusUnauthorized:
 		answer = api.Refusal{Problem: "user name and password are wanted, or were wrong",
-			Hint: "log in as a user of role admin, for example init"}
+			Hint: "log in as " + needed + ", for example init"}
 	case http.StatusTooManyRequests:
 		answer = api.Refusal{Problem: "too many wrong logins",
 			Hint: "wait as long as Retry-After says, and try again with the right password"}
