@@ -147,7 +147,7 @@ func NewHandler(o Options) *Handler {
 	handleJob(h, api.Catalogs, o.Jobs.Catalogs)
 	h.handleMirrors()
 	routeJob(h, api.Backup, h.backup)
-	handle(h, api.EndBackup, h.endBackup)
+	handle(h, api.EndBackup, h.endBackup, api.CopyFailed)
 
 	handle(h, api.ListRepositories, h.listRepositories)
 	handle(h, api.ListTags, h.listTags)
@@ -164,9 +164,9 @@ func NewHandler(o Options) *Handler {
 	handle(h, api.BeginSync, h.beginSync)
 	handleRun(h, api.CheckSync, h.checkSync)
 	handleRun(h, api.ConfirmSync, confirm)
-	handleRun(h, api.PutBlob, putBlob)
+	handleRun(h, api.PutBlob, putBlob, api.ForRepository)
 	handleRun(h, api.WriteBlob, writeBlob)
-	handleRun(h, api.PutManifest, putManifest)
+	handleRun(h, api.PutManifest, putManifest, api.ForRepository)
 	handleRun(h, api.TagSync, tag)
 	handleRun(h, api.SetSources, setSources)
 	handleRun(h, api.SetOrigins, setOrigins)
@@ -211,9 +211,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.mux.ServeHTTP(w, r.WithContext(store.WithUser(r.Context(), caller(r.Context()))))
 }
 
-// handle makes serve answer a call.
-func handle[Q, A any](h *Handler, call api.Call[Q, A], serve func(r *http.Request, q Q) (A, error)) {
-	h.route(openapi.CallOf(call), func(w http.ResponseWriter, r *http.Request) {
+// handle makes serve answer a call, which has some parameters in its query.
+func handle[Q, A any](h *Handler, call api.Call[Q, A], serve func(r *http.Request, q Q) (A, error), query ...api.Parameter) {
+	h.route(openapi.CallOf(call, query...), func(w http.ResponseWriter, r *http.Request) {
 		var q Q
 		var a A
 		var err error

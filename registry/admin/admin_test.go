@@ -179,7 +179,7 @@ func TestHandler_errors(t *testing.T) {
 		"nothing to change":      {"PUT", "/api/v1/users/x", `{}`, 400, "nothing to change"},
 		"sync without a name":    {"POST", "/api/v1/sync", `{}`, 400, "no name"},
 		"unknown sync":           {"POST", "/api/v1/sync/none/commit", "", 404, "not found"},
-		"no repository":          {"PUT", at + "/blobs/" + any, "", 400, "no repository"},
+		"no repository":          {"PUT", at + "/blobs/" + any, "", 400, "parameter repository is missing"},
 		"bad digest":             {"PUT", at + "/blobs/sha256:1?repository=a", "", 400, "is not a digest"},
 		"bad digest in a list":   {"POST", at + "/held", `{"blobs":{"a":["x"]}}`, 400, "digest"},
 		"bad digest of a tag":    {"POST", at + "/tags", `{"tags":[{"repository":"a","tag":"t","digest":"x"}]}`, 400, "digest"},

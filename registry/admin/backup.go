@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/mirror-appliance/appliance/registry/admin/api"
@@ -60,7 +61,7 @@ func (h *Handler) endBackup(r *http.Request, _ api.None) (api.None, error) {
 	if !underWay {
 		return api.None{}, &store.NotFoundError{Kind: "backup", Name: name}
 	}
-	if r.URL.Query().Get("failed") == "" {
+	if failed, _ := strconv.ParseBool(r.URL.Query().Get(api.CopyFailed.Name)); !failed {
 		h.keepBackup(r.Context(), api.BackupState{Began: held.(snapshotHeld).began, Ended: time.Now()})
 	}
 	held.(snapshotHeld).end()

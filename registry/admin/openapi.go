@@ -2,18 +2,51 @@ package admin
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
+	"net/url"
 	"regexp"
+	"strconv"
 
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/admin/openapi"
 	"github.com/mirror-appliance/appliance/registry/auth"
 )
 
-// route makes serve answer a call, which the document then has.
+// route makes serve answer a call, which the document then has. A request whose query is not as the document
+// has it does not reach serve.
 func (h *Handler) route(c openapi.Call, serve http.HandlerFunc) {
 	h.calls = append(h.calls, c)
-	h.mux.HandleFunc(c.Method+" "+c.Path, serve)
+	h.mux.HandleFunc(c.Method+" "+c.Path, func(w http.ResponseWriter, r *http.Request) {
+		if err := checkQuery(r, c.Query); err != nil {
+			h.refuse(w, r, err)
+			return
+		}
+		serve(w, r)
+	})
+}
+
+// checkQuery returns an error for a query that is not of the parameters of a call.
+func checkQuery(r *http.Request, parameters []api.Parameter) error {
+	const next = "see the parameters of this call in /api/v1/openapi.json"
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return badRequest(fmt.Sprintf("the query is malformed: %v", err), next)
+	}
+	for _, p := range parameters {
+		value := query.Get(p.Name)
+		if p.Required && value == "" {
+			return badRequest("the parameter "+p.Name+" is missing", "add ?"+p.Name+"=… to the address: "+p.Text)
+		}
+		if _, err := strconv.ParseBool(value); err != nil && value != "" && p.Type == "boolean" {
+			return badRequest(fmt.Sprintf("the parameter %s is %q", p.Name, value), "write true or false")
+		}
+		delete(query, p.Name)
+	}
+	for name := range query {
+		return badRequest(fmt.Sprintf("%s %s has no parameter %q", r.Method, r.URL.Path, name), next)
+	}
+	return nil
 }
 
 func (h *Handler) getOpenAPI(*http.Request, api.None) (json.RawMessage, error) { return h.document() }

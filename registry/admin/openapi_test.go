@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/mirror-appliance/appliance/registry/admin/api"
 )
 
 // described is what these tests read of the document.
@@ -18,6 +20,11 @@ type described struct {
 		OperationID string                `json:"operationId"`
 		Summary     string                `json:"summary"`
 		Security    []map[string][]string `json:"security"`
+		Parameters  []struct {
+			Name, In string
+			Required bool
+			Schema   struct{ Type string }
+		} `json:"parameters"`
 	} `json:"paths"`
 	Components struct {
 		Schemas map[string]json.RawMessage `json:"schemas"`
@@ -88,6 +95,47 @@ func TestHandler_routes(t *testing.T) {
 	if n != 2 {
 		t.Errorf("a path is registered at %d places; there are route, and NewHandler for what is unknown", n)
 	}
+}
+
+// A handler gets no parameter that the document lacks.
+func TestHandler_query(t *testing.T) {
+	f := serve(t)
+	var d described
+	if err := json.Unmarshal(f.document(t), &d); err != nil {
+		t.Fatal(err)
+	}
+	refused := func(method, path, reason string) {
+		t.Helper()
+		if code, body := f.send(t, method, path, ""); code != http.StatusBadRequest || !strings.Contains(body, reason) {
+			t.Errorf("%s %s is answered %d %s, not 400 with %s", method, path, code, body, reason)
+		}
+	}
+	var found []string
+	for path, operations := range d.Paths {
+		if path == api.GetResources.Path {
+			continue // package documents answers it
+		}
+		for method, op := range operations {
+			method, good := strings.ToUpper(method), "?"
+			for _, p := range op.Parameters {
+				if p.In != "query" {
+					continue
+				}
+				found = append(found, method+" "+path+" "+p.Name+" "+p.Schema.Type)
+				if good += p.Name + "=true&"; p.Required {
+					refused(method, path, "the parameter "+p.Name+" is missing")
+				}
+			}
+			refused(method, path+good+"other=1", `no parameter \"other\"`)
+			refused(method, path+good+"%zz", "malformed")
+		}
+	}
+	slices.Sort(found)
+	if want := []string{"DELETE /api/v1/backup/{snapshot} failed boolean", "PUT /api/v1/sync/{id}/blobs/{digest} repository string",
+		"PUT /api/v1/sync/{id}/manifests/{digest} repository string"}; !slices.Equal(found, want) {
+		t.Errorf("parameters are %q, want %q", found, want)
+	}
+	refused(http.MethodDelete, "/api/v1/backup/x?failed=perhaps", "write true or false")
 }
 
 func TestHandler_openAPISchemas(t *testing.T) {

@@ -19,7 +19,7 @@ import (
 )
 
 // handleRun makes serve answer a call about a run.
-func handleRun[Q, A any](h *Handler, call api.Call[Q, A], serve func(r *http.Request, run *store.Run, q Q) (A, error)) {
+func handleRun[Q, A any](h *Handler, call api.Call[Q, A], serve func(r *http.Request, run *store.Run, q Q) (A, error), query ...api.Parameter) {
 	handle(h, call, func(r *http.Request, q Q) (A, error) {
 		run, err := h.store.Runs.Get(r.Context(), r.PathValue("id"))
 		if err != nil {
@@ -27,7 +27,7 @@ func handleRun[Q, A any](h *Handler, call api.Call[Q, A], serve func(r *http.Req
 			return none, err
 		}
 		return serve(r, run, q)
-	})
+	}, query...)
 }
 
 func (h *Handler) beginSync(r *http.Request, q api.NewSync) (api.Sync, error) {
@@ -74,11 +74,8 @@ func confirm(r *http.Request, run *store.Run, q api.Confirm) (a api.Confirmed, e
 
 // target returns the repository and the digest that a request about one blob or manifest names.
 func target(r *http.Request) (repo string, d digest.Digest, err error) {
-	if repo = r.URL.Query().Get("repository"); repo == "" {
-		return "", "", badRequest("no repository is named", "add ?repository=NAME")
-	}
 	d, err = digestOf(r)
-	return repo, d, err
+	return r.URL.Query().Get(api.ForRepository.Name), d, err
 }
 
 func digestOf(r *http.Request) (digest.Digest, error) {

@@ -48,6 +48,20 @@ type Call[Q, A any] struct {
 	Max    int64  // bytes of the request's JSON
 }
 
+// Parameter is a parameter in the query of a call. A handler gets those that it is registered with, and a
+// request with another is refused.
+type Parameter struct {
+	Name, Text string
+	Type       string // of JSON: string or boolean
+	Required   bool
+}
+
+// ForRepository is a parameter of PutBlob and PutManifest.
+var ForRepository = Parameter{Name: "repository", Text: "the repository that gets the blob or manifest", Type: "string", Required: true}
+
+// CopyFailed is a parameter of EndBackup.
+var CopyFailed = Parameter{Name: "failed", Text: "true if the copy has failed: the backup is not kept as the last one", Type: "boolean"}
+
 // Job is a request that lasts. Its answer is a [Line] whenever there is progress, and a last one
 // with the result or the error: at the first line it is not known whether the job succeeds. A job
 // that fails before is answered as a Call is.
@@ -136,7 +150,7 @@ var (
 
 	Catalogs = Job[CatalogsRequest, CatalogsProgress, CatalogsResult]{"/api/v1/catalogs"}
 
-	// Backup lasts until EndBackup, and is answered on the socket only. EndBackup has ?failed=true if the copy has failed.
+	// Backup lasts until EndBackup, and is answered on the socket only.
 	Backup    = Job[None, Snapshot, None]{"/api/v1/backup"}
 	EndBackup = Call[None, None]{http.MethodDelete, "/api/v1/backup/{snapshot}", http.StatusNoContent, 0}
 
@@ -158,12 +172,12 @@ var (
 	BeginSync   = Call[NewSync, Sync]{http.MethodPost, "/api/v1/sync", http.StatusCreated, MaxJSON}
 	CheckSync   = Call[Existing, Existing]{http.MethodPost, "/api/v1/sync/{id}/held", http.StatusOK, MaxList}
 	ConfirmSync = Call[Confirm, Confirmed]{http.MethodPost, "/api/v1/sync/{id}/confirm", http.StatusOK, MaxList}
-	PutBlob     = Call[None, None]{http.MethodPut, "/api/v1/sync/{id}/blobs/{digest}", http.StatusCreated, 0} // ?repository=NAME; the bytes, with Content-Length, and UploadOffset
+	PutBlob     = Call[None, None]{http.MethodPut, "/api/v1/sync/{id}/blobs/{digest}", http.StatusCreated, 0} // the bytes, with Content-Length, and UploadOffset
 	// WriteBlob is answered on the socket only. It names the file into which a process of the
 	// daemon's host writes a blob of a megabyte or more, and makes what is there safe. PutBlob, with
 	// the size as UploadOffset and no body, ends it.
 	WriteBlob   = Call[Written, BlobFile]{http.MethodPost, "/api/v1/sync/{id}/blobs/{digest}/file", http.StatusOK, MaxJSON}
-	PutManifest = Call[None, None]{http.MethodPut, "/api/v1/sync/{id}/manifests/{digest}", http.StatusCreated, 0} // ?repository=NAME; the bytes, with Content-Type
+	PutManifest = Call[None, None]{http.MethodPut, "/api/v1/sync/{id}/manifests/{digest}", http.StatusCreated, 0} // the bytes, with Content-Type
 	TagSync     = Call[Tags, None]{http.MethodPost, "/api/v1/sync/{id}/tags", http.StatusNoContent, MaxList}
 	SetSources  = Call[Sources, None]{http.MethodPost, "/api/v1/sync/{id}/sources", http.StatusNoContent, MaxList}
 	// SetOrigins records what the tags of a run are mirrors of, and ListOrigins lists, in parts, what

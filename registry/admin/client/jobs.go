@@ -105,7 +105,7 @@ func (c *Client) Backup(ctx context.Context, copyAll func(ctx context.Context, s
 			if copying.Err() == nil {
 				ended := api.EndBackup
 				if err != nil {
-					ended.Path += "?failed=true"
+					ended.Path += "?" + api.CopyFailed.Name + "=true"
 				}
 				_, end := call(ctx, c, ended, api.None{}, made.Snapshot)
 				err = errors.Join(err, end)

@@ -169,7 +169,7 @@ func (r *Run) PutManifest(ctx context.Context, repo string, desc ocispec.Descrip
 func (r *Run) put(ctx context.Context, k api.Call[api.None, api.None], repo string, d digest.Digest,
 	mediaType string, body io.Reader) (*http.Request, error) {
 	req, err := r.client.request(ctx, k.Method,
-		fill(k.Path, r.id, d.String())+"?repository="+url.QueryEscape(repo), body)
+		fill(k.Path, r.id, d.String())+"?"+api.ForRepository.Name+"="+url.QueryEscape(repo), body)
 	if err == nil {
 		req.Header.Set("Content-Type", mediaType)
 	}

@@ -33,11 +33,12 @@ type Call struct {
 	// Request and Answer are api.None for none. Of a job, Answer is the result.
 	Request, Answer reflect.Type
 	Progress        reflect.Type // of a job
+	Query           []api.Parameter
 }
 
-// CallOf describes a call.
-func CallOf[Q, A any](c api.Call[Q, A]) Call {
-	return Call{Method: c.Method, Path: c.Path, Status: c.Status, Request: reflect.TypeFor[Q](), Answer: reflect.TypeFor[A]()}
+// CallOf describes a call with some parameters in its query.
+func CallOf[Q, A any](c api.Call[Q, A], query ...api.Parameter) Call {
+	return Call{Method: c.Method, Path: c.Path, Status: c.Status, Request: reflect.TypeFor[Q](), Answer: reflect.TypeFor[A](), Query: query}
 }
 
 // JobOf describes a job.
@@ -156,6 +157,10 @@ func describe(types *schemas, c Call, text namedText) operation {
 	for _, name := range argument.FindAllStringSubmatch(c.Path, -1) {
 		op.Parameters = append(op.Parameters, object{"name": name[1], "in": "path", "required": true, "schema": &jsonschema.Schema{Type: "string"}})
 	}
+	for _, p := range c.Query {
+		op.Parameters = append(op.Parameters, object{"name": p.Name, "in": "query", "description": p.Text, "required": p.Required,
+			"schema": &jsonschema.Schema{Type: p.Type}})
+	}
 	if c.Request != reflect.TypeFor[api.None]() {
 		op.Body = &body{Required: true, Content: map[string]media{"application/json": {types.of(c.Request)}}}
 	}
@@ -211,12 +216,11 @@ type rawBody struct {
 
 // rawBodies returns those calls, by method and path.
 func rawBodies() map[string]rawBody {
-	repository := object{"name": "repository", "in": "query", "required": true, "schema": object{"type": "string"}}
 	binary := &jsonschema.Schema{Type: "string", Format: "binary"}
 	return map[string]rawBody{
-		key(api.PutBlob): {"application/octet-stream", "The bytes of the blob, with Content-Length.", binary, []object{repository,
+		key(api.PutBlob): {"application/octet-stream", "The bytes of the blob, with Content-Length.", binary, []object{
 			{"name": api.UploadOffset, "in": "header", "description": "How many bytes of the blob the registry has: the body is the rest.", "schema": object{"type": "integer", "minimum": 0}}}},
-		key(api.PutManifest): {"*/*", "The bytes of the manifest, with its media type.", binary, []object{repository}},
+		key(api.PutManifest): {"*/*", "The bytes of the manifest, with its media type.", binary, nil},
 		key(api.PushCluster): {"application/json", "What oc get -o json prints of the cluster.", &jsonschema.Schema{Type: "object"}, nil},
 	}
 }
