@@ -266,6 +266,8 @@ type fakeSystemd struct {
 
 	polkitless bool // no user may change anything of logind
 	calls      []string
+	gate       []string // files that have what starts the service wait
+	refuses    []string // calls after which connections are refused, or find a service without its content
 }
 
 func (f *fakeSystemd) did(verb string, units ...string) error {
@@ -366,6 +368,11 @@ func (f *fakeSystemd) Queue(ctx context.Context, units ...string) error {
 }
 
 func (f *fakeSystemd) Stop(_ context.Context, units ...string) error {
+	for _, file := range f.gate {
+		if slices.Contains(units, systemd.Socket) || !exists(f.box.path(file)) {
+			f.refuses = append(f.refuses, fmt.Sprintf("stop %v without %s", units, file))
+		}
+	}
 	for _, u := range units {
 		f.retrying = f.retrying && u != systemd.Service
 		delete(f.active, u)

@@ -420,9 +420,12 @@ func (b *builder) running() error {
 	if b.Request.TakeOver != nil { // whose daemon takes pushes once it is started: it is not taken back later
 		steps = append(steps, last)
 	}
-	steps = append(steps,
-		&start{bus: b.bus, host: b.Host, journal: b.journal, binary: b.binary,
-			socket: b.unitFile(systemd.Socket), renamed: b.certs.renamed, unstarted: b.unstarted},
+	begin := &start{bus: b.bus, host: b.Host, journal: b.journal, binary: b.binary,
+		socket: b.unitFile(systemd.Socket), renamed: b.certs.renamed, unstarted: b.unstarted}
+	if len(b.moves) > 0 {
+		begin.Gate, begin.GateLink = b.gate(), b.gateLink()
+	}
+	steps = append(steps, begin,
 		&health{bus: b.bus, host: b.Host, cfg: b.cfg, check: b.Health})
 	steps = append(append(steps, b.closings()...), last)
 	if b.Request.TakeOver != nil { // before the first users: its own stay

@@ -24,7 +24,8 @@ import (
 // while the daemon is stopped. The socket stays open. What starts the daemon meanwhile, such as a
 // connection, starts the unit that takes an upgrade back first (see ahead), and that waits while the
 // command runs and the gate is there: no daemon finds half of the content. If the command was killed,
-// that unit takes the move back. Until the daemon is healthy at the new place, its writes wait, see
+// that unit takes the move back. A move that is taken back after the daemon was started closes the gate
+// again, for the same reason. Until the daemon is healthy at the new place, its writes wait, see
 // PlanUpgrade, and the old place is whole or can be renamed back.
 
 // relocation is a directory of the content that moves.
@@ -343,6 +344,16 @@ type closer struct{}
 
 func (closer) Close() error { return nil }
 
+// closeGate has what starts the daemon wait, until the step that made the gate is undone: what the
+// command that takes a move back has stopped does not start over half of the content.
+func closeGate(h *host.Host, gate string) error {
+	dir, err := h.Stat(filepath.Dir(gate))
+	if err != nil {
+		return err
+	}
+	return h.Write(gate, strings.NewReader(""), 0o600, dir.Owner)
+}
+
 // Undo renames back what was renamed. What was copied is whole where it was.
 func (s *move) Undo(ctx context.Context, _ *host.Before) (changed bool, err error) {
 	for _, m := range s.Moves {
@@ -354,6 +365,9 @@ func (s *move) Undo(ctx context.Context, _ *host.Before) (changed bool, err erro
 			continue
 		}
 		if !s.bus.booting {
+			if err := closeGate(s.host, s.Gate); err != nil {
+				return changed, err
+			}
 			if err := s.bus.Stop(ctx, systemd.Service); err != nil {
 				return changed, err
 			}

@@ -25,6 +25,7 @@ func eachMove(t *testing.T, f func(t *testing.T, b *box, r Request)) {
 			eachMode(t, func(t *testing.T, b *box) {
 				b.deps.Renames = func(string, string) bool { return renames }
 				b.install()
+				b.sm.gate = []string{b.deps.unitDir(b.user) + "/appliance.service.wants/" + systemd.Recover, b.deps.Home + "/quay-install/quay-config/undo/moving"}
 				b.write(b.storage()+"/mine", "the user's") // as it was put there since
 				r := b.request()
 				r.QuayStorage, r.SqliteStorage = "/srv/a/images", "/srv/db"
@@ -150,6 +151,9 @@ func TestMove_failsAtEachStep(t *testing.T) {
 				t.Fatalf("step %d (%s): %v", i, name, err)
 			}
 			same(t, fmt.Sprintf("failed at step %d (%s)", i, name), b.snapshot(), before)
+			if b.sm.refuses != nil {
+				t.Fatalf("failed at step %d (%s): %s", i, name, b.sm.refuses)
+			}
 		}
 	})
 }
@@ -249,6 +253,9 @@ func TestMove_killedAtEachStep(t *testing.T) {
 				}
 				if moves != nil {
 					same(t, when, got, want)
+				}
+				if b.sm.refuses != nil {
+					t.Errorf("%s: %s", when, b.sm.refuses)
 				}
 				if t.Failed() {
 					return

@@ -80,7 +80,7 @@ func (s *site) kinds() map[string]host.Step {
 		"retire":    &retire{bus: bus, host: h},
 		"linger":    &linger{bus: bus},
 		"enable":    &enable{bus: bus, host: h},
-		"start":     &start{bus: bus},
+		"start":     &start{bus: bus, host: h},
 		"database":  &database{host: h},
 		"firewall":  &openPort{host: h},
 		"close":     &closePort{Opened: openPort{host: h}},

@@ -214,6 +214,11 @@ type start struct {
 	unstarted []host.Entry
 
 	running, socketOpen bool
+
+	// What has connections wait while a move is taken back, see site.gate and site.gateLink; "" for
+	// other runs.
+	Gate     string `json:"gate,omitempty"`
+	GateLink string `json:"gateLink,omitempty"`
 }
 
 func (s *start) String() string { return "start " + systemd.Socket + " and " + systemd.Service }
@@ -235,7 +240,11 @@ func (s *start) Check(ctx context.Context) (*host.Before, error) {
 		!runsAnother(s.host, s.binary, service) {
 		return nil, nil
 	}
-	return &host.Before{}, nil
+	before := new(host.Before)
+	if s.socketOpen {
+		before.Is = listening
+	}
+	return before, nil
 }
 
 // wrote reports whether this run, or one that was killed before it, has written a file, "" for any.
@@ -268,16 +277,37 @@ func (s *start) run(ctx context.Context) error {
 	return s.bus.Restart(ctx, systemd.Service)
 }
 
-func (s *start) Undo(ctx context.Context, _ *host.Before) (bool, error) {
+func (s *start) Undo(ctx context.Context, before *host.Before) (bool, error) {
 	if s.bus.booting {
 		return false, nil
 	}
 	// The socket first: the next connection would start the service again.
-	if err := s.bus.Stop(ctx, systemd.Socket, systemd.Service); err != nil {
+	units := []string{systemd.Socket, systemd.Service}
+	if before.Is == listening {
+		waits, err := s.closeGate()
+		if err != nil {
+			return false, err
+		}
+		if waits {
+			units = units[1:]
+		}
+	}
+	if err := s.bus.Stop(ctx, units...); err != nil {
 		return false, err
 	}
 	// Otherwise systemd goes on listing the unit as failed after its file has gone.
 	return true, s.bus.ResetFailed(ctx, systemd.Service, systemd.Socket)
+}
+
+// closeGate closes the gate of a move, and reports whether there is one: then the socket can stay open.
+func (s *start) closeGate() (bool, error) {
+	if s.Gate == "" {
+		return false, nil
+	}
+	if linked, err := s.host.Exists(s.GateLink); err != nil || !linked {
+		return false, err
+	}
+	return true, closeGate(s.host, s.Gate)
 }
 
 // withJournal adds the last lines of the daemon's log to err, as far as they can be read.
