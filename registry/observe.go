@@ -20,6 +20,7 @@ func (d *daemon) observe(user string, next http.Handler) http.Handler {
 		body := &countingBody{ReadCloser: r.Body}
 		o := &observed{ResponseWriter: w, user: user, request: r, conn: limits.ConnOf(r.Context()),
 			patience: d.patience, flow: d.traffic.of(r)}
+		o.conn.Asked()
 		if o.flow != &d.traffic.pulls {
 			o.flow, body.flow = nil, o.flow
 		}

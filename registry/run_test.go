@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -168,18 +169,56 @@ func TestRun_drain(t *testing.T) {
 		}()
 	}
 	r.stop()
-	for { // draining has begun when nobody new is let in
-		conn, err := net.Dial("tcp", r.addr)
-		if err != nil {
-			break
-		}
-		conn.Close()
-	}
+	r.awaitClosed()
 	select {
 	case err := <-r.ended:
 		r.ended <- err // for the end of the test
 		t.Fatalf("the daemon ended with pulls under way: %v", err)
 	default:
+	}
+}
+
+// awaitClosed waits until no connection is accepted: draining has begun.
+func (r *running) awaitClosed() {
+	for {
+		conn, err := net.Dial("tcp", r.addr)
+		if err != nil {
+			return
+		}
+		conn.Close()
+	}
+}
+
+// A connection that was accepted in the last instant has its first request answered.
+func TestRun_drain_newConnection(t *testing.T) {
+	for proto, client := range map[string]func(*running) *http.Client{
+		"HTTP/1.1": func(r *running) *http.Client {
+			return r.client(&tls.Config{RootCAs: r.roots, NextProtos: []string{"http/1.1"}})
+		},
+		"HTTP/2.0": func(r *running) *http.Client { return r.client(&tls.Config{RootCAs: r.roots}) },
+	} {
+		t.Run(proto, func(t *testing.T) {
+			r := start(t)
+			began := time.Now()
+			c, err := client(r).Transport.(*http.Transport).NewClientConn(t.Context(), "https", host)
+			must(t, err)
+			defer c.Close()
+			r.stop()
+			r.awaitClosed()
+			time.Sleep(50 * time.Millisecond)
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+host+"/health/instance", nil)
+			must(t, err)
+			resp, err := c.RoundTrip(req)
+			if err == nil {
+				resp.Body.Close()
+				if resp.Proto != proto {
+					t.Errorf("answered with %s", resp.Proto)
+				}
+			}
+			if err != nil && time.Since(began) < time.Second { // which is what it has
+				t.Errorf("the first request failed: %v", err)
+			}
+		})
 	}
 }
 

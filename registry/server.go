@@ -33,8 +33,8 @@ const (
 type server struct {
 	http     *http.Server
 	listener net.Listener
-	tls      bool
-	handlers *sync.RWMutex // read-locked by each handler, locked when no more may begin
+	limits   *limits.Connections // nil without TLS
+	handlers *sync.RWMutex       // read-locked by each handler, locked when no more may begin
 }
 
 // listen opens the listeners that were not given, and returns the servers of all.
@@ -56,7 +56,7 @@ func (d *daemon) listen(ctx context.Context) ([]*server, error) {
 	d.health.places = connections.Exhausted
 	for _, l := range public {
 		s := newServer(handler, d.log, l)
-		s.tls = true
+		s.limits = connections
 		s.http.TLSConfig = d.tls.TLSConfig()
 		if s.listener, err = connections.Apply(s.http, l); err != nil {
 			return nil, errors.Join(err, control.Close(), closeAll(public))
@@ -123,7 +123,7 @@ func dropRest(r *http.Request) func() {
 
 func (s *server) serve() error {
 	var err error
-	if s.tls {
+	if s.limits != nil {
 		err = s.http.ServeTLS(s.listener, "", "")
 	} else {
 		err = s.http.Serve(s.listener)
@@ -137,6 +137,10 @@ func (s *server) serve() error {
 // drain waits for requests under way until ctx ends, and then cuts them off. The error wraps
 // errStillServing if that does not end them.
 func (s *server) drain(ctx context.Context) error {
+	if s.limits != nil {
+		_ = s.listener.Close() // with systemd's socket, clients that come now wait for the next daemon
+		s.limits.AwaitRequests(ctx)
+	}
 	if err := s.http.Shutdown(ctx); err != nil {
 		return errors.Join(fmt.Errorf("drain %s: %w", s.listener.Addr(), err), s.cut())
 	}

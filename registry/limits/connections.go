@@ -2,7 +2,8 @@
 // the bytes that they may send ahead over HTTP/2.
 //
 // New makes the Connections of all listeners, and Apply puts a server and its listener under them.
-// A handler finds the connection of its request with ConnOf, and counts the request on it.
+// A handler finds the connection of its request with ConnOf, and counts the request on it. Before a
+// shutdown the listener is closed, and AwaitRequests lets new connections come to their request.
 //
 // Refused: netutil.LimitListener, under which one address takes every place, and a smaller HTTP/2
 // window for all, which slows the one upload that has the line for itself.
@@ -17,10 +18,12 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/internal/retry"
 	"github.com/mirror-appliance/appliance/registry/auth"
 )
 
@@ -41,6 +44,9 @@ const (
 	ownPlaces = 8
 	// anonymousTime is how long a connection without a login keeps a place that others want.
 	anonymousTime = 10 * time.Second
+	// firstRequest is how long a connection that was accepted may take to its first request while
+	// the daemon ends: some round trips of TLS.
+	firstRequest = time.Second
 )
 
 // Limits bound all peers together. An address, which may be many nodes behind NAT, has at most half
@@ -94,8 +100,10 @@ func New(l Limits) *Connections {
 // Conn is a counted connection. It is below TLS.
 type Conn struct {
 	net.Conn
-	all    *Connections
-	source netip.Prefix
+	all      *Connections
+	source   netip.Prefix
+	asked    atomic.Bool // a request has come on it
+	accepted time.Time
 
 	// guarded by all.mu
 	user     string // of the first login
@@ -116,17 +124,29 @@ func (cs *Connections) Apply(s *http.Server, l net.Listener) (net.Listener, erro
 	if err := cs.windows.serveHTTP2(s, cs.speaksHTTP2); err != nil {
 		return nil, fmt.Errorf("prepare HTTP/2: %w", err)
 	}
-	return &listener{l, cs}, nil
+	return &listener{Listener: l, all: cs}, nil
 }
 
 type listener struct {
 	net.Listener
-	all *Connections
+	all    *Connections
+	closed atomic.Bool
+}
+
+// Close may be called before the server shuts down, which closes the listener again.
+func (l *listener) Close() error {
+	if l.closed.Swap(true) {
+		return nil
+	}
+	return l.Listener.Close()
 }
 
 func (l *listener) Accept() (net.Conn, error) {
 	for {
 		c, err := l.Listener.Accept()
+		if err != nil && l.closed.Load() {
+			return nil, http.ErrServerClosed
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -151,7 +171,8 @@ func (cs *Connections) add(c net.Conn) *Conn {
 		!cs.makeRoom(len(cs.open), cs.limits.Connections+own, func(*Conn) bool { return true }) {
 		return nil
 	}
-	n.since = cs.now()
+	n.accepted = cs.now()
+	n.since = n.accepted
 	cs.open[n] = struct{}{}
 	cs.addresses[n.source]++
 	return n
@@ -293,6 +314,36 @@ type connKey struct{}
 func ConnOf(ctx context.Context) *Conn {
 	c, _ := ctx.Value(connKey{}).(*Conn)
 	return c
+}
+
+// Asked notes that a request has come on the connection, which may be nil.
+func (c *Conn) Asked() {
+	if c != nil && !c.asked.Load() {
+		c.asked.Store(true)
+	}
+}
+
+// AwaitRequests waits until a request has come on each connection, or it is a second old. A shutdown
+// before that answers a new HTTP/2 connection with GOAWAY and no request taken (RFC 9113, 6.8), which
+// curl, for one, reports as an error and does not repeat.
+func (cs *Connections) AwaitRequests(ctx context.Context) {
+	for cs.awaited() {
+		if retry.Sleep(ctx, 5*time.Millisecond) != nil {
+			return
+		}
+	}
+}
+
+// awaited reports whether there is a connection whose first request may yet come.
+func (cs *Connections) awaited() bool {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	for c := range cs.open {
+		if !c.asked.Load() && cs.now().Sub(c.accepted) < firstRequest {
+			return true
+		}
+	}
+	return false
 }
 
 // Begin counts a request of a user, "" for an anonymous one, and reports whether there is a place

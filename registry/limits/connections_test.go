@@ -29,6 +29,20 @@ func TestConnections(t *testing.T) {
 			return cs.add(from{near, address})
 		}
 	}
+	t.Run("a shutdown awaits the first request of what was accepted just now", func(t *testing.T) {
+		cs, add := fresh()
+		old, young := add("192.0.2.1:1"), add("192.0.2.2:1") // a second apart
+		if !cs.awaited() {
+			t.Error("it does not wait")
+		}
+		young.Asked()
+		if cs.awaited() {
+			t.Error("it waits for what is a second old")
+		}
+		if add("192.0.2.3:1"); old.asked.Load() || !cs.awaited() {
+			t.Error("it does not wait for a third")
+		}
+	})
 	isOpen := func(cs *Connections, c *Conn) bool { _, ok := cs.open[c]; return ok }
 	t.Run("an address has half of the places, and gives its idle ones to itself", func(t *testing.T) {
 		cs, add := fresh()
