@@ -80,6 +80,7 @@ func TestConsole(t *testing.T) {
 			{Name: "nothing", Path: "/nothing"},
 			{Name: "upstreams-empty", Path: "/upstreams", Do: [][]string{{"text", "main", "Nothing is pulled through"}}},
 			{Name: "certificates", Path: "/certificates"},
+			{Name: "updates-empty", Path: "/updates", Do: [][]string{{"text", "main", "No release is here"}}},
 			{Name: "cluster-empty", Path: "/cluster", Do: [][]string{{"text", "main", "Nothing is mirrored yet"}}},
 			{Name: "documentation-found", Path: "/documentation?q=upstream"},
 			{Name: "documentation-empty", Path: "/documentation?q=zyzzyva"},
@@ -121,6 +122,18 @@ func TestConsole(t *testing.T) {
 			{Name: "image-untag", Path: "/images/delete?repository=samples/oci-multi&image=v1", Do: [][]string{{"wait", "#needs ul"}}},
 			{Name: "image-needs", Path: "/images/needs?repository=samples/oci-multi&image=v1"},
 			{Name: "image-readonly", Path: "/images/delete?repository=samples/oci-multi&image=v1", User: asUser("pull"), Password: faultPassword, Do: [][]string{{"text", "main", "may change images"}}},
+		})
+	})
+	t.Run("updates", func(t *testing.T) {
+		s := newSiteWithGraph(t, "  platform:\n    architectures: [amd64, multi]\n    channels: [{name: eus-4.18, minVersion: 4.16.2, maxVersion: 4.18.1, full: true}, {name: candidate-4.18, minVersion: 4.18.4, maxVersion: 4.18.4}]\n")
+		const channel = "/updates/channel?channel=eus-4.18"
+		s.look(t, "updates", []looked{
+			{Name: "updates", Path: "/updates", Do: [][]string{{"text", "main", "candidate-4.18"}}},
+			{Name: "channel", Path: channel, Do: [][]string{{"wait", ".console-graph svg"}, {"text", "#main", "4.18.2 is not here"}}},
+			{Name: "channel-from", Path: channel, Do: [][]string{{"click", "main td a"}, {"path", "/updates/channel"}, {"wait", ".console-graph-box.way"}}},
+			{Name: "channel-way", Path: channel + "&from=4.16.2&to=4.18.1", Do: [][]string{{"text", "#main", "recommended"}}},
+			{Name: "channel-error", Path: channel + "&from=4.16.9", Do: [][]string{{"text", "#main", "4.16.9 is not here in channel eus-4.18"}}},
+			{Name: "channel-none", Path: "/updates/channel?channel=stable-4.99"},
 		})
 	})
 }

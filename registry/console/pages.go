@@ -51,6 +51,9 @@ func pages() []page {
 		{"GET /sync/misses/clear", auth.Administer, (*visit).askClearMisses},
 		{"POST /sync/misses/clear", auth.Administer, (*visit).clearMisses},
 
+		{"GET " + updatesPath, auth.Administer, (*visit).updates},
+		{"GET " + channelPath, auth.Administer, (*visit).channel},
+
 		{"GET " + storagePath, auth.Administer, (*visit).storage},
 		{"GET /storage/live", auth.Administer, (*visit).storageLive},
 		{"GET /storage/gc", auth.Administer, (*visit).askCollect},
@@ -104,6 +107,7 @@ func places() []place {
 		{"overview", "/", "fas fa-tachometer-alt", auth.Administer},
 		{"repositories", repositoriesPath, "fas fa-layer-group", auth.Login},
 		{"sync", "/sync", "fas fa-sync-alt", auth.Administer},
+		{"updates", updatesPath, "fas fa-project-diagram", auth.Administer},
 		{"storage", storagePath, "fas fa-hdd", auth.Administer},
 		{"upstreams", "/upstreams", "fas fa-cloud-download-alt", auth.Administer},
 		{"users", "/users", "fas fa-users", auth.Administer},

@@ -109,6 +109,10 @@ func (v *views) functions(f *files) template.FuncMap {
 		"minus":    func(a, b int64) int64 { return a - b },
 		"day":      func(t *time.Time) string { return t.Format(time.DateOnly) },
 		"fullness": fullness,
+		"channel":  func(name string) string { return address(channelPath, "channel", name) },
+		"names":    channelNames,
+		"always":   always,
+		"tips":     tips,
 		"first":    first,
 		"percent": func(part, whole int64) int64 {
 			if whole <= 0 {
