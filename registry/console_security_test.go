@@ -21,7 +21,7 @@ import (
 
 // parameters are what pages take in their addresses; each of them is sent to each page.
 var parameters = []string{"search", "after", "tag", "image", "repository", "name", "file", "user", "event", "kind", "text", "outcome", "prefix",
-	"from", "to", "channel", "q", "id", "next", "limit", "cluster", "view", "package", "arch", "version", "since", "until", "before"}
+	"from", "to", "channel", "q", "id", "next", "limit", "cluster", "view", "package", "operator", "arch", "version", "since", "until", "before"}
 
 // hostileValues are what an attacker would write into anything that has a name.
 var hostileValues = []string{hostile, `javascript:alert(1)`, `"><img src=x onerror=alert(1)>`, "' onmouseover='alert(1)", "//evil.test/", "{{.}}", "\x00\r\nX: y", "-1", strings.Repeat("9", 40)}
@@ -37,6 +37,7 @@ func (r *running) examples(t *testing.T, digest string) map[string][]string {
 		"GET /repositories/{name...}": {"/repositories/team/evil", "/repositories/team/evil?image=v1", "/repositories/team/evil?image=" + digest},
 		"GET /images/delete":          {"/images/delete?repository=team%2Fevil&image=v1"},
 		"GET /images/needs":           {"/images/needs?repository=team%2Fevil&image=v1"},
+		"GET /catalogs/{name...}":     {"/catalogs/team/index:v1", "/catalogs/team/index:v1?operator=" + url.QueryEscape(hostileName)},
 		"GET /users/{name}":           {"/users/pull"},
 		"GET /users/{name}/delete":    {"/users/pull/delete"},
 		"GET /sync/set":               {"/sync/set" + set}, "GET /sync/report": {"/sync/report" + set}, "GET /sync/plan": {"/sync/plan" + set},
@@ -57,6 +58,7 @@ func withHostileContent(t *testing.T) (*running, string) {
 	writeSet(t, filepath.Join(dir, "set.yaml"), newSample(t), "samples/docker:v1")
 	r.mirrored(t, r.cfg.Sync[0], true)
 	img := r.image(t, "team/evil:v1")
+	r.catalog(t, "team/index:v1")
 	r.browse(t).post(t, "/login", url.Values{"user": {hostile}, "password": {hostile}}) // which the audit has
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+host+"/v2/absent/image/manifests/v1", nil)
 	must(t, err)

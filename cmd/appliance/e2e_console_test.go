@@ -106,6 +106,20 @@ func TestConsole(t *testing.T) {
 			{Name: "misses-clear", Path: "/sync/misses/clear"},
 		})
 	})
+	t.Run("catalogs", func(t *testing.T) {
+		s := newSite(t)
+		s.look(t, "catalogs", []looked{{Name: "catalogs-empty", Path: "/catalogs", Do: [][]string{{"text", "main", "There is no operator catalog here"}}}})
+		s.mirror(t, s.set(t, "set.yaml", "  additionalImages: [{name: 'HOST/redhat/redhat-operator-index:v4.18', targetRepo: originals/index, targetTag: v4.18}]\n"+
+			"  operators: [{catalog: 'HOST/redhat/redhat-operator-index:v4.18', packages: [{name: sample-database, channels: [{name: stable}]}]}]\n"))
+		s.look(t, "catalogs", []looked{
+			{Name: "catalogs", Path: "/catalogs", Do: [][]string{{"text", "main", "redhat/redhat-operator-index:v4.18"}}},
+			{Name: "catalog", Path: "/catalogs/originals/index:v4.18", Do: [][]string{{"text", "main", "versions lack images"}}},
+			{Name: "catalog-search", Path: "/catalogs/originals/index:v4.18", Do: [][]string{{"fill", "input[name=search]", "logg"}, {"gone", "#found tbody tr:nth-child(2)"}, {"text", "#found", "sample-logging"}}},
+			{Name: "catalog-nothing", Path: "/catalogs/originals/index:v4.18?search=none", Do: [][]string{{"text", "main", "No operator has such a name"}}},
+			{Name: "catalog-error", Path: "/catalogs/originals/index:v9", Do: [][]string{{"text", "main", "There is no such catalog"}}},
+			{Name: "operator", Path: "/catalogs/originals/index:v4.18?operator=sample-database", Do: [][]string{{"click", "main summary"}, {"text", "main", "absent from"}}},
+		})
+	})
 	t.Run("images", func(t *testing.T) {
 		newSite(t).look(t, "images", []looked{{Name: "repositories-empty", Path: "/repositories", Do: [][]string{{"text", "main", "There are no images yet"}}}})
 		s := newSiteWithGraph(t, "  platform:\n    channels: [{name: stable-4.18, minVersion: 4.18.1, maxVersion: 4.18.1}]\n"+

@@ -54,6 +54,9 @@ func pages() []page {
 		{"GET " + updatesPath, auth.Administer, (*visit).updates},
 		{"GET " + channelPath, auth.Administer, (*visit).channel},
 
+		{"GET " + catalogsPath, auth.Administer, (*visit).catalogs},
+		{"GET " + catalogsPath + "/{name...}", auth.Administer, (*visit).catalog},
+
 		{"GET " + storagePath, auth.Administer, (*visit).storage},
 		{"GET /storage/live", auth.Administer, (*visit).storageLive},
 		{"GET /storage/gc", auth.Administer, (*visit).askCollect},
@@ -108,6 +111,7 @@ func places() []place {
 		{"repositories", repositoriesPath, "fas fa-layer-group", auth.Login},
 		{"sync", "/sync", "fas fa-sync-alt", auth.Administer},
 		{"updates", updatesPath, "fas fa-project-diagram", auth.Administer},
+		{"catalogs", catalogsPath, "fas fa-book-open", auth.Administer},
 		{"storage", storagePath, "fas fa-hdd", auth.Administer},
 		{"upstreams", "/upstreams", "fas fa-cloud-download-alt", auth.Administer},
 		{"users", "/users", "fas fa-users", auth.Administer},

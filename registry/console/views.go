@@ -103,6 +103,8 @@ func (v *views) functions(f *files) template.FuncMap {
 		"number":   func(n int) string { return humanize.Comma(int64(n)) },
 		"less":     func(a, b int) int { return a - b },
 		"image":    imageAddress,
+		"catalog":  catalogAddress,
+		"deref":    func(n *int) int { return *n },
 		"delete":   func(repo, ref string) string { return address("/images/delete", "repository", repo, "image", ref) },
 		"needs":    func(repo, ref string) string { return address("/images/needs", "repository", repo, "image", ref) },
 		"span":     span,
