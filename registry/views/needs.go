@@ -37,8 +37,8 @@ type needs struct {
 }
 
 // Needs returns those of some images that something else than a workspace needs: the last run of an
-// image set of another one, an attached cluster, a catalog that is not the workspace's alone, a view, or another tag. A catalog that is
-// among the images needs nothing.
+// image set of another one, an attached cluster, a catalog that is not the workspace's alone, a view,
+// or another tag. A catalog that is among the images needs nothing.
 func (v *Views) Needs(ctx context.Context, q api.NeedsRequest) ([]api.Need, error) {
 	n := &needs{Views: v, workspace: q.Workspace, asked: map[mirror.Place][]mirror.Place{}, found: map[mirror.Place]api.Need{},
 		wanted: map[mirror.Place]string{}, own: map[mirror.Place]bool{}}
@@ -208,15 +208,19 @@ func (n *needs) byCatalogs(ctx context.Context) error {
 		if !mirror.IsCatalog(o.About) || n.own[at] && n.wanted[at] == "" {
 			continue
 		}
-		d, err := stored.Repository{Store: n.store, Name: o.Repository}.Resolve(ctx, o.Tag)
-		if err != nil || len(n.asked[mirror.Place{Repository: o.Repository, Reference: d.String()}]) > 0 {
-			continue
-		}
 		kind := "catalog"
 		if mirror.IsView(o.About) {
 			kind = "view"
 		}
-		if err := n.byCatalog(ctx, present, at, fmt.Sprintf("%s %s:%s", kind, o.Repository, o.Tag)); err != nil {
+		name := fmt.Sprintf("%s %s:%s", kind, o.Repository, o.Tag)
+		d, err := stored.Repository{Store: n.store, Name: o.Repository}.Tagged(ctx, o.Tag)
+		if err != nil {
+			return unreadCatalog(name, err)
+		}
+		if d == "" || len(n.asked[mirror.Place{Repository: o.Repository, Reference: d.String()}]) > 0 {
+			continue
+		}
+		if err := n.byCatalog(ctx, present, at, name); err != nil {
 			return err
 		}
 	}
@@ -227,8 +231,7 @@ func (n *needs) byCatalogs(ctx context.Context) error {
 func (n *needs) byCatalog(ctx context.Context, present *mirror.Present, at mirror.Place, name string) error {
 	uses, err := n.Uses(ctx, at)
 	if err != nil {
-		// Not as "not found", which an appliance that does not know the question answers.
-		return hint.New(fmt.Errorf("read what %s needs: %v", name, err), "mirror it again, or delete it, so that it is known which images are needed")
+		return unreadCatalog(name, err)
 	}
 	for image, bundles := range uses {
 		places, err := present.Places(ctx, image)
@@ -243,6 +246,12 @@ func (n *needs) byCatalog(ctx context.Context, present *mirror.Present, at mirro
 		}
 	}
 	return nil
+}
+
+// unreadCatalog is the error of a catalog that cannot be read. It is not "not found", which an appliance
+// that does not know the question answers.
+func unreadCatalog(name string, err error) error {
+	return hint.New(fmt.Errorf("read what %s needs: %v", name, err), "mirror it again, or delete it, so that it is known which images are needed")
 }
 
 // Uses returns the images that the bundles of a catalog need, with the bundles.

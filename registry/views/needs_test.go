@@ -1,6 +1,7 @@
 package views_test
 
 import (
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -111,6 +112,25 @@ func TestViews_needTheirOriginals(t *testing.T) {
 		if by := f.needed(workspace, "far/originals/index", "v4.18"); by != "" {
 			t.Errorf("without a view it is needed by %q", by)
 		}
+	}
+}
+
+// What a catalog needs whose manifest is damaged is not known: to leave it out would have its images deleted.
+func TestViews_NeedsOfADamagedCatalog(t *testing.T) {
+	f := newFixture(t)
+	f.mirror(index + database("1.1.0"))
+	repo, d := f.image("operators/sample-database-bundle", "v1.2.0")
+	f.must(f.Close())
+	db, err := sql.Open("sqlite", f.options.Database)
+	f.must(err)
+	_, err = db.ExecContext(t.Context(), `UPDATE manifests SET body = CAST(body || ' ' AS BLOB)
+		WHERE digest = (SELECT digest FROM tags t JOIN repositories r ON r.id = t.repository WHERE r.name = 'far/redhat/redhat-operator-index' AND t.name = 'v4.18')`)
+	f.must(errors.Join(err, db.Close()))
+	f.open()
+	f.wants()
+	all, err := f.views.Needs(t.Context(), api.NeedsRequest{WithoutImageSets: true, Images: []api.Place{{Repository: repo, Reference: d.String()}}})
+	if err == nil || !strings.Contains(err.Error(), "catalog far/redhat/redhat-operator-index:v4.18") || hint.Of(err) == "" {
+		t.Errorf("%+v, %v", all, err)
 	}
 }
 
