@@ -34,6 +34,7 @@ func (m mirrors) Edit(q api.ImageSetEdits) (api.EditedImageSet, error) {
 	if a.Content = content; err != nil {
 		a.Fixed = troubleOf(err)
 		if len(text) > imageset.MaxEdited {
+			a.Problems = problemsOf(err)
 			return a, nil
 		}
 	}

@@ -35,6 +35,7 @@ func TestEditImageSet(t *testing.T) {
 		{"kind: <script>\n", "kind is", 1, false},
 		{"kind: [\n", "not valid YAML", 1, true},
 		{"", "the file is empty", 0, true},
+		{strings.Repeat("#", 300<<10), "more than 256 KiB", 0, true},
 		{strings.Replace(emptySet, "v2alpha1", "v1alpha2", 1), "", 0, true},
 	} {
 		e, err := r.admin.EditImageSet(t.Context(), api.ImageSetEdits{Text: tc.text})

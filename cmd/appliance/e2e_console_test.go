@@ -20,6 +20,9 @@ type looked struct {
 	Do       [][]string `json:"do,omitempty"`
 }
 
+// emptyImageSet is the beginning of an image set.
+const emptyImageSet = "kind: ImageSetConfiguration\napiVersion: mirror.openshift.io/v2alpha1\nmirror:\n"
+
 // asUser names the user of a page.
 func asUser(user string) *string { return &user }
 
@@ -94,6 +97,15 @@ func TestConsole(t *testing.T) {
 			{Name: "sync-empty", Path: "/sync", Do: [][]string{{"text", "main", "No image set yet"}}},
 			{Name: "history-empty", Path: "/sync/history", Do: [][]string{{"text", "main", "No run yet"}}},
 			{Name: "misses-empty", Path: "/sync/misses", Do: [][]string{{"text", "main", "Clients got what they asked for."}}},
+			{Name: "edit-empty", Path: "/sync/edit", Do: [][]string{{"text", "main", "The file is a valid image set."}}},
+			{Name: "edit", Path: "/sync/edit", Do: [][]string{
+				{"fill", "[name='new:mirror.platform.channels:name']", "stable-4.18"}, {"fill", "[name='new:mirror.platform.channels:minVersion']", "4.18.1"},
+				{"click", "text=Add channel"}, {"wait", "[name='at:mirror.platform.channels[0].name']"},
+				{"fill", "[name='new:mirror.operators:catalog']", "quay.io/org/index:v4.18"}, {"press", "Enter"}, {"wait", "[name='at:mirror.operators[0].catalog']"},
+				{"fill", "[name='new:mirror.operators[0].packages:name']", "web-terminal"}, {"click", "text=Add package"}, {"wait", "[name='at:mirror.operators[0].packages[0].name']"},
+				{"text", "#text", "minVersion: 4.18.1\n  operators:\n    - catalog: quay.io/org/index:v4.18\n      packages:\n        - name: web-terminal\n"}}},
+			{Name: "edit-typed", Path: "/sync/edit", Do: [][]string{{"fill", "#text", emptyImageSet + "  platform:\n    channels:\n      - name: fast-4.17\n"}, {"wait", "[value='fast-4.17']"}}},
+			{Name: "edit-error", Path: "/sync/edit", Do: [][]string{{"fill", "#text", emptyImageSet + "  platform:\n    colour: red\n"}, {"wait", "#checked .pf-m-danger"}, {"text", "#checked", "Line 5:"}}},
 			{Name: "set-error", Path: "/sync/set?file=/none", Do: [][]string{{"text", "main", "The configuration has no image set /none."}}},
 		})
 		s.mirror(t, s.set(t, "set.yaml", "  additionalImages: [{name: 'HOST/samples/oci-multi:v1'}, {name: 'HOST/samples/docker:v1'}]\n"))

@@ -42,6 +42,8 @@ func pages() []page {
 		{"GET /sync/plan", auth.Administer, (*visit).syncPlan},
 		{"GET /sync/plan/live", auth.Administer, (*visit).syncPlanLive},
 		{"POST /sync/plan", auth.Administer, (*visit).makeSyncPlan},
+		{"GET " + editPath, auth.Administer, (*visit).editSet},
+		{"POST " + editPath, auth.Administer, (*visit).changeSet},
 		{"GET /sync/history", auth.Administer, (*visit).syncHistory},
 		{"GET /sync/history/{id}", auth.Administer, (*visit).syncChanges},
 		{"GET /sync/history/{id}/rollback", auth.Administer, (*visit).askRollback},

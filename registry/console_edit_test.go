@@ -1,0 +1,150 @@
+package registry_test
+
+import (
+	"html"
+	"maps"
+	"net/http"
+	"net/url"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+var (
+	textOfEditor = regexp.MustCompile(`(?s)<textarea id="text"[^>]*>\n(.*?)</textarea>`)
+	inputOfForm  = regexp.MustCompile(`<input type="(?:text|hidden)" name="([^"]+)" value="([^"]*)"`)
+	checkedInput = regexp.MustCompile(`<input [^>]*type="checkbox"[^>]* name="([^"]+)" value="([^"]*)" checked`)
+)
+
+// fields returns what a browser sends of the editor's form, and the text in it.
+func fields(t *testing.T, body string) (form url.Values, text string) {
+	t.Helper()
+	form = url.Values{}
+	for _, found := range append(inputOfForm.FindAllStringSubmatch(body, -1), checkedInput.FindAllStringSubmatch(body, -1)...) {
+		form.Add(html.UnescapeString(found[1]), html.UnescapeString(found[2]))
+	}
+	found := textOfEditor.FindStringSubmatch(body)
+	if found == nil {
+		t.Fatalf("there is no editor in\n%s", body)
+	}
+	text = html.UnescapeString(found[1])
+	form.Set("text", strings.ReplaceAll(text, "\n", "\r\n"))
+	return form, text
+}
+
+// editor is the page of an image set that is edited.
+type editor struct {
+	*surfer
+	body string
+}
+
+// press presses a button of the form, with some fields filled.
+func (e *editor) press(t *testing.T, do string, fill url.Values) (text string) {
+	t.Helper()
+	form, _ := fields(t, e.body)
+	maps.Copy(form, fill)
+	form.Set("do", do)
+	code, _, body := e.post(t, "/sync/edit", form)
+	if code != http.StatusOK {
+		t.Fatalf("%s: %d\n%s", do, code, body)
+	}
+	e.body = body
+	_, text = fields(t, body)
+	return text
+}
+
+func TestConsole_edit(t *testing.T) {
+	r, file := startWithSet(t, newSample(t), "samples/docker:v1")
+	text := "# of the plant\n" + emptySet
+	must(t, os.WriteFile(file, []byte(text), 0o600))
+	s := r.logIn(t, "admin")
+	e := &editor{s, s.shows(t, "/sync/edit?file="+url.QueryEscape(file), 200, "Edit set.yaml", "# of the plant", "valid image set", "sudo install -m 0644 set.yaml "+file)}
+	for _, step := range []struct {
+		do         string
+		fill       url.Values
+		has, lacks string
+	}{
+		{"apply", url.Values{"new:mirror.platform.channels:name": {"stable-4.18"}, "new:mirror.platform.channels:minVersion": {"4.18.1"}}, "    channels:\n      - name: stable-4.18\n        minVersion: 4.18.1\n", "{}"},
+		{"apply", url.Values{"at:mirror.platform.channels[0].maxVersion": {"4.18.5"}, "on:mirror.platform.channels[0].shortestPath": {"true"}}, "        maxVersion: 4.18.5\n        shortestPath: true\n", ""},
+		{"apply", url.Values{"list:mirror.platform.architectures": {"", "amd64", "arm64"}, "on:mirror.platform.graph": {"true"}}, "    graph: true\n    architectures: [amd64, arm64]\n", ""},
+		{"apply", url.Values{"list:mirror.platform.architectures": {"", "arm64"}}, "    architectures: [arm64]\n", "amd64"},
+		{"apply", url.Values{"list:mirror.platform.architectures": {""}}, "", "architectures"},
+		{"apply", url.Values{"new:mirror.operators:catalog": {"quay.io/org/index:v1"}}, "  operators:\n    - catalog: quay.io/org/index:v1\n", ""},
+		{"apply", url.Values{"new:mirror.operators[0].packages:name": {"web-terminal"}}, "      packages:\n        - name: web-terminal\n", ""},
+		{"apply", url.Values{"new:mirror.operators[0].packages:name": {"nfd"}, "new:mirror.operators[0].packages:channel": {"stable"}, "new:mirror.operators[0].packages:minVersion": {"1.0.0"}}, "        - name: nfd\n          channels:\n            - name: stable\n              minVersion: 1.0.0\n", ""},
+		{"apply", url.Values{"new:mirror.operators[0].packages[1].channels:name": {"fast"}}, "            - name: fast\n", ""},
+		{"apply", url.Values{"at:mirror.operators[0].packages[0].minVersion": {"1.2.0"}}, "        - name: web-terminal\n          minVersion: 1.2.0\n", ""},
+		{"remove mirror.operators[0].packages[1]", nil, "web-terminal", "nfd"},
+		{"apply", url.Values{"new:mirror.additionalImages:name": {"quay.io/org/app:1"}, "new:mirror.blockedImages:name": {".*debug.*"}}, "  additionalImages:\n    - name: quay.io/org/app:1\n  blockedImages:\n    - name: .*debug.*\n", ""},
+		{"apply", url.Values{"new:mirror.helm.repositories:name": {"charts"}, "new:mirror.helm.repositories:url": {"https://charts.test"}}, "    repositories:\n      - name: charts\n        url: https://charts.test\n", ""},
+		{"apply", url.Values{"new:mirror.helm.repositories[0].charts:name": {"app"}, "new:mirror.helm.repositories[0].charts:version": {"1.10"}}, "        charts:\n          - name: app\n            version: \"1.10\"\n", ""},
+		{"remove mirror.helm.repositories[0]", nil, "", "helm"},
+		{"remove mirror.operators[0]", nil, "", "operators"},
+		{"remove mirror.blockedImages[0]", url.Values{"at:mirror.additionalImages[0].name": {"quay.io/org/app:2"}}, "quay.io/org/app:2", "blocked"},
+	} {
+		got := e.press(t, step.do, step.fill)
+		if !strings.Contains(got, step.has) || step.lacks != "" && strings.Contains(got, step.lacks) || !strings.HasPrefix(got, "# of the plant\n") || !strings.Contains(e.body, "valid image set") {
+			t.Fatalf("%s %v:\n%s", step.do, step.fill, got)
+		}
+	}
+	if got := e.press(t, "apply", nil); !strings.Contains(got, "stable-4.18") {
+		t.Errorf("a form without a change leaves\n%s", got)
+	}
+	if data, err := os.ReadFile(file); err != nil || string(data) != text {
+		t.Errorf("the file of the host became %s, %v", data, err)
+	}
+	form, _ := fields(t, e.body)
+	form.Set("do", "download")
+	if code, _, body := s.post(t, "/sync/edit", form); code != 200 || body != strings.ReplaceAll(form.Get("text"), "\r", "") {
+		t.Errorf("the download: %d %s", code, body)
+	}
+}
+
+// The text counts where the form was made of another one, and what is wrong in it is told with its line.
+func TestConsole_editText(t *testing.T) {
+	r := start(t)
+	s := r.logIn(t, "admin")
+	e := &editor{s, s.shows(t, "/sync/edit", 200, "valid image set", "docker://"+host)}
+	typed := strings.Replace(emptySet, "{}", "{platform: {channels: [{name: stable-4.17, minVersion: 4.x}]}}", 1)
+	got := e.press(t, "apply", url.Values{"text": {typed}, "new:mirror.additionalImages:name": {"quay.io/a/b:1"}})
+	if got != typed || !strings.Contains(e.body, "so that the file counts") || !strings.Contains(e.body, `value="stable-4.17"`) {
+		t.Errorf("the text that counts is\n%s", got)
+	}
+	if !strings.Contains(e.body, "Line 3:") || !strings.Contains(e.body, "minVersion: 4.x") || strings.Contains(e.body, "valid image set") {
+		t.Errorf("what is wrong is not told:\n%s", e.body)
+	}
+	for _, text := range []string{"a: &x [1]\nb: *x\n", "kind: [", "- a\n", "", "mirror: " + strings.Repeat("[", 9000), `mirror: {operators: "<script>alert(1)</script>"}`, "kind: ImageSetConfiguration\nmirror: {platform: {channels: {name: [x]}}}\n", strings.Repeat("#", 300<<10)} {
+		form, _ := fields(t, e.body)
+		form.Set("text", text)
+		code, _, body := s.post(t, "/sync/edit", form)
+		if code != 200 || strings.Contains(body, "<script>alert") || strings.Contains(body, "valid image set") || !strings.Contains(body, "comes back when") {
+			t.Errorf("%.60q is answered with %d\n%.3000s", text, code, body)
+		}
+		form.Set("do", "apply")
+		form.Set("shown", "")
+		if code, _, _ := s.post(t, "/sync/edit", form); code != 200 {
+			t.Errorf("a change of %.60q is answered with %d", text, code)
+		}
+	}
+	if e.press(t, "remove mirror[99", nil); !strings.Contains(e.body, "is not the place of a key") {
+		t.Errorf("a place that is none:\n%s", e.body)
+	}
+	e = &editor{s, s.shows(t, "/sync/edit", 200)}
+	hostileName := `"><script>alert(1)</script>` + "\n"
+	if got := e.press(t, "apply", url.Values{"new:mirror.additionalImages:name": {hostileName}}); strings.Contains(e.body, "<script>alert") || !strings.Contains(got, "<script>alert") {
+		t.Errorf("a hostile name:\n%s", got)
+	}
+}
+
+func TestConsole_editRoles(t *testing.T) {
+	r, file := startWithSet(t, newSample(t), "samples/docker:v1")
+	for _, user := range []string{"pull", "push"} {
+		s := r.logIn(t, user)
+		s.shows(t, "/sync/edit?file="+url.QueryEscape(file), 403, "This page is for administrators.", "!samples/docker")
+		if code, _, body := s.send(t, "/documentation", "/sync/edit", url.Values{"text": {emptySet}}); code != http.StatusForbidden || strings.Contains(body, "apiVersion") {
+			t.Errorf("%s edits: %d", user, code)
+		}
+	}
+	r.logIn(t, "admin").shows(t, "/sync/edit?file=/etc/passwd", 404, "has no image set", "!root:")
+}
