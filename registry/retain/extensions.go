@@ -82,7 +82,8 @@ func (n *needs) catalog(ctx context.Context, name string, to map[digest.Digest]m
 	return nil
 }
 
-// bundle returns what is known of the bundle that an extension has installed, of catalogs that were not looked into before too.
+// bundle returns what is known of the bundle that an extension has installed, after a look into the
+// catalogs that were not looked into before.
 func (n *needs) bundle(ctx context.Context, e state.Extension, catalogs map[digest.Digest]mirror.Place) (b bundle, err error) {
 	name := fmt.Sprintf("%q %q %q", e.Package, e.Bundle, e.Version)
 	b, n.used[name] = n.bundles[name], true
@@ -119,14 +120,19 @@ func (n *needs) bundle(ctx context.Context, e state.Extension, catalogs map[dige
 	return b, err
 }
 
-// uses returns the images that the bundles of a catalog need. Of each catalog it is read once in a pass.
+// uses are the images that the bundles of a catalog need, or why that is not known.
+type uses struct {
+	of  map[string][]operator.Bundle
+	err error
+}
+
+// uses returns the images that the bundles of a catalog need. Each catalog is read once in a pass, also
+// one that cannot be read.
 func (p *pass) uses(ctx context.Context, d digest.Digest, at mirror.Place) (map[string][]operator.Bundle, error) {
-	if found, ok := p.catalogs[d]; ok {
-		return found, nil
-	}
-	found, err := p.Catalogs.Uses(ctx, at)
-	if err == nil {
+	found, ok := p.catalogs[d]
+	if !ok {
+		found.of, found.err = p.Catalogs.Uses(ctx, at)
 		p.catalogs[d] = found
 	}
-	return found, err
+	return found.of, found.err
 }

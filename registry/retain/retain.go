@@ -30,7 +30,6 @@ import (
 	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/mirror"
 	"github.com/mirror-appliance/appliance/mirror/imageset"
-	"github.com/mirror-appliance/appliance/mirror/operator"
 	"github.com/mirror-appliance/appliance/mirror/release"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/documents"
@@ -210,16 +209,16 @@ type pass struct {
 	components map[digest.Digest][]digest.Digest // of releases
 	bundles    map[string]bundle                 // of OLM v1, by the names of their notes
 	used       map[string]bool                   // notes of this pass
-	catalogs   map[digest.Digest]map[string][]operator.Bundle
-	tagged     map[string][]digest.Digest     // images that are named by tag, where a mirror may put them
-	resolved   map[mirror.Place]digest.Digest // "": it does not exist
-	counts     map[digest.Digest][2]int       // of what clusters need, and of what of it is here, by settled.set
+	catalogs   map[digest.Digest]uses            // that were read
+	tagged     map[string][]digest.Digest        // images that are named by tag, where a mirror may put them
+	resolved   map[mirror.Place]digest.Digest    // "": it does not exist
+	counts     map[digest.Digest][2]int          // of what clusters need, and of what of it is here, by settled.set
 	origins    []mirror.Origin
 }
 
 func (c *Clusters) pass(ctx context.Context) (*pass, error) {
 	p := &pass{Clusters: c, components: map[digest.Digest][]digest.Digest{}, used: map[string]bool{},
-		bundles: map[string]bundle{}, catalogs: map[digest.Digest]map[string][]operator.Bundle{},
+		bundles: map[string]bundle{}, catalogs: map[digest.Digest]uses{},
 		tagged: map[string][]digest.Digest{}, resolved: map[mirror.Place]digest.Digest{}, counts: map[digest.Digest][2]int{}}
 	notes, err := c.Store.Notes(ctx, noted)
 	if err != nil {
