@@ -26,14 +26,17 @@ type reach struct {
 	restored time.Time // of the store, from a backup
 	// stays has the reasons that releases stay, by version and architecture; an empty one stands for each.
 	stays  map[[2]string]string
-	minors map[string]bool                // that clusters have, or can come to
-	routes map[[3]string][]string         // versions that are reached, by channel, architecture and version
-	graphs map[[2]string]graphdata.Answer // by channel and architecture
+	minors map[string]bool // that clusters have, or can come to
+
+	// A fleet has few channels, architectures and versions: what was found out is kept by them.
+	routes  map[[3]string][]string          // versions that are reached
+	detours map[[3]string]map[string]string // see beyond
+	graphs  map[[2]string]graphdata.Answer  // by channel and architecture
 }
 
 func newReach(known updates.Known, restored time.Time) *reach {
 	r := &reach{Known: known, restored: restored, byDigest: map[digest.Digest]graphdata.Release{}, stays: map[[2]string]string{}, minors: map[string]bool{},
-		routes: map[[3]string][]string{}, graphs: map[[2]string]graphdata.Answer{}}
+		routes: map[[3]string][]string{}, detours: map[[3]string]map[string]string{}, graphs: map[[2]string]graphdata.Answer{}}
 	for _, one := range known.Releases {
 		r.byDigest[one.Digest] = one
 	}
@@ -160,7 +163,7 @@ func (r *reach) from(channel, arch, version string) (all []string, problem strin
 		return nil, "it has no channel"
 	}
 	key := [3]string{channel, arch, version}
-	if all, ok := r.routes[key]; ok && len(all) > 0 {
+	if all, ok := r.routes[key]; ok {
 		return all, ""
 	}
 	answer, ok := r.graphs[[2]string{channel, arch}]
@@ -181,10 +184,16 @@ func (r *reach) from(channel, arch, version string) (all []string, problem strin
 	return all, ""
 }
 
-// beyond returns the versions that a cluster may come to by a version that is not here, with that: which updates lead to it is
-// not known.
+// beyond returns the versions that a cluster may come to by a version that is not here, with that:
+// which updates lead to it is not known.
 func (r *reach) beyond(channel, arch, version string) map[string]string {
-	all := map[string]string{}
+	key := [3]string{channel, arch, version}
+	all, ok := r.detours[key]
+	if ok {
+		return all
+	}
+	all = map[string]string{}
+	r.detours[key] = all
 	from, err := semver.Parse(version)
 	if r.Graph == nil || err != nil {
 		return all
@@ -201,7 +210,8 @@ func (r *reach) beyond(channel, arch, version string) map[string]string {
 			continue
 		}
 		reached, _ := r.from(channel, arch, bare(to.Version))
-		for _, v := range append(reached, bare(to.Version)) {
+		all[bare(to.Version)] = bare(to.Previous[n])
+		for _, v := range reached {
 			all[v] = bare(to.Previous[n])
 		}
 	}
