@@ -24,7 +24,7 @@ import (
 // Bounds of a description.
 const (
 	maxConfig = 4 << 20
-	maxListed = 200  // names, labels, referrers, moves
+	maxListed = 200  // names, labels, referrers, moves, indexes, clusters
 	maxText   = 4096 // bytes of one text
 )
 
@@ -152,12 +152,13 @@ func (i *Images) addRelations(ctx context.Context, a *api.Image, _ image.Manifes
 		return err
 	}
 	delete(lists, a.Digest) // what it lists itself
-	a.Indexes = slices.Sorted(maps.Keys(lists))
+	indexes := slices.Sorted(maps.Keys(lists))
+	a.Indexes = indexes[:min(len(indexes), maxListed)]
 	if a.Pinned, err = i.Store.Manifests.PinnedHere(ctx, a.Repository, a.Digest); err != nil {
 		return err
 	}
 	clusters, err := i.Store.Clusters.Keeping(ctx, a.Repository, a.Digest)
-	for _, c := range clusters {
+	for _, c := range clusters[:min(len(clusters), maxListed)] {
 		a.Clusters = append(a.Clusters, c.String())
 	}
 	return err

@@ -175,6 +175,23 @@ func TestImages_Describe(t *testing.T) {
 	}
 }
 
+// The lists of a description are cut: thousands of indexes may have an image, and thousands of clusters may need it.
+func TestImages_longLists(t *testing.T) {
+	f := open(t)
+	one := f.image("team/app", map[string]any{}, "", []string{"layer"}, "v1")
+	for n := range 201 {
+		f.put("team/app", ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex,
+			Manifests: []ocispec.Descriptor{one}, Annotations: map[string]string{"n": fmt.Sprint(n)}})
+		id := fmt.Sprintf("cluster-%03d", n)
+		f.must(f.Store.Clusters.Put(f.ctx, store.Cluster{ID: id, Facts: json.RawMessage("{}")}))
+		f.must(f.Store.Clusters.Keep(f.ctx, id, []digest.Digest{one.Digest}))
+	}
+	a, err := f.Describe(f.ctx, api.Place{Repository: "team/app", Reference: "v1"})
+	if err != nil || len(a.Indexes) != 200 || len(a.Clusters) != 200 {
+		t.Errorf("%d indexes, %d clusters, %v", len(a.Indexes), len(a.Clusters), err)
+	}
+}
+
 // A config that is no JSON, or too large, does not hide the rest of its image.
 func TestImages_badConfig(t *testing.T) {
 	f := open(t)
