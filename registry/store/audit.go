@@ -25,7 +25,7 @@ type AuditRecord struct {
 // AuditFilter selects records. The zero value selects all.
 type AuditFilter struct {
 	Kind, User, Event string // "": any
-	Text              string // in any field, in either case
+	Text              string // in any field, in either case of ASCII
 	From, To          time.Time
 	Before            int64 // an id; 0: from the newest on
 }
@@ -93,9 +93,9 @@ func (s *Audit) List(ctx context.Context, f AuditFilter, limit int) ([]AuditReco
 	}
 	err := sqlite.Query(ctx, s.db.Reader(), scan, `SELECT id, kind, at, event, user, remote, outcome, details FROM audit
 		WHERE id < ?1 AND at >= ?2 AND at < ?3 AND (?4 = '' OR kind = ?4) AND (?5 = '' OR user = ?5) AND (?6 = '' OR event = ?6)
-		AND (?7 = '' OR instr(lower(event || ' ' || user || ' ' || remote || ' ' || outcome || ' ' || details), ?7))
+		AND (?7 = '' OR instr(lower(event || ' ' || user || ' ' || remote || ' ' || outcome || ' ' || details), lower(?7)))
 		ORDER BY id DESC LIMIT ?8`,
-		f.Before, auditTime(f.From), auditTime(f.To), f.Kind, f.User, f.Event, strings.ToLower(f.Text), limit)
+		f.Before, auditTime(f.From), auditTime(f.To), f.Kind, f.User, f.Event, f.Text, limit)
 	if err != nil {
 		return nil, fmt.Errorf("read the audit: %w", err)
 	}

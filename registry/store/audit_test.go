@@ -29,6 +29,17 @@ func (f *fixture) seen(filter AuditFilter, limit int) (seen string) {
 	return seen
 }
 
+// Letters beyond ASCII are found as they are.
+func TestAudit_findsAllLetters(t *testing.T) {
+	f := newFixture(t)
+	f.must(f.Audit.Add(f.ctx, []AuditRecord{{Kind: "administration", At: f.clock.now(), Event: "cluster attached", User: "x", Details: map[string]string{"name": "Ärzte Zürich"}}}))
+	for text, want := range map[string]string{"Ärzte": "x ", "ÄRZTE z": "x ", "zürich": "x ", "Äpfel": ""} {
+		if got := f.seen(AuditFilter{Text: text}, 9); got != want {
+			t.Errorf("%s: %q, want %q", text, got, want)
+		}
+	}
+}
+
 func TestAudit_List(t *testing.T) {
 	f := newFixture(t)
 	began := f.clock.now()
