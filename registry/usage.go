@@ -179,9 +179,9 @@ func (c *counted) answer(a *api.Usage, q api.UsageRequest) {
 	if q.All {
 		from = c.byAll
 	}
-	end := q.After + cmp.Or(q.Limit, usageListed)
+	end, text := q.After+cmp.Or(q.Limit, usageListed), strings.ToLower(q.Text)
 	for _, r := range from {
-		if !strings.Contains(r.Name, q.Text) {
+		if !strings.Contains(r.Name, text) {
 			continue
 		}
 		if a.Of >= q.After && a.Of < end {

@@ -51,7 +51,7 @@ func TestRun_usage(t *testing.T) {
 		t.Errorf("by all: %v", got)
 	}
 	for after, want := range map[int]string{0: "team/small", 1: "team/large"} {
-		u := of(api.UsageRequest{Text: "team/", After: after, Limit: 1})
+		u := of(api.UsageRequest{Text: "Team/", After: after, Limit: 1})
 		if got := names(u); !slices.Equal(got, []string{want}) || u.Of != 2 || u.Next != 1-after {
 			t.Errorf("a part after %d: %v of %d, next %d", after, got, u.Of, u.Next)
 		}

@@ -12,7 +12,7 @@ import (
 
 // UsageRequest asks for what uses the space.
 type UsageRequest struct {
-	Text string `json:"text,omitempty"` // in the names of repositories
+	Text string `json:"text,omitempty"` // in the names of repositories, in any case
 	All  bool   `json:"all,omitempty"`  // the largest are those that have most, and not those that have most of their own
 
 	After int `json:"after,omitempty"` // Next of the answer before
