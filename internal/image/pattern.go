@@ -1,7 +1,9 @@
 package image
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -70,6 +72,34 @@ func match(pattern, repo string) bool {
 		return ok && parent != "" && below != ""
 	}
 	return pattern == repo && repo != ""
+}
+
+// Range is a part of the repository names in their order: from From on, before Before.
+type Range struct{ From, Before string }
+
+// Ranges returns where the names are that match one of the patterns, in order, and none of them twice.
+func Ranges(patterns []string) []Range {
+	var all []Range
+	for _, p := range patterns {
+		parent, below := strings.CutSuffix(p, "/*")
+		switch {
+		case p == All:
+			return []Range{{"", "\xff"}}
+		case below:
+			all = append(all, Range{parent + "/", parent + "0"}) // which follows the slash
+		default:
+			all = append(all, Range{p, p + "\x00"})
+		}
+	}
+	slices.SortFunc(all, func(a, b Range) int {
+		return cmp.Or(strings.Compare(a.From, b.From), strings.Compare(b.Before, a.Before))
+	})
+	end := ""
+	return slices.DeleteFunc(all, func(r Range) bool {
+		inside := r.Before <= end // two are never across each other
+		end = max(end, r.Before)
+		return inside
+	})
 }
 
 // MatchAny reports whether a repository matches one of the patterns.

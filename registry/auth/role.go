@@ -65,6 +65,9 @@ func (i Identity) Sees(repo string) bool {
 	return i.MayRepository(repo) || image.MatchAny(i.open, repo)
 }
 
+// Seen returns the patterns of the repositories that Sees reports of a restricted user.
+func (i Identity) Seen() []string { return slices.Concat(i.Repositories, i.open) }
+
 // Restricted reports whether the grants exclude any repository. A blank grant includes none.
 func (i Identity) Restricted() bool {
 	return i.Role != Admin && len(i.Repositories) > 0 && !slices.Contains(i.Repositories, image.All)

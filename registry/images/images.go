@@ -33,12 +33,8 @@ type Images struct {
 	Remove func(r *http.Request, repo, ref string) error
 }
 
-const (
-	// namesAtOnce is how many names are read at a time for a user who may see some of them.
-	namesAtOnce = 10_000
-	// counting bounds the time in which the sizes of a page are counted.
-	counting = time.Second
-)
+// counting bounds the time in which the sizes of a page are counted.
+const counting = time.Second
 
 // Repositories lists a part of the repositories.
 func (i *Images) Repositories(ctx context.Context, q api.Page) (api.Repositories, error) {
@@ -62,33 +58,12 @@ func limit(q api.Page) int {
 	return q.Limit
 }
 
-// visible returns the names of a page. It reads one more than it lists, so that there are more exactly if
-// the next page is not empty.
+// visible returns the names of a page.
 func (i *Images) visible(ctx context.Context, q api.Page, n int) (names []string, more bool, err error) {
-	id, limited := auth.IdentityFrom(ctx)
-	if !limited || !id.Restricted() {
-		return i.Store.Find(ctx, q.Search, q.After, n)
+	if id, ok := auth.IdentityFrom(ctx); ok && id.Restricted() {
+		return i.Store.FindAmong(ctx, id.Seen(), q.Search, q.After, n)
 	}
-	last := q.After
-	for more = true; more; {
-		var found []string
-		if found, more, err = i.Store.Find(ctx, q.Search, last, namesAtOnce); err != nil {
-			return nil, false, err
-		}
-		for _, name := range found {
-			if !id.Sees(name) {
-				continue
-			}
-			if len(names) == n {
-				return names, true, nil
-			}
-			names = append(names, name)
-		}
-		if len(found) > 0 {
-			last = found[len(found)-1]
-		}
-	}
-	return names, false, nil
+	return i.Store.Find(ctx, q.Search, q.After, n)
 }
 
 // see returns an error for a repository that the user may not see, the same as for one that does not exist.

@@ -192,30 +192,6 @@ func TestGrants_catalog(t *testing.T) {
 	}
 }
 
-// The catalog has more repositories than are read at a time.
-func TestCatalog_visible(t *testing.T) {
-	f := newFixture(t, nil)
-	all := []string{"a", "b", "c", "d", "e", "f", "g"}
-	for i, repo := range all {
-		f.pushImage(repo, "latest", uint64(i))
-	}
-	may := func(name string) bool { return strings.Contains("bfg", name) }
-	for scan := 1; scan <= len(all)+1; scan++ {
-		f.api.scan = scan
-		for _, c := range []struct {
-			n    int
-			last string
-			want string
-			more bool
-		}{{3, "", "b f g", false}, {2, "", "b f", true}, {1, "b", "f", true}, {2, "b", "f g", false}, {5, "g", "", false}, {0, "", "", false}} {
-			names, more, err := f.api.visible(t.Context(), c.last, c.n, may)
-			if got := strings.Join(names, " "); got != c.want || more != c.more || err != nil || names == nil {
-				t.Errorf("%d at a time: %d after %q: %q, more %v, %v", scan, c.n, c.last, got, more, err)
-			}
-		}
-	}
-}
-
 // Clients with anonymous pulls enabled: crane asks /v2/ first and pushes only after a challenge.
 func TestAnonymous_client(t *testing.T) {
 	f := newGuarded(t, Options{}, "open/*")

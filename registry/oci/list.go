@@ -41,35 +41,9 @@ func (a *API) getCatalog(w http.ResponseWriter, r *http.Request, t target) error
 // repositories lists at most n repositories after last.
 func (a *API) repositories(ctx context.Context, last string, n int) (names []string, more bool, err error) {
 	if id, ok := auth.IdentityFrom(ctx); ok && id.Restricted() {
-		return a.visible(ctx, last, n, id.Sees)
+		return a.store.FindAmong(ctx, id.Seen(), "", last, n)
 	}
 	return a.store.Repositories(ctx, last, n)
-}
-
-// visible is repositories for a restricted user. It reads one more than it lists, so that a Link is
-// present exactly if the next page is not empty.
-func (a *API) visible(ctx context.Context, last string, n int,
-	may func(string) bool) (names []string, more bool, err error) {
-	names = []string{}
-	for more = n > 0; more; {
-		var found []string
-		if found, more, err = a.store.Repositories(ctx, last, a.scan); err != nil {
-			return nil, false, err
-		}
-		for _, name := range found {
-			if !may(name) {
-				continue
-			}
-			if len(names) == n {
-				return names, true, nil
-			}
-			names = append(names, name)
-		}
-		if len(found) > 0 {
-			last = found[len(found)-1]
-		}
-	}
-	return names, false, nil
 }
 
 // getTags lists the tags of a repository: all of them unless the client asks for pages.

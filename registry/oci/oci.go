@@ -93,7 +93,6 @@ type API struct {
 	patience time.Duration
 	missed   func(repo, ref, user, remote string)
 	anyPath  bool
-	scan     int // repositories read at a time for a catalog of which the user may see a part
 	routes   map[kind]map[string]handle
 }
 
@@ -109,7 +108,7 @@ func New(o Options) *API {
 		o.Audit = slog.New(slog.DiscardHandler)
 	}
 	a := &API{store: o.Store, upstream: o.Upstream, log: o.Log, audit: o.Audit,
-		missed: o.Missed, anyPath: o.AnyPath, cascade: o.DeleteReferrers, patience: pace.Patience, scan: maxPage}
+		missed: o.Missed, anyPath: o.AnyPath, cascade: o.DeleteReferrers, patience: pace.Patience}
 	if a.missed == nil {
 		a.missed = func(_, _, _, _ string) {}
 	}

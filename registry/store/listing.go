@@ -27,6 +27,31 @@ func (s *Store) Find(ctx context.Context, text, last string, n int) (names []str
 		ORDER BY name LIMIT ?`, last, strings.ToLower(text))
 }
 
+// FindAmong is Find among the repositories that match one of some patterns. It seeks those, and does not read
+// the names between them.
+func (s *Store) FindAmong(ctx context.Context, patterns []string, text, last string, n int) (names []string, more bool, err error) {
+	names = []string{}
+	if n == 0 {
+		return names, false, nil
+	}
+	for _, r := range image.Ranges(patterns) {
+		from := max(r.From, last+"\x00")
+		if from >= r.Before {
+			continue
+		}
+		some, err := sqlite.Column[string](ctx, s.db.Reader(), `SELECT name FROM repositories r WHERE name >= ? AND name < ? AND instr(name, ?) > 0
+			AND EXISTS (SELECT 1 FROM repository_manifests rm WHERE rm.repository = r.id)
+			ORDER BY name LIMIT ?`, from, r.Before, strings.ToLower(text), n+1-len(names))
+		if err != nil {
+			return nil, false, fmt.Errorf("list names: %w", err)
+		}
+		if names = append(names, some...); len(names) > n {
+			return names[:n], true, nil
+		}
+	}
+	return names, false, nil
+}
+
 // Count counts the tags of some repositories, up to 100,000 of each.
 func (s *Tags) Count(ctx context.Context, repos []string) (map[string]int, error) {
 	all := map[string]int{}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/internal/image"
 )
 
 func TestStore_Find(t *testing.T) {
@@ -46,6 +48,36 @@ func TestStore_Find(t *testing.T) {
 	f.must(err)
 	if !maps.Equal(counts, map[string]int{"team/app": 2}) {
 		t.Errorf("the counts are %v", counts)
+	}
+}
+
+// Pages of what some patterns match are those of all repositories without the rest.
+func TestStore_FindAmong(t *testing.T) {
+	f := newFixture(t)
+	all := []string{"a", "a-b/c", "a.b", "a/b", "a/b-c", "a/b/c", "a/b/d", "a/z", "a0", "ab", "b", "b/c", "z/z"}
+	for _, repo := range all {
+		f.pushImage(repo, repo, "v1")
+	}
+	f.blob("a/without-image", "x")
+	for _, patterns := range [][]string{nil, {"*"}, {"a"}, {"a/*"}, {"a/b/*", "a/*", "a/b"}, {"z/*", "a/b", "a"}, {"b/*", "a/b/*", "none", "none/*"}, {"", " ", "/*", "A", "a/b*"}, {"a/b", "*"}} {
+		for _, text := range []string{"", "B", "/z"} {
+			var want []string
+			for _, repo := range all {
+				if image.MatchAny(patterns, repo) && strings.Contains(repo, strings.ToLower(text)) {
+					want = append(want, repo)
+				}
+			}
+			for _, last := range append([]string{"", "a/", "a/c", "zz"}, all...) {
+				left := slices.DeleteFunc(slices.Clone(want), func(repo string) bool { return repo <= last })
+				for n := range len(left) + 2 {
+					names, more, err := f.FindAmong(f.ctx, patterns, text, last, n)
+					f.must(err)
+					if !slices.Equal(names, left[:min(n, len(left))]) || more != (n > 0 && n < len(left)) {
+						t.Fatalf("%q of %q, %d after %q: %q, more: %v; want of %q", text, patterns, n, last, names, more, left)
+					}
+				}
+			}
+		}
 	}
 }
 
@@ -159,6 +191,10 @@ func BenchmarkStore_pages(b *testing.B) {
 		{"repositories by a text that many have", func() (int, error) { return f.somePage("app-09", "") }},
 		{"repositories by a text that one has", func() (int, error) { return f.somePage("099999", "") }},
 		{"repositories by a text that none has", func() (int, error) { return f.somePage("none", "") }},
+		{"repositories of one at their end", func() (int, error) {
+			names, _, err := f.FindAmong(f.ctx, []string{"team/app-099999"}, "", "", 100)
+			return len(names), err
+		}},
 		{"first tags", func() (int, error) { return f.someTags("", "") }},
 		{"tags by a text that one has", func() (int, error) { return f.someTags("049999", "") }},
 		{"tags by a text that none has", func() (int, error) { return f.someTags("none", "") }},
