@@ -64,6 +64,11 @@ func (i *Images) planRemoval(ctx context.Context, a *api.Deletion, repo string) 
 	if err != nil {
 		return err
 	}
+	if a.Within = restricted(ctx); a.Within {
+		if goes.Freed, err = i.Store.Manifests.Loses(ctx, repo, goes.Manifests); err != nil {
+			return err
+		}
+	}
 	a.Tags, a.AllTags, a.AllGone = cutList(goes.Tags), goes.AllTags, len(goes.Manifests)
 	a.Blobs, a.Bytes, a.Children = goes.Freed.Blobs, goes.Freed.Bytes, goes.Children[:min(len(goes.Children), maxListed)]
 	platforms, err := i.platforms(ctx, repo, a.Digest)

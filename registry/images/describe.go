@@ -17,7 +17,6 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
-	"github.com/mirror-appliance/appliance/registry/auth"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
@@ -82,7 +81,7 @@ func (i *Images) addParts(ctx context.Context, a *api.Image, p image.Manifest) e
 // addShared counts the images that share the layers. What a user may not see is not counted.
 func (i *Images) addShared(ctx context.Context, a *api.Image) error {
 	within := ""
-	if id, ok := auth.IdentityFrom(ctx); ok && id.Restricted() {
+	if restricted(ctx) {
 		within = a.Repository
 	}
 	var layers []digest.Digest

@@ -77,6 +77,12 @@ func see(ctx context.Context, repo string) error {
 	return nil
 }
 
+// restricted reports whether there are repositories that the user may not see.
+func restricted(ctx context.Context) bool {
+	id, ok := auth.IdentityFrom(ctx)
+	return ok && id.Restricted()
+}
+
 // Tags lists a part of the tags of a repository.
 func (i *Images) Tags(ctx context.Context, q api.TagsRequest) (api.TagPage, error) {
 	if err := see(ctx, q.Repository); err != nil {

@@ -47,6 +47,13 @@ var (
 		WHERE b.digest IN (SELECT f.digest FROM json_each(?1) d CROSS JOIN manifest_refs f WHERE f.manifest = d.value AND f.kind <> 'child')
 		AND NOT EXISTS (SELECT 1 FROM manifest_refs f WHERE f.digest = b.digest AND f.manifest NOT IN (SELECT value FROM json_each(?1)))
 		AND NOT EXISTS (SELECT 1 FROM run_blobs p WHERE p.digest = b.digest)`
+
+	// The blobs of the repository ?2 that nothing there but the manifests ?1 refers to.
+	onlyHere = `SELECT count(*), coalesce(sum(b.size), 0) FROM blobs b
+		WHERE b.digest IN (SELECT f.digest FROM json_each(?1) d CROSS JOIN manifest_refs f WHERE f.manifest = d.value AND f.kind <> 'child')
+		AND EXISTS (SELECT 1 FROM repository_blobs l WHERE l.repository = ?2 AND l.digest = b.digest)
+		AND NOT EXISTS (SELECT 1 FROM manifest_refs f CROSS JOIN repository_manifests p ON p.digest = f.manifest AND p.repository = ?2
+			WHERE f.digest = b.digest AND f.manifest NOT IN (SELECT value FROM json_each(?1)))`
 )
 
 // Frees returns what DeleteImage of all of some images, and a collection, would free: with their children and what
@@ -198,6 +205,20 @@ func (s *Manifests) Goes(ctx context.Context, repo string, d digest.Digest, alon
 		err = fmt.Errorf("find out what a deletion does: %w", err)
 	}
 	return g, err
+}
+
+// Loses returns how many blobs, and how many bytes of them, a repository does not need any more once some manifests
+// are gone from it. Unlike what a collection frees then, that depends on no other repository.
+func (s *Manifests) Loses(ctx context.Context, repo string, gone []digest.Digest) (f Freed, err error) {
+	f.Manifests = len(gone)
+	id, err := repositoryID(ctx, s.db.Reader(), repo)
+	if err == nil {
+		err = s.db.Reader().QueryRowContext(ctx, onlyHere, asJSON(gone), id).Scan(&f.Blobs, &f.Bytes)
+	}
+	if err != nil {
+		err = fmt.Errorf("find out what %s does not need any more: %w", repo, err)
+	}
+	return f, err
 }
 
 // freedBy counts what only the links of some manifests keep.

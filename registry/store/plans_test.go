@@ -27,7 +27,7 @@ func composed() map[string]string {
 		"staged blobs": lastStaged("run_blobs"), "staged manifests": lastStaged("run_manifests"),
 		"clear tags": clearing("run_tags", "name", 1), "clear origins": clearing("run_origins", "tag", 1), "clear blobs": clearing("run_blobs", "digest", 1), "clear manifests": clearingManifests,
 		"insert references": insertRows(2), "moves of a run": runMoves, "pinned": selectPinned, "pin": pinLink, "unpin": unpinLink, "parts": countParts, "keeping": selectKeeping,
-		"keepers": keepers, "havers": havers, "only of": onlyOf, "listed in": listedIn, "lists": lists, "shared": selectShared,
+		"keepers": keepers, "havers": havers, "only of": onlyOf, "only here": onlyHere, "listed in": listedIn, "lists": lists, "shared": selectShared,
 		"usage": usageOf, "rest of origins": restOfOrigins, "origins after": originsAfter,
 	}
 	for name, texts := range map[string][]string{"link blobs": linkBlobs, "link references": linkReferences, "link again": linkAgain, "flip": flipping, "rolling back": rollingBack} {

@@ -188,9 +188,11 @@ type Deletion struct {
 	AllTags int           `json:"allTags"` // Tags has the first of them
 	Images  []DeletedPart `json:"images,omitempty"`
 	AllGone int           `json:"allImages"` // Images has the first of them
-	// What a collection frees then.
-	Blobs int   `json:"blobs"`
-	Bytes int64 `json:"bytes"`
+	// What a collection frees then. Within is true for a user with grants, who learns nothing of other
+	// repositories: it is what this repository does not need any more, and others may.
+	Blobs  int   `json:"blobs"`
+	Bytes  int64 `json:"bytes"`
+	Within bool  `json:"within,omitempty"`
 	// What stays: other tags of the image, images of an index that something else keeps, what is attached,
 	// and bytes that other images share.
 	OtherTags    []string        `json:"otherTags,omitempty"`
