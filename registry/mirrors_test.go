@@ -128,6 +128,15 @@ func TestMirrors_stop(t *testing.T) {
 	r, file := startWithSet(t, slow.Listener.Addr().String(), "samples/docker:v1")
 	must(t, r.admin.BeginMirror(t.Context(), file))
 	<-began
+	_, err := r.admin.Mirror(t.Context(), api.MirrorRequest{ImageSet: file}, nil)
+	for _, err := range []error{err, r.admin.BeginMirror(t.Context(), file)} {
+		if err == nil || !strings.Contains(err.Error(), "under way") {
+			t.Errorf("beside a run another one: %v", err)
+		}
+	}
+	if n := strings.Count(r.log.String(), `event="mirror began"`); n != 1 {
+		t.Errorf("the audit has %d runs", n)
+	}
 	must(t, r.admin.StopMirror(t.Context(), api.MirrorStop{ImageSet: file}))
 	until(t, "the run ends", func() bool { return r.mirrorOf(t, file).Running == nil })
 	if s := r.mirrorOf(t, file); s.Last != nil {

@@ -28,14 +28,13 @@ func handleJob[Q, P, R any](h *Handler, job api.Job[Q, P, R], runner *jobs.Runne
 			h.refuse(w, r, err)
 			return
 		}
-		h.audit(r, path.Base(job.Path)+" began")
-		runJob(h, w, r, q, runner)
+		runJob(h, w, r, q, runner, func() { h.audit(r, path.Base(job.Path)+" began") })
 	})
 }
 
-// runJob answers a job's request. The work lasts as long as its caller listens, unless the caller
-// detaches it.
-func runJob[Q, P, R any](h *Handler, w http.ResponseWriter, r *http.Request, q Q, runner *jobs.Runner[Q, P, R]) {
+// runJob answers a job's request, and calls began once the work begins. The work lasts as long as its
+// caller listens, unless the caller detaches it.
+func runJob[Q, P, R any](h *Handler, w http.ResponseWriter, r *http.Request, q Q, runner *jobs.Runner[Q, P, R], began func()) {
 	if d, ok := any(q).(interface{ Detached() bool }); ok && d.Detached() {
 		err := h.isDaemon()
 		if err == nil {
@@ -45,11 +44,18 @@ func runJob[Q, P, R any](h *Handler, w http.ResponseWriter, r *http.Request, q Q
 			h.refuse(w, r, err)
 			return
 		}
+		began()
 		write(w, http.StatusAccepted, nil)
 		return
 	}
+	work, err := runner.Begin(r.Context())
+	if err != nil {
+		h.refuse(w, r, err)
+		return
+	}
+	began()
 	h.serveJob(w, r, func(progress func(any)) (any, error) {
-		return runner.Run(r.Context(), q, func(p P) { progress(p) })
+		return work(r.Context(), q, func(p P) { progress(p) })
 	})
 }
 

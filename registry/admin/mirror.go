@@ -67,8 +67,7 @@ func handleMirror[R any](h *Handler, job api.Job[api.MirrorRequest, api.MirrorPr
 			h.refuse(w, r, err)
 			return
 		}
-		h.audit(r, path.Base(job.Path)+" began", "imageSet", q.ImageSet)
-		runJob(h, w, r, q, runner)
+		runJob(h, w, r, q, runner, func() { h.audit(r, path.Base(job.Path)+" began", "imageSet", q.ImageSet) })
 	})
 }
 

@@ -87,6 +87,17 @@ func New[Q, P, R any](kind Kind[Q, P, R]) *Runner[Q, P, R] {
 // Run works, and returns the result. It returns a *BusyError if work is under way, unless the kind
 // waits, and ErrStopping if the daemon drains. progress may be nil.
 func (r *Runner[Q, P, R]) Run(ctx context.Context, q Q, progress func(P)) (R, error) {
+	work, err := r.Begin(ctx)
+	if err != nil {
+		var none R
+		return none, err
+	}
+	return work(ctx, q, progress)
+}
+
+// Begin is the first half of Run, for a caller that acts once it is certain that the work begins. The
+// function that it returns is the other half, and must be called.
+func (r *Runner[Q, P, R]) Begin(ctx context.Context) (work func(ctx context.Context, q Q, progress func(P)) (R, error), err error) {
 	for {
 		err := r.begin()
 		if r.kind.Waits && errors.As(err, new(*BusyError)) {
@@ -95,10 +106,9 @@ func (r *Runner[Q, P, R]) Run(ctx context.Context, q Q, progress func(P)) (R, er
 			}
 		}
 		if err != nil {
-			var none R
-			return none, err
+			return nil, err
 		}
-		return r.work(ctx, q, progress)
+		return r.work, nil
 	}
 }
 
