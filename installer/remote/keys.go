@@ -6,13 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"slices"
 	"strings"
 
 	"golang.org/x/crypto/ssh"
-	"golang.org/x/crypto/ssh/agent"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/sshkey"
@@ -23,14 +21,14 @@ type keys struct {
 	to      *Target
 	console Console
 	read    map[string]ssh.Signer // by file, so that a passphrase is asked for once
-	agent   agent.ExtendedAgent   // nil: there is none
-	conn    net.Conn
+	held    []ssh.Signer          // of the agent
+	closed  func()                // nil: there is no agent
 }
 
 // connectAgent connects to the agent of the environment, or of IdentityAgent. Without one that answers,
 // the files have to do.
-func (k *keys) connectAgent(h hop) {
-	if k.conn != nil {
+func (k *keys) connectAgent(ctx context.Context, h hop) {
+	if k.closed != nil {
 		return
 	}
 	path := os.Getenv("SSH_AUTH_SOCK")
@@ -43,17 +41,15 @@ func (k *keys) connectAgent(h hop) {
 	if path == "" {
 		return
 	}
-	conn, err := net.Dial("unix", path)
-	if err != nil {
+	var err error
+	if k.held, k.closed, err = sshkey.Held(ctx, path); err != nil && ctx.Err() == nil {
 		fmt.Fprintf(k.console.Err, "note: the ssh agent at %s does not answer: %v\n", path, err)
-		return
 	}
-	k.conn, k.agent = conn, agent.NewClient(conn)
 }
 
 func (k *keys) Close() {
-	if k.conn != nil {
-		_ = k.conn.Close()
+	if k.closed != nil {
+		k.closed()
 	}
 }
 
@@ -63,13 +59,9 @@ var defaultKeys = []string{"~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.ssh/id_rs
 // signers returns the keys to try on a host, in order. sshd closes the connection after six, so
 // that those come first which a user has named.
 func (k *keys) signers(ctx context.Context, h hop) ([]ssh.Signer, error) {
-	k.connectAgent(h)
-	var held []ssh.Signer
-	if k.agent != nil {
-		held, _ = k.agent.Signers() // of a locked agent there are none
-	}
+	k.connectAgent(ctx, h)
 	if k.to.Key != "" {
-		signer, err := k.file(ctx, k.to.Key, held)
+		signer, err := k.file(ctx, k.to.Key)
 		if err != nil {
 			return nil, err
 		}
@@ -82,7 +74,7 @@ func (k *keys) signers(ctx context.Context, h hop) ([]ssh.Signer, error) {
 	}
 	var found []ssh.Signer
 	for _, file := range files {
-		signer, err := k.file(ctx, k.to.ssh.path(file, h), held)
+		signer, err := k.file(ctx, k.to.ssh.path(file, h))
 		switch {
 		case err == nil:
 			found = append(found, signer)
@@ -91,7 +83,7 @@ func (k *keys) signers(ctx context.Context, h hop) ([]ssh.Signer, error) {
 		}
 	}
 	if !k.to.ssh.yes(h.alias, "IdentitiesOnly") {
-		for _, signer := range held {
+		for _, signer := range k.held {
 			if !slices.ContainsFunc(found, func(s ssh.Signer) bool { return sshkey.SamePublic(s.PublicKey(), signer.PublicKey()) }) {
 				found = append(found, signer)
 			}
@@ -106,11 +98,11 @@ func (k *keys) signers(ctx context.Context, h hop) ([]ssh.Signer, error) {
 
 // file reads a private key. The agent signs with it if it has it too, so that a passphrase need not
 // be asked for.
-func (k *keys) file(ctx context.Context, path string, held []ssh.Signer) (ssh.Signer, error) {
+func (k *keys) file(ctx context.Context, path string) (ssh.Signer, error) {
 	if signer, ok := k.read[path]; ok {
 		return signer, nil
 	}
-	signer, err := sshkey.File(ctx, path, held, k.console.Secret)
+	signer, err := sshkey.File(ctx, path, k.held, k.console.Secret)
 	if err != nil {
 		return nil, hint.New(err, cmp.Or(hint.Of(err), "name the file of a private key: --ssh-key"))
 	}

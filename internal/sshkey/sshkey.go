@@ -1,7 +1,8 @@
 // Package sshkey reads private keys of SSH: of files, with their passphrases, and of an agent.
 //
-// Use File for a private key, and Named for what a user names as to ssh-keygen -Y sign: a private key,
-// or a public one whose private half is in the agent, as those of hardware are.
+// Use Held for the keys of an agent, File for a private key, and Named for what a user names as to
+// ssh-keygen -Y sign: a private key, or a public one whose private half is in the agent, as those of
+// hardware are.
 package sshkey
 
 import (
@@ -40,6 +41,26 @@ func of(public ssh.PublicKey, held []ssh.Signer) ssh.Signer {
 	return held[n]
 }
 
+// Held returns the keys of the agent at a socket: none of one that is locked. They sign until closed is
+// called, or ctx ends: an agent may wait for its user.
+func Held(ctx context.Context, socket string) (held []ssh.Signer, closed func(), err error) {
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", socket)
+	if err != nil {
+		return nil, nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	closed = func() {
+		stop()
+		_ = conn.Close()
+	}
+	held, _ = agent.NewClient(conn).Signers()
+	if ctx.Err() != nil {
+		closed()
+		return nil, nil, ctx.Err()
+	}
+	return held, closed, nil
+}
+
 // File reads a private key. held are the keys of an agent, one of which signs in the place of a file with
 // a passphrase; else secret is asked for it once the key is to sign.
 func File(ctx context.Context, path string, held []ssh.Signer, secret Secret) (ssh.Signer, error) {
@@ -49,7 +70,7 @@ func File(ctx context.Context, path string, held []ssh.Signer, secret Secret) (s
 	}
 	signer, err := ssh.ParsePrivateKey(text)
 	if encrypted := (*ssh.PassphraseMissingError)(nil); errors.As(err, &encrypted) {
-		signer, err = locked(ctx, path, text, encrypted.PublicKey, held, secret)
+		return locked(ctx, path, text, encrypted.PublicKey, held, secret)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s is not a private key: %w", path, err)
@@ -136,7 +157,7 @@ func (k *lockedKey) SignWithAlgorithm(rand io.Reader, data []byte, algorithm str
 
 // Named returns the key that a user names as to ssh-keygen -Y sign. The agent at socket signs if it has
 // it, "" being no agent; else the private key does, beside a public one without its suffix. A passphrase
-// is asked for at once. close closes the connection to the agent.
+// is asked for at once. closed closes the connection to the agent; it is never nil.
 func Named(ctx context.Context, path, socket string, secret Secret) (signer ssh.Signer, closed func(), err error) {
 	closed = func() {}
 	public, isPublic := beside(path), false
@@ -147,10 +168,12 @@ func Named(ctx context.Context, path, socket string, secret Secret) (signer ssh.
 	}
 	var held []ssh.Signer
 	if socket != "" {
-		conn, err := net.Dial("unix", socket)
-		if err == nil {
-			closed = func() { _ = conn.Close() }
-			held, _ = agent.NewClient(conn).Signers() // of a locked agent there are none
+		keys, end, err := Held(ctx, socket)
+		switch {
+		case err == nil:
+			held, closed = keys, end
+		case ctx.Err() != nil:
+			return nil, closed, ctx.Err()
 		}
 	}
 	if public != nil {

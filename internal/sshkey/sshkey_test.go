@@ -6,12 +6,16 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/x509"
 	"encoding/pem"
+	"errors"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
@@ -103,6 +107,12 @@ func TestNamed(t *testing.T) {
 	if err := os.Remove(filepath.Join(k.dir, "gone")); err != nil {
 		t.Fatal(err)
 	}
+	//lint:ignore SA1019 old keys are so, and their public halves are beside them or nowhere
+	old, err := x509.EncryptPEMBlock(rand.Reader, "RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(rsaKey), []byte("secret"), x509.PEMCipherAES256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.write("old", pem.EncodeToMemory(old), 0o600)
 	k.write("open", []byte("a key"), 0o644)
 	k.write("text", []byte("no key"), 0o600)
 	for name, tc := range map[string]struct {
@@ -116,6 +126,7 @@ func TestNamed(t *testing.T) {
 		"a passphrase":                    {file: "locked", phrase: "secret", asked: true},
 		"a passphrase, by the public key": {file: "locked.pub", phrase: "secret", asked: true},
 		"a wrong passphrase":              {file: "locked", phrase: "other", asked: true, fails: "the passphrase is not the right one"},
+		"a wrong passphrase of PEM":       {file: "old", phrase: "other", asked: true, fails: "the passphrase is not the right one"},
 		"a key in the agent":              {file: "held.pub"},
 		"a key in the agent, by its file": {file: "held"},
 		"a key of RSA in the agent":       {file: "rsa.pub"},
@@ -141,7 +152,7 @@ func TestNamed(t *testing.T) {
 				t.Errorf("a passphrase was asked for: %v", asked)
 			}
 			if tc.fails != "" {
-				if err == nil || !strings.Contains(err.Error(), tc.fails) {
+				if err == nil || !strings.Contains(err.Error(), tc.fails) || tc.asked && strings.Contains(err.Error(), "is not a private key") {
 					t.Errorf("%v, and not %s", err, tc.fails)
 				}
 				return
@@ -155,6 +166,41 @@ func TestNamed(t *testing.T) {
 				t.Errorf("it is not signed: %v", err)
 			}
 		})
+	}
+}
+
+// An agent that does not answer, such as one that waits for its user, does not outlast the command.
+func TestNamed_silentAgent(t *testing.T) {
+	k := newKeys(t)
+	k.add("plain", "", k.made())
+	socket := filepath.Join(k.dir, "silent")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		conn, err := l.Accept()
+		if err == nil {
+			defer conn.Close()
+			cancel()
+			_, _ = io.Copy(io.Discard, conn)
+		}
+	}()
+	ended := make(chan error, 1)
+	go func() {
+		_, closed, err := sshkey.Named(ctx, filepath.Join(k.dir, "plain"), socket, nil)
+		closed()
+		ended <- err
+	}()
+	select {
+	case err := <-ended:
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("it ends with %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("it waits for the agent")
 	}
 }
 
