@@ -48,8 +48,8 @@ func (j *judgement) check(ctx context.Context, basis api.Basis) error {
 	return nil
 }
 
-// stillWhole looks at the images of a release, and their signatures, wherever they are: a mirror set leads to them, as the verdict
-// has found.
+// stillWhole looks at the images of a release, and their signatures, wherever they are: a mirror set
+// leads to them, as the verdict has found.
 func (j *judgement) stillWhole(ctx context.Context, r graphdata.Release) error {
 	repository, _, _ := strings.Cut(j.known.Places[r.Digest], ":")
 	p := &payload{Release: r, repository: repository, cure: j.cureOf(r)}
@@ -74,8 +74,8 @@ func (j *judgement) stillWhole(ctx context.Context, r graphdata.Release) error {
 	return nil
 }
 
-// anywhere looks for a repository in which an image is whole, and signed as nodes demand. If there is none, the reasons are those
-// of the first.
+// anywhere looks for a repository in which an image is whole, and signed as nodes demand. If there is
+// none, the reasons are those of the first.
 func (j *judgement) anywhere(ctx context.Context, p *payload, w wanted) error {
 	repositories, err := j.Store.Manifests.AnyRepositories(ctx, w.digest)
 	if err != nil {
@@ -85,8 +85,8 @@ func (j *judgement) anywhere(ctx context.Context, p *payload, w wanted) error {
 		j.refuse(api.Reason{Code: "image-absent", Where: w.name + "@" + w.digest.String(), Text: "the image of " + w.component + " is not here any more", Hint: again, Cure: p.cure})
 	}
 	before, told := j.verdict.Reasons, j.told
-	var first []api.Reason
-	for _, repository := range repositories {
+	first, ofFirst := before, told
+	for n, repository := range repositories {
 		at := place{repository, w.digest}
 		j.verdict.Reasons, j.told = slices.Clone(before), maps.Clone(told)
 		found, err := j.whole(ctx, p, w, at)
@@ -99,12 +99,10 @@ func (j *judgement) anywhere(ctx context.Context, p *payload, w wanted) error {
 		if len(j.verdict.Reasons) == len(before) {
 			return nil
 		}
-		if first == nil {
-			first = j.verdict.Reasons
+		if n == 0 {
+			first, ofFirst = j.verdict.Reasons, j.told
 		}
 	}
-	if first != nil {
-		j.verdict.Reasons = first
-	}
+	j.verdict.Reasons, j.told = first, ofFirst
 	return nil
 }

@@ -73,7 +73,7 @@ func (o *Judge) Judge(ctx context.Context, q api.ReadyRequest, progress func(api
 		return api.Verdict{}, err
 	}
 	j := &judgement{Options: o.Options, question: asked, keys: keys, known: o.Updates.Known(), tell: progress,
-		looked: map[place]*looked{}, blobs: map[digest.Digest]blob{}, told: map[told]int{}}
+		looked: map[place]*looked{}, blobs: map[digest.Digest]blob{}, told: map[told]bool{}}
 	j.verdict = api.Verdict{To: q.To, From: q.From, Channel: q.Channel, Reasons: []api.Reason{}, Risks: []api.Reason{},
 		Basis: api.Basis{Releases: []api.JudgedRelease{}}, Registry: o.Registry, Version: o.Version, Made: time.Now().UTC()}
 	if q.Unchanged != nil {
@@ -106,7 +106,7 @@ type judgement struct {
 	now     api.ReadyProgress
 	looked  map[place]*looked
 	blobs   map[digest.Digest]blob // that were found
-	told    map[told]int           // reasons that were given: indexes of verdict.Reasons
+	told    map[told]bool          // what verdict.Reasons are about
 	verdict api.Verdict
 }
 
@@ -116,10 +116,10 @@ type told struct{ code, where string }
 // refuse adds a reason for a no, once.
 func (j *judgement) refuse(r api.Reason) {
 	key := told{r.Code, r.Where}
-	if _, ok := j.told[key]; ok {
+	if j.told[key] {
 		return
 	}
-	j.told[key] = len(j.verdict.Reasons)
+	j.told[key] = true
 	j.verdict.Reasons = append(j.verdict.Reasons, r)
 }
 
