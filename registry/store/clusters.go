@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -108,15 +109,19 @@ func (s *Clusters) Keeping(ctx context.Context, repo string, d digest.Digest) ([
 	return listKeeping(ctx, s.db.Reader(), id, d)
 }
 
-// listKeeping lists the clusters that need a manifest by their ids, those that ClusterNames names with their names: a
-// fleet of a thousand has megabytes of rows.
+// listKeeping lists the clusters that need a manifest by their ids, those that ClusterNames names with
+// their names: a fleet of a thousand has megabytes of rows. One that is detached meanwhile is left out.
 func listKeeping(ctx context.Context, q sqlite.Querier, repository int64, d digest.Digest) (all []Cluster, err error) {
 	ids, err := sqlite.Column[string](ctx, q, selectKeeping, repository, d)
 	slices.Sort(ids)
-	for i, id := range slices.Compact(ids) {
+	for _, id := range slices.Compact(ids) {
 		c := Cluster{ID: id}
-		if i < namedClusters && err == nil {
+		if len(all) < namedClusters && err == nil {
 			err = q.QueryRowContext(ctx, `SELECT name FROM clusters WHERE id = ?`, id).Scan(&c.Name)
+			if errors.Is(err, sql.ErrNoRows) {
+				err = nil
+				continue
+			}
 		}
 		all = append(all, c)
 	}

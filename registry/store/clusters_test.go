@@ -34,6 +34,33 @@ func (f *fixture) indexed(repo, tag string, child Manifest) Manifest {
 	return m
 }
 
+// A cluster may be detached between the look for its id and that for its name.
+func TestClusters_KeepingWhileDetached(t *testing.T) {
+	f := newFixture(t)
+	one := f.pushImage("a/b", "one", "v1")
+	ended := make(chan error, 1)
+	go func() {
+		var err error
+		for range 50 {
+			err = errors.Join(err, f.Clusters.Put(f.ctx, Cluster{ID: "c-1", Name: "prod", Facts: []byte(`{}`)}),
+				f.Clusters.Keep(f.ctx, "c-1", []digest.Digest{one.Digest}), f.Clusters.Delete(f.ctx, "c-1"))
+		}
+		ended <- err
+	}()
+	for n := 0; ; n++ {
+		all, err := f.Clusters.Keeping(f.ctx, "a/b", one.Digest)
+		if err != nil || len(all) > 0 && all[0].Name != "prod" {
+			t.Fatalf("look %d: %v, %v", n, all, err)
+		}
+		select {
+		case err := <-ended:
+			f.must(err)
+			return
+		default:
+		}
+	}
+}
+
 func TestClusters_keepWhatTheyNeed(t *testing.T) {
 	f := newFixture(t)
 	one, two := f.pushImage("a/b", "one", "v1"), f.pushImage("a/b", "two", "v2")
