@@ -70,6 +70,7 @@ type daemon struct {
 	mirrors   []*scheduled
 	views     *views.Views
 	updates   *updates.Service
+	verdicts  *verdicts
 	clusters  *retain.Clusters
 	jobs      admin.Jobs
 	metrics   *metrics
@@ -253,7 +254,9 @@ func (d *daemon) openJobs(ctx context.Context) {
 	d.updates = updates.New(updates.Options{Store: d.store, Registry: d.cfg.Address(),
 		MirrorNames: d.cfg.Updates.Payloads == config.PayloadsMirror, Log: d.log})
 	d.jobs = admin.Jobs{GC: jobs.New(d.collector.kind(d.draining)),
-		Scrub: jobs.New(d.scrubber.kind(d.draining)), Verify: jobs.New(d.verifyKind()), Ready: jobs.New(d.readyKind())}
+		Scrub: jobs.New(d.scrubber.kind(d.draining)), Verify: jobs.New(d.verifyKind())}
+	d.verdicts = newVerdicts(d)
+	d.jobs.Ready = d.verdicts.runner
 	d.pinning = jobs.OpenNote[pinning](ctx, d.store, "pinning", d.log)
 	d.jobs.Pin = jobs.New(jobs.Kind[api.PinRequest, api.PinProgress, api.PinResult]{Name: "pin", Run: pinner{d}.run, Drain: d.draining, Log: d.log})
 	d.openMirrors(ctx)
@@ -267,13 +270,14 @@ func (d *daemon) openJobs(ctx context.Context) {
 		d.jobs.GC.Wait()
 		d.jobs.Scrub.Wait()
 		d.jobs.Verify.Wait()
+		d.jobs.Ready.Wait()
 		return nil
 	})
 }
 
 // newAdmin returns the control API; status is nil if no daemon runs.
 func (d *daemon) newAdmin(status func(context.Context) (api.Status, error)) *admin.Handler {
-	o := admin.Options{Store: d.store, Auth: d.auth, Jobs: d.jobs, Catalogs: d.views, Link: d.link, Misses: d.misses, Mirrors: mirrors{d}, Pins: pinner{d}, Updates: d.updates, Clusters: d.clusters, Audit: d.audit, Upkeep: upkeep{d},
+	o := admin.Options{Store: d.store, Auth: d.auth, Jobs: d.jobs, Catalogs: d.views, Link: d.link, Misses: d.misses, Mirrors: mirrors{d}, Pins: pinner{d}, Updates: d.updates, Verdicts: d.verdicts, Clusters: d.clusters, Audit: d.audit, Upkeep: upkeep{d},
 		Status: status, Drain: d.draining, Log: d.log}
 	described := &images.Images{Store: d.store, Alone: !d.cfg.DeleteReferrers}
 	o.Images = described

@@ -179,7 +179,7 @@ func TestRun_openAPI(t *testing.T) {
 		t.Helper()
 		return c.call(t, "admin", method, path, body, want)
 	}
-	for _, path := range []string{"ping", "status", "offline", "certificate", "misses", "upstreams", "pins", "clusters", "users", "wants", "gc/plan", "damage", "openapi.json", "mirror", "misses/image-set"} {
+	for _, path := range []string{"ping", "status", "offline", "certificate", "misses", "upstreams", "pins", "clusters", "users", "wants", "gc/plan", "damage", "openapi.json", "mirror", "misses/image-set", "ready"} {
 		want := http.StatusOK
 		if path == "ping" {
 			want = http.StatusNoContent
@@ -199,6 +199,13 @@ func TestRun_openAPI(t *testing.T) {
 	}
 	admin(http.MethodPost, "/api/v1/gc", `{"detach":true}`, http.StatusAccepted)
 	admin(http.MethodPost, "/api/v1/gc", `{"gracePeriod":3600}`, http.StatusBadRequest)
+	admin(http.MethodGet, "/api/v1/ready/image-set", "", http.StatusNotFound)
+	admin(http.MethodPost, "/api/v1/ready/stop", "", http.StatusNoContent)
+	admin(http.MethodPost, "/api/v1/ready", `{"to":"4.20.1","detach":true}`, http.StatusAccepted)
+	until(t, "the verdict", func() bool {
+		return bytes.Contains(admin(http.MethodGet, "/api/v1/ready", "", http.StatusOK), []byte(`"last"`))
+	})
+	admin(http.MethodGet, "/api/v1/ready/image-set", "", http.StatusOK)
 	for _, path := range []string{"mirror", "mirror/plan", "mirror/last-plan", "mirror/stop", "mirror/image-set", "mirror/report"} {
 		admin(http.MethodPost, "/api/v1/"+path, `{"imageSet":"none"}`, http.StatusBadRequest)
 	}

@@ -1,17 +1,74 @@
 package registry
 
 import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/jobs"
 	"github.com/mirror-appliance/appliance/registry/ready"
 )
 
-// readyKind is the kind of work that judges releases. It changes nothing.
-func (d *daemon) readyKind() jobs.Kind[api.ReadyRequest, api.ReadyProgress, api.Verdict] {
-	o := ready.Options{Store: d.store, Registry: d.cfg.Address(), Version: d.version,
-		Updates: d.updates, Upstreams: d.cfg.Routes(), Dir: d.cfg.Database + ".ready", Log: d.log}
-	return jobs.Kind[api.ReadyRequest, api.ReadyProgress, api.Verdict]{
-		Name: "verdict", Waits: true, Run: ready.New(o).Judge, Drain: d.draining, Log: d.log,
-		DryRun: func(api.ReadyRequest) bool { return true },
+// verdicts judges releases, and keeps the last verdict of those that no caller waits for.
+type verdicts struct {
+	judge   *ready.Judge
+	runner  *jobs.Runner[api.ReadyRequest, api.ReadyProgress, api.Verdict]
+	running atomic.Pointer[api.ReadyRun]
+	last    atomic.Pointer[api.ReadyAnswer]
+}
+
+func newVerdicts(d *daemon) *verdicts {
+	v := &verdicts{judge: ready.New(ready.Options{Store: d.store, Registry: d.cfg.Address(), Version: d.version,
+		Updates: d.updates, Upstreams: d.cfg.Routes(), Dir: d.cfg.Database + ".ready", Log: d.log})}
+	v.runner = jobs.New(jobs.Kind[api.ReadyRequest, api.ReadyProgress, api.Verdict]{
+		Name: "verdict", Waits: true, Run: v.run, Drain: d.draining, Log: d.log,
+		DryRun: func(api.ReadyRequest) bool { return true }, // it changes nothing
+	})
+	return v
+}
+
+func (v *verdicts) run(ctx context.Context, q api.ReadyRequest, progress func(api.ReadyProgress)) (api.Verdict, error) {
+	if !q.Detach {
+		return v.judge.Judge(ctx, q, progress)
 	}
+	asked := api.ReadyAsked{To: q.To, From: q.From, Channel: q.Channel, Architectures: q.Architectures, Content: q.Content}
+	if q.Cluster != nil {
+		asked.Cluster = q.Cluster.ID
+	}
+	v.running.Store(&api.ReadyRun{Asked: asked})
+	defer v.running.Store(nil)
+	verdict, err := v.judge.Judge(ctx, q, func(p api.ReadyProgress) {
+		v.running.Store(&api.ReadyRun{Asked: asked, Progress: p})
+		progress(p)
+	})
+	if ctx.Err() != nil {
+		return verdict, err
+	}
+	answer := &api.ReadyAnswer{Asked: asked, Error: troubleOf(err), Ended: time.Now().UTC()}
+	if err == nil {
+		answer.Verdict = &verdict
+	}
+	v.last.Store(answer)
+	return verdict, err
+}
+
+// State implements admin.Verdicts.
+func (v *verdicts) State() api.ReadyState {
+	return api.ReadyState{Running: v.running.Load(), Last: v.last.Load()}
+}
+
+// Stop implements admin.Verdicts. It leaves the verdict alone that another caller waits for.
+func (v *verdicts) Stop() (running bool) { return v.running.Load() != nil && v.runner.Stop() }
+
+// ImageSet implements admin.Verdicts.
+func (v *verdicts) ImageSet() (string, error) {
+	last := v.last.Load()
+	if last == nil || last.Verdict == nil {
+		return "", hint.New(errors.New("there is no verdict since the registry was started"), "ask for one first")
+	}
+	text, err := ready.ImageSet(*last.Verdict)
+	return string(text), err
 }

@@ -45,6 +45,7 @@ type Options struct {
 	Mirrors     Mirrors
 	Pins        Pins
 	Updates     Updates
+	Verdicts    Verdicts
 	Clusters    Clusters
 	Audit       Audit
 	Images      Images
@@ -85,6 +86,7 @@ type Handler struct {
 	misses    Misses
 	pins      Pins
 	updates   Updates
+	verdicts  Verdicts
 	clusters  Clusters
 	audited   Audit
 	images    Images
@@ -108,7 +110,7 @@ func NewHandler(o Options) *Handler {
 	}
 	h := &Handler{store: o.Store, auth: o.Auth, status: o.Status, drain: o.Drain, log: o.Log,
 		mux: http.NewServeMux(), mirrors: o.Mirrors, catalogs: o.Catalogs, link: o.Link, upstreams: o.Upstreams, misses: o.Misses, pins: o.Pins, updates: o.Updates, clusters: o.Clusters, audited: o.Audit, images: o.Images, certificate: o.Certificate}
-	h.upkeep = o.Upkeep
+	h.upkeep, h.verdicts = o.Upkeep, o.Verdicts
 	handle(h, api.Ping, h.ping)
 	handle(h, api.GetStatus, h.getStatus)
 
@@ -143,6 +145,9 @@ func NewHandler(o Options) *Handler {
 	handleJob(h, api.Scrub, o.Jobs.Scrub)
 	handleJob(h, api.Pin, o.Jobs.Pin)
 	handleJob(h, api.Ready, o.Jobs.Ready)
+	handle(h, api.GetReady, h.getReady)
+	handle(h, api.StopReady, h.stopReady)
+	handle(h, api.ReadyImageSet, h.readyImageSet)
 	handleJob(h, api.Prune, o.Jobs.Prune)
 	handleJob(h, api.Catalogs, o.Jobs.Catalogs)
 	h.handleMirrors()

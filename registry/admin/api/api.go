@@ -145,8 +145,12 @@ var (
 
 	// Prune lists or deletes what no attached cluster runs, can reach or may roll back to.
 	Prune = Job[PruneRequest, PruneProgress, PruneResult]{"/api/v1/prune"}
-	// Ready judges whether a cluster can be installed or upgraded.
-	Ready = Job[ReadyRequest, ReadyProgress, Verdict]{"/api/v1/ready"}
+	// Ready judges whether a cluster can be installed or upgraded. GetReady returns the last verdict of those that were
+	// detached, StopReady ends the one that is being made, and ReadyImageSet is an image set that brings what the last lacks.
+	Ready         = Job[ReadyRequest, ReadyProgress, Verdict]{"/api/v1/ready"}
+	GetReady      = Call[None, ReadyState]{http.MethodGet, "/api/v1/ready", http.StatusOK, 0}
+	StopReady     = Call[None, None]{http.MethodPost, "/api/v1/ready/stop", http.StatusNoContent, 0}
+	ReadyImageSet = Call[None, ImageSetFile]{http.MethodGet, "/api/v1/ready/image-set", http.StatusOK, 0}
 
 	Catalogs = Job[CatalogsRequest, CatalogsProgress, CatalogsResult]{"/api/v1/catalogs"}
 

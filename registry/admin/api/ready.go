@@ -26,7 +26,12 @@ type ReadyRequest struct {
 	// Content has every blob read that the verdict relies on, no faster than BytesPerSecond.
 	Content        bool  `json:"content,omitempty"`
 	BytesPerSecond int64 `json:"bytesPerSecond,omitempty"` // 0: no limit
+	// Detach makes the verdict the daemon's own, as in GCRequest. Its progress and the verdict are in ReadyState.
+	Detach bool `json:"detach,omitempty"`
 }
+
+// Detached reports whether the daemon is to go on without the caller.
+func (q ReadyRequest) Detached() bool { return q.Detach }
 
 // MaxBytes bounds the request: a cluster has hundreds of operators and mirrors.
 func (ReadyRequest) MaxBytes() int64 { return MaxList }
@@ -47,6 +52,37 @@ type ReadyProgress struct {
 	Of      int    `json:"of"`
 	Bytes   int64  `json:"bytes,omitempty"` // that were read, with Content
 	OfBytes int64  `json:"ofBytes,omitempty"`
+}
+
+// ReadyState is the last verdict that was asked for with Detach, which is forgotten when the registry stops, and the
+// one that is being made.
+type ReadyState struct {
+	Running *ReadyRun    `json:"running,omitempty"`
+	Last    *ReadyAnswer `json:"last,omitempty"` // not of one that was stopped
+}
+
+// ReadyRun is a verdict that is being made.
+type ReadyRun struct {
+	Asked    ReadyAsked    `json:"asked"`
+	Progress ReadyProgress `json:"progress"`
+}
+
+// ReadyAnswer is a verdict, or the reason that there is none.
+type ReadyAnswer struct {
+	Asked   ReadyAsked `json:"asked"`
+	Verdict *Verdict   `json:"verdict,omitempty"`
+	Error   *Trouble   `json:"error,omitempty"`
+	Ended   time.Time  `json:"ended"`
+}
+
+// ReadyAsked is what a verdict was asked about.
+type ReadyAsked struct {
+	To            string   `json:"to"`
+	From          string   `json:"from,omitempty"`
+	Channel       string   `json:"channel,omitempty"`
+	Architectures []string `json:"architectures,omitempty"`
+	Content       bool     `json:"content,omitempty"`
+	Cluster       string   `json:"cluster,omitempty"` // the id of the cluster that has told of itself
 }
 
 // The answers of a Verdict.

@@ -75,7 +75,30 @@ func (c *Client) Pin(ctx context.Context, q api.PinRequest, progress func(api.Pi
 
 // Ready judges whether a cluster can be installed from what the registry has, or upgraded with it.
 func (c *Client) Ready(ctx context.Context, q api.ReadyRequest, progress func(api.ReadyProgress)) (api.Verdict, error) {
+	q.Detach = false
 	return run(ctx, c, api.Ready, q, progress)
+}
+
+// BeginReady begins a verdict of the daemon's own.
+func (c *Client) BeginReady(ctx context.Context, q api.ReadyRequest) error {
+	q.Detach = true
+	return detach(ctx, c, api.Ready.Path, q)
+}
+
+// ReadyState returns the last verdict of the daemon's own, and the one that is being made.
+func (c *Client) ReadyState(ctx context.Context) (api.ReadyState, error) {
+	return call(ctx, c, api.GetReady, api.None{})
+}
+
+// StopReady ends the verdict of the daemon's own that is being made.
+func (c *Client) StopReady(ctx context.Context) error {
+	_, err := call(ctx, c, api.StopReady, api.None{})
+	return err
+}
+
+// ReadyImageSet returns an image set that brings what the last verdict of the daemon's own lacks.
+func (c *Client) ReadyImageSet(ctx context.Context) (api.ImageSetFile, error) {
+	return call(ctx, c, api.ReadyImageSet, api.None{})
 }
 
 // Prune lists what no attached cluster runs, can reach or may roll back to, or deletes what was listed.
