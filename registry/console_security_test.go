@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/net/html"
 
+	"github.com/mirror-appliance/appliance/cluster/state"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/registry/console"
@@ -41,7 +42,8 @@ func (r *running) examples(t *testing.T, digest string) map[string][]string {
 		"GET /users/{name}":           {"/users/pull"},
 		"GET /users/{name}/delete":    {"/users/pull/delete"},
 		"GET /sync/set":               {"/sync/set" + set}, "GET /sync/report": {"/sync/report" + set}, "GET /sync/plan": {"/sync/plan" + set},
-		"GET /sync/history/{id}": {run}, "GET /sync/history/{id}/rollback": {run + "/rollback"},
+		"GET /updates/clusters/{id}/detach": {"/updates/clusters/c-1/detach"},
+		"GET /sync/history/{id}":            {run}, "GET /sync/history/{id}/rollback": {run + "/rollback"},
 		"GET /cluster/files/{name...}": {"/cluster/files/itms-oc-mirror.yaml"},
 		"GET /documentation/{file}":    {"/documentation/operate.md"},
 	}
@@ -68,6 +70,13 @@ func withHostileContent(t *testing.T) (*running, string) {
 	must(t, err)
 	resp.Body.Close()
 	r.pulls(t, "/v2/up/image/manifests/v1")
+	_, err = r.admin.AttachCluster(t.Context(), api.AttachRequest{Name: hostile, Facts: state.Facts{ID: "c-1", Version: hostile, Channel: hostile,
+		Releases: []state.Release{{Version: hostile, Image: hostile}}, Images: []string{hostile}}})
+	must(t, err)
+	for _, to := range []string{hostile + "@" + digestOf(t, img), "4.99.1"} { // of the last there is an image set
+		must(t, r.admin.BeginReady(t.Context(), api.ReadyRequest{To: to}))
+		r.judged(t, to)
+	}
 	return r, digestOf(t, img)
 }
 

@@ -46,7 +46,7 @@ func rooms() map[string][]string {
 		"registry/limits":       {"registry/auth"},
 		"registry/admin/api":    {"gc", "cluster/state", "registry/store/integrity/findings"},
 		"registry/admin/client": {"registry/admin/api", "gc", "registry/store/integrity/findings"},
-		"registry/console":      {"registry/auth", "registry/admin/api", "registry/admin/client", "gc", "docs", "mirror/graphdata"},
+		"registry/console":      {"registry/auth", "registry/admin/api", "registry/admin/client", "gc", "docs", "mirror/graphdata", "cluster/state"},
 		"registry/store":        {"registry/store/*"},
 		"registry/auth":         nil,
 		"registry/config":       {"mirror/imageset"},

@@ -52,12 +52,17 @@ func (v *visit) clusterFile() error {
 	}
 	for _, f := range files {
 		if f.Name == v.r.PathValue("name") {
-			v.w.Header().Set("Content-Type", "application/octet-stream")
-			v.w.Header().Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": f.Name}))
-			v.w.WriteHeader(http.StatusOK)
-			_, _ = v.w.Write([]byte(f.Data)) // the client notices an error
-			return nil
+			return v.send(f.Name, f.Data)
 		}
 	}
 	return v.notFound()
+}
+
+// send sends a text for a browser to save.
+func (v *visit) send(name, text string) error {
+	v.w.Header().Set("Content-Type", "application/octet-stream")
+	v.w.Header().Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": name}))
+	v.w.WriteHeader(http.StatusOK)
+	_, _ = v.w.Write([]byte(text)) // the client notices an error
+	return nil
 }

@@ -55,6 +55,14 @@ func pages() []page {
 
 		{"GET " + updatesPath, auth.Administer, (*visit).updates},
 		{"GET " + channelPath, auth.Administer, (*visit).channel},
+		{"GET " + readyPath, auth.Administer, (*visit).ready},
+		{"GET " + readyPath + "/live", auth.Administer, (*visit).readyLive},
+		{"GET " + readyPath + "/image-set", auth.Administer, (*visit).readyImageSet},
+		{"POST " + readyPath, auth.Administer, (*visit).beginReady},
+		{"POST " + readyPath + "/stop", auth.Administer, (*visit).stopReady},
+		{"GET " + clustersPath, auth.Administer, (*visit).clusters},
+		{"GET " + clustersPath + "/{id}/detach", auth.Administer, (*visit).askDetach},
+		{"POST " + clustersPath + "/{id}/detach", auth.Administer, (*visit).detach},
 
 		{"GET " + catalogsPath, auth.Administer, (*visit).catalogs},
 		{"GET " + catalogsPath + "/{name...}", auth.Administer, (*visit).catalog},

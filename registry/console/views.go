@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -115,7 +116,15 @@ func (v *views) functions(f *files) template.FuncMap {
 		"names":    channelNames,
 		"always":   always,
 		"tips":     tips,
-		"first":    first,
+		"judge": func(from, to, channel, arch string) string {
+			return address(readyPath, "from", from, "to", to, "channel", channel, "arch", arch)
+		},
+		"reasons": byCode,
+		"curable": curable,
+		"wayOf":   wayOf,
+		"command": readyCommand,
+		"has":     slices.Contains[[]string],
+		"first":   first,
 		"percent": func(part, whole int64) int64 {
 			if whole <= 0 {
 				return 0

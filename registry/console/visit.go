@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -24,6 +25,7 @@ type visit struct {
 	w       http.ResponseWriter
 	r       *http.Request
 	session auth.Session
+	upload  io.Reader // a file of the form, which is not read yet; nil: it has none
 }
 
 // shell is what each page has around its own content.
@@ -59,8 +61,7 @@ func (v *visit) admit(action auth.Action) error {
 	if v.r.Method != http.MethodPost {
 		return nil
 	}
-	v.r.Body = http.MaxBytesReader(v.w, v.r.Body, maxForm)
-	if err := v.r.ParseForm(); err != nil {
+	if err := v.readForm(); err != nil {
 		return &client.Refused{Status: http.StatusBadRequest, Refusal: api.Refusal{Problem: fmt.Sprintf("read the form: %v", err)}}
 	}
 	if !v.session.Sent(cmp.Or(v.r.Header.Get("X-CSRF-Token"), v.r.PostForm.Get("csrf"))) {
