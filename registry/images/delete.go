@@ -93,7 +93,7 @@ func (i *Images) planRemoval(ctx context.Context, a *api.Deletion, repo string) 
 		if err != nil {
 			return err
 		}
-		a.Images = append(a.Images, api.DeletedPart{Digest: d, Kind: kindOf(m.MediaType, m.ArtifactType, attached[d]), Platform: platforms[d]})
+		a.Images = append(a.Images, api.DeletedPart{Digest: d, Kind: kindOf(d, m.MediaType, m.ArtifactType, attached[d]), Platform: platforms[d]})
 	}
 	if i.Alone {
 		of := api.Image{Repository: repo, Digest: a.Digest}

@@ -38,8 +38,8 @@ func (i *Images) Describe(ctx context.Context, at api.Place) (a api.Image, err e
 		return a, err
 	}
 	a = api.Image{Repository: at.Repository, Tag: tag, Digest: m.Digest, MediaType: m.MediaType, ArtifactType: m.ArtifactType,
-		Kind: kindOf(m.MediaType, m.ArtifactType, tag), Manifest: int64(len(m.Body)), Came: m.Created, Annotations: cutMap(m.Annotations), Subject: m.Subject}
-	if d, attached := image.AttachmentOf(tag); attached && a.Subject == "" {
+		Kind: kindOf(m.Digest, m.MediaType, m.ArtifactType, tag), Manifest: int64(len(m.Body)), Came: m.Created, Annotations: cutMap(m.Annotations), Subject: m.Subject}
+	if d, attached := attachedTo(tag, m.Digest); attached && a.Subject == "" {
 		a.Subject = d
 	}
 	for _, add := range []func(context.Context, *api.Image, image.Manifest) error{i.addParts, i.addConfig, i.addRelations, i.addReferrers, i.addTag} {
@@ -170,7 +170,7 @@ func (i *Images) addReferrers(ctx context.Context, a *api.Image, _ image.Manifes
 		return err
 	}
 	add := func(m store.Manifest, tag string) {
-		a.Referrers = append(a.Referrers, api.Referrer{Digest: m.Digest, Kind: kindOf(m.MediaType, m.ArtifactType, tag), ArtifactType: cut(m.ArtifactType), Tag: tag,
+		a.Referrers = append(a.Referrers, api.Referrer{Digest: m.Digest, Kind: kindOf(m.Digest, m.MediaType, m.ArtifactType, tag), ArtifactType: cut(m.ArtifactType), Tag: tag,
 			Size: int64(len(m.Body)), Came: m.Created, Annotations: cutMap(m.Annotations)})
 	}
 	for _, d := range all[:min(len(all), maxListed)] {

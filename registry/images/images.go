@@ -102,7 +102,7 @@ func (i *Images) Tags(ctx context.Context, q api.TagsRequest) (api.TagPage, erro
 		if err != nil {
 			break
 		}
-		one := api.TaggedImage{Tag: t.Name, Digest: t.Digest, Kind: kindOf(t.MediaType, t.ArtifactType, t.Name), MediaType: t.MediaType,
+		one := api.TaggedImage{Tag: t.Name, Digest: t.Digest, Kind: kindOf(t.Digest, t.MediaType, t.ArtifactType, t.Name), MediaType: t.MediaType,
 			ArtifactType: t.ArtifactType, Size: sizes[t.Digest], Moved: t.Updated, Confirmed: t.Checked}
 		one.Origins, err = i.origins(ctx, q.Repository, t.Name, t.Digest)
 		page.Tags = append(page.Tags, one)

@@ -230,6 +230,28 @@ func TestImages_kinds(t *testing.T) {
 	}
 }
 
+// A mirror tags images that it has by digest as sha256-DIGEST: that is no list of what is attached to them.
+func TestImages_mirroredByDigest(t *testing.T) {
+	f := open(t)
+	one := f.image("team/app", map[string]any{}, "", []string{"layer"})
+	all := f.put("team/app", ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{one}})
+	for d, want := range map[digest.Digest]string{one.Digest: api.KindImage, all.Digest: api.KindIndex} {
+		tag := "sha256-" + d.Encoded()
+		m, err := f.Store.Manifests.Get(f.ctx, "team/app", d)
+		f.must(err)
+		f.put("team/app", json.RawMessage(m.Body), tag)
+		page, err := f.Tags(f.ctx, api.TagsRequest{Repository: "team/app", Page: api.Page{Search: tag}})
+		f.must(err)
+		a, err := f.Describe(f.ctx, api.Place{Repository: "team/app", Reference: tag})
+		f.must(err)
+		plan, err := f.PlanDelete(f.ctx, api.Place{Repository: "team/app", Reference: d.String()})
+		f.must(err)
+		if page.Tags[0].Kind != want || a.Kind != want || a.Subject != "" || plan.Images[0].Kind != want {
+			t.Errorf("%s is %s, %s attached to %q, and deleted as %s, want %s", tag, page.Tags[0].Kind, a.Kind, a.Subject, plan.Images[0].Kind, want)
+		}
+	}
+}
+
 // A delete is for the user's own repositories, those that are open to everyone to pull not among them.
 func TestImages_Delete(t *testing.T) {
 	f := open(t)

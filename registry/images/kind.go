@@ -3,6 +3,7 @@ package images
 import (
 	"strings"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mirror-appliance/appliance/internal/image"
@@ -14,9 +15,17 @@ const (
 	helmConfig   = "application/vnd.cncf.helm.config.v1+json"
 )
 
-// kindOf returns what an image is, by its types and the tag that names it.
-func kindOf(mediaType, artifactType, tag string) string {
-	if _, attached := image.AttachmentOf(tag); attached {
+// attachedTo returns the manifest to which a tag attaches the image of a digest. A mirror tags images that it
+// has by digest as their own digest (sha256-…), which is the form of a list of referrers too: such an image is
+// attached to nothing.
+func attachedTo(tag string, d digest.Digest) (subject digest.Digest, ok bool) {
+	subject, ok = image.AttachmentOf(tag)
+	return subject, ok && subject != d
+}
+
+// kindOf returns what an image is, by its digest and types and the tag that names it.
+func kindOf(d digest.Digest, mediaType, artifactType, tag string) string {
+	if _, attached := attachedTo(tag, d); attached {
 		switch suffix := tag[strings.LastIndexByte(tag, '.')+1:]; suffix {
 		case "sig":
 			return api.KindSignature
