@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
@@ -90,20 +91,23 @@ func (v *visit) lines(name string) (lines []string) {
 // userPage is one user.
 type userPage struct {
 	CSRF  string
-	User  api.User
+	User  api.User // as the form shows it
+	Was   api.User // as the form showed it first, of which role and repositories alone are set
 	Roles []auth.Role
 	Self  bool // it is the one who looks
 	Error *problem
 }
 
-func (v *visit) user() error { return v.showUser(http.StatusOK, nil) }
-
-func (v *visit) showUser(status int, failed *problem) error {
+func (v *visit) user() error {
 	u, err := v.named()
 	if err != nil {
 		return err
 	}
-	return v.write(status, "user", "users", u.Name, userPage{CSRF: v.session.CSRF, User: u, Roles: roles(),
+	return v.showUser(http.StatusOK, u, u, nil)
+}
+
+func (v *visit) showUser(status int, u, was api.User, failed *problem) error {
+	return v.write(status, "user", "users", u.Name, userPage{CSRF: v.session.CSRF, User: u, Was: was, Roles: roles(),
 		Self: u.Name == v.session.Identity.Name, Error: failed})
 }
 
@@ -122,21 +126,38 @@ func (v *visit) named() (api.User, error) {
 	return users[i], nil
 }
 
+// changeUser changes what differs from the form as it was shown, and nothing else: a new password must not
+// bring back the role or the repositories that another administrator has taken meanwhile.
 func (v *visit) changeUser() error {
-	repositories := v.lines("repositories")
-	if len(repositories) == 0 {
-		repositories = []string{"*"} // the control API takes no empty list for all of them
+	name, role, repositories := v.r.PathValue("name"), v.field("role"), v.lines("repositories")
+	was := api.User{Role: v.field("was-role"), Repositories: v.r.PostForm["was-repository"]}
+	change := api.UserChange{Password: v.password()}
+	if role != was.Role {
+		change.Role = role
 	}
-	change := api.UserChange{Role: v.field("role"), Password: v.password(), Repositories: &repositories}
-	_, err := v.c.api.ChangeUser(v.r.Context(), v.r.PathValue("name"), change)
-	if err == nil && change.Password != "" {
-		return v.showSecret(v.r.PathValue("name"), change.Password, v.c.views.text("users.changed", v.r.PathValue("name")))
+	if was.Role == "" || !slices.Equal(repositories, was.Repositories) {
+		granted := repositories
+		if len(granted) == 0 {
+			granted = []string{"*"} // the control API takes no empty list for all of them
+		}
+		change.Repositories = &granted
 	}
-	if err == nil {
-		return v.done("/users", v.c.views.text("users.changed", v.r.PathValue("name")))
+	if change == (api.UserChange{}) {
+		return v.done("/users", v.c.views.text("users.unchanged", name))
 	}
-	failed := problemOf(err)
-	return v.showUser(statusOf(err), &failed)
+	if _, err := v.c.api.ChangeUser(v.r.Context(), name, change); err != nil {
+		failed := problemOf(err)
+		u, gone := v.named()
+		if gone != nil {
+			return gone
+		}
+		u.Role, u.Repositories = cmp.Or(role, u.Role), repositories
+		return v.showUser(statusOf(err), u, was, &failed)
+	}
+	if change.Password != "" {
+		return v.showSecret(name, change.Password, v.c.views.text("users.changed", name))
+	}
+	return v.done("/users", v.c.views.text("users.changed", name))
 }
 
 func (v *visit) askDeleteUser() error {
