@@ -128,7 +128,7 @@ func (b *bench) scaleRows(ctx context.Context, full, empty string, content *gene
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, probe.stop()) }()
-	probeControl.Close()
+	defer probeControl.Close()
 	gets, err := b.getLatency(ctx, subject, probe, content)
 	if err != nil {
 		return nil, err
@@ -141,7 +141,8 @@ func (b *bench) scaleRows(ctx context.Context, full, empty string, content *gene
 	if err != nil {
 		return nil, err
 	}
-	return []row{gets, plan, tags}, nil
+	pages, err := b.consoleRows(ctx, subject, probe, control, probeControl)
+	return append([]row{gets, plan, tags}, pages...), err
 }
 
 // getLatency asks both stores for manifests in turn, the full one for any of its own.
