@@ -53,6 +53,9 @@ func TestConsole_audit(t *testing.T) {
 			t.Errorf("%s: %d", query, code)
 		}
 	}
+	if code, _, body := s.get(t, "/audit?from=0001-01-01&to=9999-12-31"); code != http.StatusOK || !strings.Contains(body, "stranger") {
+		t.Errorf("all days that can be named: %d", code)
+	}
 	_, _, body = s.get(t, "/audit?text="+url.QueryEscape(`"><script>`))
 	if strings.Contains(body, `"><script>`) {
 		t.Error("a filter is not escaped")

@@ -13,8 +13,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/net/publicsuffix"
+
+	"github.com/mirror-appliance/appliance/registry/admin/api"
 )
 
 // surfer is a browser without scripts.
@@ -235,6 +238,29 @@ func TestConsole_headers(t *testing.T) {
 		if found := regexp.MustCompile(`(?i)<script>|<style|\sstyle=|\son[a-z]+=|(src|href)="(https?:)?//`).FindString(string(body)); found != "" && path != "/documentation/install.md" {
 			t.Errorf("%s has %s", path, found)
 		}
+	}
+}
+
+// What moves ends when its user may not see it any more.
+func TestConsole_live_endsWithTheRole(t *testing.T) {
+	r := start(t)
+	_, err := r.admin.CreateUser(t.Context(), api.NewUser{Name: "second", Role: "admin", Password: password})
+	must(t, err)
+	s := r.logIn(t, "second")
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+host+"/audit/live", nil)
+	must(t, err)
+	resp, err := s.http.Do(req)
+	must(t, err)
+	defer resp.Body.Close()
+	_, err = r.admin.ChangeUser(t.Context(), "second", api.UserChange{Role: "pull"})
+	must(t, err)
+	if _, err := io.ReadAll(resp.Body); err != nil {
+		t.Errorf("a user of role pull goes on to read the audit: %v", err)
+	}
+	if code, _, _ := s.get(t, "/audit/live"); code != http.StatusForbidden {
+		t.Errorf("the browser that comes back is answered with %d", code)
 	}
 }
 

@@ -139,6 +139,13 @@ func (s *Sessions) Peek(r *http.Request) (found Session, ok bool, err error) {
 	return s.of(r, time.Time{})
 }
 
+// Lasts reports whether the session of a request, as it was found, lasts with the same role and grants. What answers
+// for longer with the rights of its beginning has to end otherwise.
+func (s *Sessions) Lasts(r *http.Request, found Session) bool {
+	now, ok, err := s.Peek(r)
+	return err == nil && ok && now.Identity.Role == found.Identity.Role && slices.Equal(now.Identity.Repositories, found.Identity.Repositories)
+}
+
 func (s *Sessions) of(r *http.Request, used time.Time) (found Session, ok bool, err error) {
 	cookie, err := r.Cookie(sessionName)
 	if err != nil {

@@ -64,7 +64,9 @@ func (v *visit) auditRequest() (q api.AuditRequest, f auditFilter, err error) {
 	}
 	if f.To != "" && err == nil {
 		q.To, err = time.Parse(time.DateOnly, f.To)
-		q.To = q.To.AddDate(0, 0, 1)
+		if q.To = q.To.AddDate(0, 0, 1); q.To.Year() > 9999 { // which JSON cannot have
+			q.To = time.Time{}
+		}
 	}
 	if after := get("after"); after != "" && err == nil {
 		q.After, err = strconv.ParseInt(after, 10, 64)

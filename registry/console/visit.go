@@ -178,7 +178,7 @@ func (v *visit) notFound() error { return v.refusal(http.StatusNotFound, "error.
 const every = time.Second
 
 // live sends a part of a page as server-sent events: at once, and whenever it has changed, until the
-// browser leaves or the registry stops.
+// browser leaves, its session ends or is of another role, or the registry stops.
 func (v *visit) live(name, block string, read func() (any, error)) error {
 	v.w.Header().Set("Content-Type", "text/event-stream")
 	v.w.WriteHeader(http.StatusOK)
@@ -221,8 +221,8 @@ func (v *visit) live(name, block string, read func() (any, error)) error {
 		case <-v.c.Drain.Done():
 			return nil
 		}
-		if _, ok, err := v.c.Sessions.Peek(v.r); err != nil || !ok {
-			return nil
+		if !v.c.Sessions.Lasts(v.r, v.session) {
+			return nil // the browser comes back, and is answered as what the user may be now
 		}
 	}
 }
