@@ -141,10 +141,42 @@ func TestConsole_editRoles(t *testing.T) {
 	r, file := startWithSet(t, newSample(t), "samples/docker:v1")
 	for _, user := range []string{"pull", "push"} {
 		s := r.logIn(t, user)
-		s.shows(t, "/sync/edit?file="+url.QueryEscape(file), 403, "This page is for administrators.", "!samples/docker")
+		for _, page := range []string{"/sync/edit", "/sync/edit/live"} {
+			s.shows(t, page+"?file="+url.QueryEscape(file), 403, "This page is for administrators.", "!samples/docker")
+		}
 		if code, _, body := s.send(t, "/documentation", "/sync/edit", url.Values{"text": {emptySet}}); code != http.StatusForbidden || strings.Contains(body, "apiVersion") {
 			t.Errorf("%s edits: %d", user, code)
 		}
 	}
 	r.logIn(t, "admin").shows(t, "/sync/edit?file=/etc/passwd", 404, "has no image set", "!root:")
+}
+
+func TestConsole_editPlan(t *testing.T) {
+	source := newSample(t)
+	r, file := startWithSet(t, source, "samples/docker:v1")
+	s := r.logIn(t, "admin")
+	e := &editor{s, s.shows(t, "/sync/edit?file="+url.QueryEscape(file), 200, "Plan it", "!What a run of it would do")}
+	e.press(t, "apply", url.Values{"new:mirror.additionalImages:name": {source + "/samples/oci:v1"}})
+	if e.press(t, "plan", nil); !strings.Contains(e.body, "What a run of it would do") || !strings.Contains(e.body, `sse-connect="/sync/edit/live?of=`) {
+		t.Errorf("a plan begins with\n%s", e.body)
+	}
+	until(t, "the plan", func() bool {
+		p, err := r.admin.DraftPlan(t.Context())
+		return err == nil && p.Running == nil && p.Last != nil
+	})
+	if e.press(t, "show", nil); !strings.Contains(e.body, "2 images are missing") || !strings.Contains(e.body, "to fetch") || strings.Contains(e.body, "of another text") {
+		t.Errorf("the plan is\n%s", e.body)
+	}
+	if e.press(t, "remove mirror.additionalImages[0]", nil); !strings.Contains(e.body, "of another text") {
+		t.Errorf("after a change the plan is\n%s", e.body)
+	}
+	if e.press(t, "stop", nil); !strings.Contains(e.body, "2 images are missing") {
+		t.Errorf("a stop of what has ended:\n%s", e.body)
+	}
+	if e.press(t, "plan", url.Values{"text": {"mirror: {}"}}); !strings.Contains(e.body, "Mend it first.") {
+		t.Errorf("a wrong file is planned:\n%s", e.body)
+	}
+	if s := r.mirrorOf(t, file); s.Last != nil || s.Running != nil {
+		t.Errorf("it ran: %+v", s)
+	}
 }

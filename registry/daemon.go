@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -68,6 +69,8 @@ type daemon struct {
 	traffic   traffic
 	evictor   *evictor
 	mirrors   []*scheduled
+	draft     *draftRunner
+	drafts    atomic.Pointer[api.DraftPlanState] // the last one
 	views     *views.Views
 	updates   *updates.Service
 	verdicts  *verdicts

@@ -3,10 +3,14 @@ package registry_test
 import (
 	"encoding/json"
 	"errors"
+	"io/fs"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/admin/client"
@@ -60,5 +64,59 @@ func refused(t *testing.T, err error, text string) {
 	var answer *client.Refused
 	if !errors.As(err, &answer) || answer.Status != http.StatusBadRequest || !strings.Contains(err.Error(), text) {
 		t.Errorf("it is answered with %v, not with %q", err, text)
+	}
+}
+
+// A text is planned without being in place, and leaves nothing behind.
+func TestDraft(t *testing.T) {
+	source := newSample(t)
+	r, file := startWithSet(t, source, "samples/docker:v1")
+	if p, err := r.admin.DraftPlan(t.Context()); err != nil || p.Last != nil || p.Running != nil {
+		t.Fatalf("before: %+v %v", p, err)
+	}
+	text := strings.Replace(emptySet, "{}", "{additionalImages: [{name: '"+source+"/samples/oci:v1'}, {name: '"+source+"/samples/absent:v1'}]}", 1)
+	long := text + strings.Repeat("# comment\n", 20_000)
+	for _, q := range []api.DraftRequest{{Text: text}, {Text: long, ImageSet: file}} {
+		p, err := r.admin.PlanDraft(t.Context(), q, nil)
+		must(t, err)
+		if p.Size.Images != 1 || p.Size.Missing == 0 || p.Failed != 1 || p.Drift.Sums.Missing != 1 || p.Drift.Missing[0].Destination != "samples/oci:v1" {
+			t.Errorf("the plan is %+v", p)
+		}
+		if last, err := r.admin.DraftPlan(t.Context()); err != nil || last.Last == nil || last.Text != digest.FromString(q.Text) || last.Running != nil {
+			t.Errorf("the last plan is %+v %v", last, err)
+		}
+	}
+	must(t, r.admin.BeginDraft(t.Context(), api.DraftRequest{Text: text}))
+	until(t, "the plan", func() bool {
+		p, err := r.admin.DraftPlan(t.Context())
+		return err == nil && p.Running == nil && p.Text == digest.FromString(text)
+	})
+	must(t, r.admin.StopDraft(t.Context())) // it has ended already
+	if _, err := os.Stat(r.cfg.Database + ".draft"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the directory of the plans: %v", err)
+	}
+	if s := r.mirrorOf(t, file); s.Last != nil {
+		t.Errorf("a plan was taken for a run: %+v", s.Last)
+	}
+	_, err := r.admin.PlanDraft(t.Context(), api.DraftRequest{Text: "kind: x\n"}, nil)
+	refused(t, err, "kind is")
+	_, err = r.admin.PlanDraft(t.Context(), api.DraftRequest{Text: text, ImageSet: "/etc/passwd"}, nil)
+	refused(t, err, "names no image set")
+}
+
+// A user of the console does not read files of the host by a plan, unless root has put their names in place.
+func TestDraft_pathsOfTheHost(t *testing.T) {
+	r, file := startWithSet(t, newSample(t), "samples/docker:v1")
+	for _, mirror := range []string{"{additionalImages: [{name: 'oci:///etc'}]}", "{operators: [{catalog: 'dir:///etc'}]}", "{operators: [{catalog: 'oci:///etc'}]}", "{helm: {local: [{name: a, path: /etc/passwd}]}}"} {
+		text := strings.Replace(emptySet, "{}", mirror, 1)
+		for _, of := range []string{"", file} {
+			_, err := r.admin.PlanDraft(t.Context(), api.DraftRequest{Text: text, ImageSet: of}, nil)
+			refused(t, err, "is a path of the host")
+		}
+	}
+	text := strings.Replace(emptySet, "{}", "{additionalImages: [{name: 'oci:///none'}]}", 1)
+	must(t, os.WriteFile(file, []byte(text), 0o600))
+	if p, err := r.admin.PlanDraft(t.Context(), api.DraftRequest{Text: text, ImageSet: file}, nil); err != nil || p.Failed != 1 {
+		t.Errorf("what is in place: %+v %v", p, err)
 	}
 }

@@ -51,6 +51,7 @@ type scheduled struct {
 // openMirrors makes the jobs of the image sets that the configuration names.
 func (d *daemon) openMirrors(ctx context.Context) {
 	turn := make(chan struct{}, 1)
+	d.openDraft(turn)
 	for _, set := range d.cfg.Sync {
 		s := &scheduled{
 			set: set, open: d.given.Mirror, served: d.resources().Files, link: d.link, store: d.store, host: d.cfg.Address(), turn: turn,

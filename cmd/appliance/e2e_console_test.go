@@ -104,6 +104,7 @@ func TestConsole(t *testing.T) {
 				{"fill", "[name='new:mirror.operators:catalog']", "quay.io/org/index:v4.18"}, {"press", "Enter"}, {"wait", "[name='at:mirror.operators[0].catalog']"},
 				{"fill", "[name='new:mirror.operators[0].packages:name']", "web-terminal"}, {"click", "text=Add package"}, {"wait", "[name='at:mirror.operators[0].packages[0].name']"},
 				{"text", "#text", "minVersion: 4.18.1\n  operators:\n    - catalog: quay.io/org/index:v4.18\n      packages:\n        - name: web-terminal\n"}}},
+			{Name: "edit-plan-error", Path: "/sync/edit", Do: [][]string{{"click", "text=Plan it"}, {"wait", "#draft .pf-m-danger"}, {"text", "#draft", "no images to copy"}}},
 			{Name: "edit-typed", Path: "/sync/edit", Do: [][]string{{"fill", "#text", emptyImageSet + "  platform:\n    channels:\n      - name: fast-4.17\n"}, {"wait", "[value='fast-4.17']"}}},
 			{Name: "edit-error", Path: "/sync/edit", Do: [][]string{{"fill", "#text", emptyImageSet + "  platform:\n    colour: red\n"}, {"wait", "#checked .pf-m-danger"}, {"text", "#checked", "Line 5:"}}},
 			{Name: "set-error", Path: "/sync/set?file=/none", Do: [][]string{{"text", "main", "The configuration has no image set /none."}}},

@@ -23,6 +23,9 @@ type Mirrors interface {
 	Report(q api.MirrorReportRequest) (api.MirrorReport, error)
 	// Edit returns the text of an image set after changes, and what is wrong with it.
 	Edit(q api.ImageSetEdits) (api.EditedImageSet, error)
+	// Draft returns what plans a text, and DraftPlan the last plan of one.
+	Draft() *jobs.Runner[api.DraftRequest, api.MirrorProgress, api.MirrorPlan]
+	DraftPlan() api.DraftPlanState
 	// Missed returns an image set that mirrors what clients did not get.
 	Missed(ctx context.Context, all []api.Miss) (string, error)
 }
@@ -47,6 +50,7 @@ func (h *Handler) handleMirrors() {
 	handle(h, api.GetImageSet, h.getImageSet)
 	handle(h, api.GetMirrorReport, h.getMirrorReport)
 	handle(h, api.EditImageSet, h.editImageSet)
+	h.handleDraft()
 	handle(h, api.MissedImageSet, h.missedImageSet)
 }
 
@@ -124,3 +128,32 @@ func NoReport(file string) error {
 
 // BadImageSet is the error of a text of an image set that cannot be changed as it is asked for.
 func BadImageSet(err error) error { return badRequest(err.Error(), hint.Of(err)) }
+
+// handleDraft registers the calls of the plan of a text.
+func (h *Handler) handleDraft() {
+	routeJob(h, api.PlanDraft, func(w http.ResponseWriter, r *http.Request) {
+		var q api.DraftRequest
+		err := h.isDaemon()
+		if err == nil {
+			err = decode(r, q.MaxBytes(), &q)
+		}
+		if err != nil {
+			h.refuse(w, r, err)
+			return
+		}
+		runJob(h, w, r, q, h.mirrors.Draft(), func() { h.audit(r, "draft began", "imageSet", q.ImageSet) })
+	})
+	handle(h, api.GetDraftPlan, func(*http.Request, api.None) (api.DraftPlanState, error) {
+		if err := h.isDaemon(); err != nil {
+			return api.DraftPlanState{}, err
+		}
+		return h.mirrors.DraftPlan(), nil
+	})
+	handle(h, api.StopDraft, func(r *http.Request, _ api.None) (api.None, error) {
+		err := h.isDaemon()
+		if err == nil && h.mirrors.Draft().Stop() {
+			h.audit(r, "draft stopped")
+		}
+		return api.None{}, err
+	})
+}

@@ -28,12 +28,20 @@ type editPage struct {
 	Notice   string
 	Problems []editProblem // in the place of those of EditedImageSet
 	Without  bool          // logins were left out of the text
+	Planned  *draftPlan    // nil: none is shown
 }
 
 // editProblem is what is wrong, with the line that has it.
 type editProblem struct {
 	api.ImageSetProblem
 	Source string
+}
+
+// draftPlan is the last plan of a text.
+type draftPlan struct {
+	planned
+	Of    string // the text of the page
+	Other bool   // it is of another one
 }
 
 // Name returns the name of the file to download.
@@ -95,7 +103,42 @@ func (v *visit) changeSet() error {
 	case stale:
 		p.Notice = v.c.views.text("edit.stale")
 	}
+	if err := v.planText(do, &p); err != nil {
+		return err
+	}
 	return v.showEditor(p)
+}
+
+// planText begins or ends the plan of the text, and shows it on the page once it was asked for.
+func (v *visit) planText(do string, p *editPage) (err error) {
+	switch {
+	case do == "stop":
+		err = v.c.api.StopDraft(v.r.Context())
+	case do == "plan" && len(p.Problems) > 0:
+		p.Notice = v.c.views.text("edit.plan.wrong")
+	case do == "plan":
+		err = v.c.api.BeginDraft(v.r.Context(), api.DraftRequest{Text: p.Text, ImageSet: p.File})
+	}
+	if err != nil {
+		refused := problemOf(err)
+		p.Error = &refused
+	}
+	if do == "plan" || do == "stop" || v.field("planned") != "" {
+		p.Planned, err = v.draftPlan(p.Shown)
+		return err
+	}
+	return nil
+}
+
+// draftPlan returns the last plan of a text.
+func (v *visit) draftPlan(of string) (*draftPlan, error) {
+	state, err := v.c.api.DraftPlan(v.r.Context())
+	other := !strings.HasPrefix(string(state.Text), "sha256:"+of)
+	return &draftPlan{planned{state.MirrorPlanState}, of, other && state.Running == nil}, err
+}
+
+func (v *visit) draftLive() error {
+	return v.live("sync-edit", "draft", func() (any, error) { return v.draftPlan(v.r.FormValue("of")) })
 }
 
 // download sends a file for a browser to save.

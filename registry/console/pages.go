@@ -44,6 +44,7 @@ func pages() []page {
 		{"POST /sync/plan", auth.Administer, (*visit).makeSyncPlan},
 		{"GET " + editPath, auth.Administer, (*visit).editSet},
 		{"POST " + editPath, auth.Administer, (*visit).changeSet},
+		{"GET " + editPath + "/live", auth.Administer, (*visit).draftLive},
 		{"GET /sync/history", auth.Administer, (*visit).syncHistory},
 		{"GET /sync/history/{id}", auth.Administer, (*visit).syncChanges},
 		{"GET /sync/history/{id}/rollback", auth.Administer, (*visit).askRollback},

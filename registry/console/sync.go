@@ -128,11 +128,17 @@ func (v *visit) stopSync() error {
 // planPage is the last plan of an image set.
 type planPage struct {
 	imageSet
-	Plan api.MirrorPlanState
+	planned
 }
 
+// planned is a last plan.
+type planned struct{ Plan api.MirrorPlanState }
+
+// Planned returns the plan alone, as the part that has its result takes it.
+func (p planned) Planned() planned { return p }
+
 // Lists returns the differences, each with the keys of its texts and how many images it has.
-func (p planPage) Lists() []planList {
+func (p planned) Lists() []planList {
 	d := p.Plan.Last.Drift
 	return []planList{{"missing", d.Missing, d.Sums.Missing}, {"changed", d.Changed, d.Sums.Changed}, {"unasked", d.Unasked, d.Sums.Unasked}}
 }
@@ -150,7 +156,7 @@ func (v *visit) plan() (planPage, error) {
 		return planPage{}, err
 	}
 	plan, err := v.c.api.MirrorPlan(v.r.Context(), s.ImageSet)
-	return planPage{s, plan}, err
+	return planPage{s, planned{plan}}, err
 }
 
 func (v *visit) syncPlan() error {

@@ -21,10 +21,10 @@ func TestSync_parts(t *testing.T) {
 		Copying: []api.MirrorCopying{{Image: "quay.io/<i>/y:v1", Fetched: 5 << 20}}, Failures: []api.MirrorFailure{{Image: "z", Error: "<script>"}}}
 	set := imageSet{MirrorState: api.MirrorState{ImageSet: "/sets/a.yaml", Running: running, Trouble: &api.Trouble{Problem: "is wrong", Hint: "mend it"}}}
 	waiting := imageSet{MirrorState: api.MirrorState{ImageSet: "/sets/b.yaml", Running: &api.MirrorProgress{Waiting: true}}}
-	plan := planPage{imageSet: set, Plan: api.MirrorPlanState{Last: &api.MirrorPlan{Drift: api.MirrorDrift{
+	plan := planPage{imageSet: set, planned: planned{api.MirrorPlanState{Last: &api.MirrorPlan{Drift: api.MirrorDrift{
 		Missing: []api.MirrorImage{image}, Changed: []api.MirrorImage{image}, Unasked: []api.MirrorImage{image},
-		Sums: api.MirrorDriftSums{Missing: 1, Changed: 1, Unasked: 700}}, Space: []api.MirrorSpace{{Where: "/data", Needs: 1 << 30}}}}}
-	making := planPage{imageSet: set, Plan: api.MirrorPlanState{Running: &api.MirrorProgress{Resolved: 7}, Last: &api.MirrorPlan{Error: &api.Trouble{Problem: "no space"}}}}
+		Sums: api.MirrorDriftSums{Missing: 1, Changed: 1, Unasked: 700}}, Space: []api.MirrorSpace{{Where: "/data", Needs: 1 << 30}}}}}}
+	making := planPage{imageSet: set, planned: planned{api.MirrorPlanState{Running: &api.MirrorProgress{Resolved: 7}, Last: &api.MirrorPlan{Error: &api.Trouble{Problem: "no space"}}}}}
 	for _, test := range []struct {
 		page, block string
 		data        any

@@ -134,6 +134,11 @@ var (
 	ListMirrors     = Call[None, []MirrorState]{http.MethodGet, "/api/v1/mirror", http.StatusOK, 0}
 	GetImageSet     = Call[ImageSetName, ImageSetFile]{http.MethodPost, "/api/v1/mirror/image-set", http.StatusOK, MaxJSON}
 	GetMirrorReport = Call[MirrorReportRequest, MirrorReport]{http.MethodPost, "/api/v1/mirror/report", http.StatusOK, MaxJSON}
+	// PlanDraft plans a text of an image set, GetDraftPlan returns the last such plan, and StopDraft ends the
+	// making of one.
+	PlanDraft    = Job[DraftRequest, MirrorProgress, MirrorPlan]{"/api/v1/mirror/draft"}
+	GetDraftPlan = Call[None, DraftPlanState]{http.MethodGet, "/api/v1/mirror/draft", http.StatusOK, 0}
+	StopDraft    = Call[None, None]{http.MethodDelete, "/api/v1/mirror/draft", http.StatusNoContent, 0}
 	// EditImageSet changes the text of an image set that it is given, and checks it as a run does.
 	EditImageSet = Call[ImageSetEdits, EditedImageSet]{http.MethodPost, "/api/v1/mirror/edit", http.StatusOK, MaxList}
 

@@ -1,6 +1,10 @@
 package api
 
-import "encoding/json"
+import (
+	"encoding/json"
+
+	"github.com/opencontainers/go-digest"
+)
 
 // ImageSetEdits asks for the text of an image set with changes, and for what is wrong with it. Nothing of it
 // is kept.
@@ -33,4 +37,25 @@ type ImageSetProblem struct {
 	Line    int    `json:"line,omitempty"` // 0: the text as a whole
 	Problem string `json:"problem"`
 	Hint    string `json:"hint,omitempty"`
+}
+
+// DraftRequest asks for the plan of a text of an image set that is not in place.
+type DraftRequest struct {
+	Text string `json:"text"`
+	// ImageSet is the file of the configuration that the text is for: the plan has its workspace, credentials
+	// and prefix. "": for none.
+	ImageSet string `json:"imageSet,omitempty"`
+	Detach   bool   `json:"detach,omitempty"` // as in MirrorRequest
+}
+
+// MaxBytes returns how long the request may be.
+func (DraftRequest) MaxBytes() int64 { return MaxList }
+
+// Detached reports whether the plan is to be made without the caller.
+func (q DraftRequest) Detached() bool { return q.Detach }
+
+// DraftPlanState is the last plan of a text, of whichever user, and the progress of one that is made.
+type DraftPlanState struct {
+	MirrorPlanState
+	Text digest.Digest `json:"text,omitempty"` // of the last plan
 }

@@ -56,3 +56,26 @@ func (c *Client) MirrorReport(ctx context.Context, q api.MirrorReportRequest) (a
 func (c *Client) Changes(ctx context.Context, run string, q api.ChangesRequest) ([]api.RunChange, error) {
 	return call(ctx, c, api.ListChanges, q, run)
 }
+
+// PlanDraft plans a text of an image set.
+func (c *Client) PlanDraft(ctx context.Context, q api.DraftRequest, progress func(api.MirrorProgress)) (api.MirrorPlan, error) {
+	q.Detach = false
+	return run(ctx, c, api.PlanDraft, q, progress)
+}
+
+// BeginDraft begins a plan of a text, of the daemon's own.
+func (c *Client) BeginDraft(ctx context.Context, q api.DraftRequest) error {
+	q.Detach = true
+	return detach(ctx, c, api.PlanDraft.Path, q)
+}
+
+// DraftPlan returns the last plan of a text.
+func (c *Client) DraftPlan(ctx context.Context) (api.DraftPlanState, error) {
+	return call(ctx, c, api.GetDraftPlan, api.None{})
+}
+
+// StopDraft ends the making of a plan of a text.
+func (c *Client) StopDraft(ctx context.Context) error {
+	_, err := call(ctx, c, api.StopDraft, api.None{})
+	return err
+}
