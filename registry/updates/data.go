@@ -38,12 +38,12 @@ type graphImage struct {
 }
 
 // graph computes the graph of a pass.
-func (s *scanner) graph(ctx context.Context, recorded []mirror.Origin, next *state) error {
+func (s *scanner) graph(ctx context.Context, recorded []mirror.Origin, trust *trust, next *state) error {
 	problems := next.problems
 	for _, i := range next.unread {
 		problems = append(problems, graphdata.Problem{Where: i.Repository + ":" + i.Name, What: i.Err.Error()})
 	}
-	all, err := s.graphImages(ctx, recorded)
+	all, err := s.graphImages(ctx, recorded, trust)
 	if err != nil {
 		return err
 	}
@@ -77,7 +77,7 @@ func (s *scanner) graph(ctx context.Context, recorded []mirror.Origin, next *sta
 const noData = "there is no graph data here that can be used: mirror it with platform.graph: true, or bring an archive of it: appliance updates load FILE"
 
 // graphImages returns the images with graph data, the newest first.
-func (s *scanner) graphImages(ctx context.Context, recorded []mirror.Origin) ([]graphImage, error) {
+func (s *scanner) graphImages(ctx context.Context, recorded []mirror.Origin, trust *trust) ([]graphImage, error) {
 	var all []graphImage
 	held, err := mirror.HeldGraphs(recorded)
 	if err != nil {
@@ -85,10 +85,6 @@ func (s *scanner) graphImages(ctx context.Context, recorded []mirror.Origin) ([]
 	}
 	for _, h := range held {
 		all = append(all, graphImage{Tag: store.Tag{Repository: h.Repository, Name: h.Tag, Digest: h.Digest}})
-	}
-	trust, err := newTrust(ctx, s.Store)
-	if err != nil {
-		return nil, err
 	}
 	for _, name := range graphRepositories() {
 		tags, err := s.Store.Tags.Matching(ctx, "*"+name, "*")

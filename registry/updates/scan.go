@@ -77,7 +77,11 @@ func (s *scanner) scan(ctx context.Context) (*state, error) {
 	if err != nil {
 		return nil, err
 	}
-	all, err := s.candidates(ctx, recorded)
+	trust, err := newTrust(ctx, s.Store)
+	if err != nil {
+		return nil, err
+	}
+	all, err := s.candidates(ctx, recorded, trust)
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +90,7 @@ func (s *scanner) scan(ctx context.Context) (*state, error) {
 		return nil, err
 	}
 	s.forget(ctx)
-	if err := s.graph(ctx, recorded, next); err != nil {
+	if err := s.graph(ctx, recorded, trust, next); err != nil {
 		return nil, err
 	}
 	return next, nil
@@ -177,7 +181,7 @@ func (s *scanner) forget(ctx context.Context) {
 
 // candidates returns the images that may be releases, by digest, those of runs first and those that do not
 // count last.
-func (s *scanner) candidates(ctx context.Context, recorded []mirror.Origin) ([]candidate, error) {
+func (s *scanner) candidates(ctx context.Context, recorded []mirror.Origin, trust *trust) ([]candidate, error) {
 	var tags []store.Tag
 	for _, name := range releaseRepositories() {
 		some, err := s.Store.Tags.Matching(ctx, "*"+name, "*")
@@ -204,10 +208,6 @@ func (s *scanner) candidates(ctx context.Context, recorded []mirror.Origin) ([]c
 		}
 	}
 	held, err := mirror.HeldReleases(recorded)
-	if err != nil {
-		return nil, err
-	}
-	trust, err := newTrust(ctx, s.Store)
 	if err != nil {
 		return nil, err
 	}
