@@ -397,8 +397,10 @@ func putDatabase(h *host.Host, path, name string) error {
 	return durable.SyncRoot(dir)
 }
 
-// Recover takes back an upgrade, or the beginning of an adoption, that a power cut has interrupted. It is for the unit that runs before the
-// daemon, and starts and stops no unit. progress gets a line for each thing that it did.
+// Recover takes back an upgrade, or the beginning of an adoption, that a power cut has interrupted. It is
+// for the unit that runs before the daemon. Of an adoption it stops the units of the appliance and begins
+// to start those of the mirror-registry; of an upgrade it starts and stops none. progress gets a line for
+// each thing that it did.
 func Recover(ctx context.Context, r Request, d Deps, progress func(string)) error {
 	s, err := newSite(r, d)
 	if err != nil {

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -36,7 +37,7 @@ func (t *traffic) of(r *http.Request) *flow {
 
 // isRunContent reports whether a request brings content of a run.
 func isRunContent(r *http.Request) bool {
-	return r.Method == http.MethodPut && len(r.URL.Path) > len(api.BeginSync.Path) && r.URL.Path[:len(api.BeginSync.Path)] == api.BeginSync.Path
+	return r.Method == http.MethodPut && strings.HasPrefix(r.URL.Path, api.BeginSync.Path+"/")
 }
 
 // begin and end count a request. A nil flow counts nothing, and so does add.

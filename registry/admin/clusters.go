@@ -33,8 +33,8 @@ func (h *Handler) attachCluster(r *http.Request, q api.AttachRequest) (api.Attac
 	return attached, err
 }
 
-// pushCluster reads what a cluster tells of itself. It is the one call that a user who is no
-// administrator may make.
+// pushCluster reads what a cluster tells of itself. The user that an administrator has named for the
+// cluster may call it too.
 func (h *Handler) pushCluster(r *http.Request, _ api.None) (api.AttachedCluster, error) {
 	id := r.PathValue("id")
 	if user, ok := auth.IdentityFrom(r.Context()); ok && user.Role != auth.Admin {

@@ -223,8 +223,8 @@ func (p *pruning) findCatalogs(ctx context.Context) error {
 	return nil
 }
 
-// unrecordedCatalog returns a catalog that a cluster uses from here, and of which no run has recorded anything: its bundles may
-// need any image of operators. "": there is none.
+// unrecordedCatalog returns a catalog that a cluster uses from here, and of which no run has recorded
+// anything: its bundles may need any image of operators. "": there is none.
 func (p *pruning) unrecordedCatalog(ctx context.Context) (string, error) {
 	known := map[digest.Digest]bool{}
 	for _, i := range p.recorded {
@@ -404,7 +404,8 @@ func (p *pruning) spare(ctx context.Context) (map[store.Image]string, error) {
 	return spared, nil
 }
 
-// spareLists spares lists with an image that is needed and has no tag, which would go with them; and images of lists that stay.
+// spareLists spares lists with an image that is needed and has no tag, which would go with them; and
+// images of lists that stay.
 func (p *pruning) spareLists(ctx context.Context, repository string, lists map[digest.Digest][]digest.Digest, spared map[store.Image]string) error {
 	goes := func(d digest.Digest) bool {
 		at := store.Image{Repository: repository, Digest: d}

@@ -14,8 +14,9 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
-// settled is what a pass has found out about a cluster. Nearly all that a cluster needs is named by digest, and stays
-// the same whatever becomes of the store: the next pass looks at the rest alone, so that a change of the store costs a fleet little.
+// settled is what a pass has found out about a cluster. Nearly all that a cluster needs is named by
+// digest, and stays the same whatever becomes of the store: the next pass looks at the rest alone, so
+// that a change of the store costs a fleet little.
 type settled struct {
 	told  api.AttachedCluster    // without what is here
 	rest  state.Facts            // images by tag, releases that cannot be read yet, and what catalogs decide

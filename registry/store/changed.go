@@ -17,8 +17,9 @@ type changeSignal struct {
 }
 
 // Changed returns a channel that has a value after tags, origins or manifests came, moved or went, a
-// blob went or came back, or users changed, by whose grants some images count and others do not. Several changes are one. Each call makes a channel for one receiver,
-// which is kept as long as the store.
+// blob went or came back, or users changed, by whose grants some images count and others do not.
+// Several changes are one. Each call makes a channel for one receiver, which is kept as long as the
+// store.
 func (s *Store) Changed() <-chan struct{} {
 	c := make(chan struct{}, 1)
 	s.signal.mu.Lock()

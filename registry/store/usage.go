@@ -51,9 +51,9 @@ const usageOf = `SELECT repository, sum(n = 1), sum(iif(n = 1, size, 0)), sum(n 
 		WINDOW one AS (PARTITION BY b.digest))
 	GROUP BY repository`
 
-// Usage counts what all blobs take, while pushes and pulls go on: less than a minute for a million manifests with two million blobs, in parts of which each takes
-// a fraction of a second.
-// progress is called with the number of blobs counted so far.
+// Usage counts what all blobs take, while pushes and pulls go on: in less than a minute for a million
+// manifests with two million blobs, in parts of which each takes a fraction of a second. progress is
+// called with the number of blobs counted so far.
 func (s *Store) Usage(ctx context.Context, progress func(blobs int64)) (u Usage, err error) {
 	by := map[int64]*RepositoryUsage{}
 	turn := s.yielding()
