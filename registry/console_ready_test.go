@@ -7,6 +7,7 @@ import (
 	"mime/multipart"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -70,6 +71,14 @@ func TestConsole_ready(t *testing.T) {
 		t.Errorf("a download: %d %s", code, body)
 	}
 
+	t.Run("keys", func(t *testing.T) {
+		form := url.Values{"to": {"4.16.2"}, "arch": {"amd64"}, "keys": {string(u.source.ReleaseKey())}}
+		s.send(t, "/updates/ready", "/updates/ready", form)
+		if v := u.judged(t, "4.16.2").Verdict; v == nil || v.Signatures == 0 || slices.ContainsFunc(v.Reasons, func(r api.Reason) bool { return strings.HasPrefix(r.Code, "release-") }) {
+			t.Errorf("the verdict with the key is %+v", v)
+		}
+		s.shows(t, "/updates/ready", 200, "--release-key FILE", "!PGP PUBLIC KEY BLOCK-----\n")
+	})
 	t.Run("what a cluster tells", func(t *testing.T) {
 		code, at, body := s.sendFile(t, "/updates/ready", strings.NewReader(exported), "csrf", csrf, "to", "4.18.1", "FILE", "state")
 		if code != 200 || at != "/updates/ready" || !strings.Contains(body, "The verdict is being made.") {

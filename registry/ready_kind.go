@@ -34,7 +34,7 @@ func (v *verdicts) run(ctx context.Context, q api.ReadyRequest, progress func(ap
 	if !q.Detach {
 		return v.judge.Judge(ctx, q, progress)
 	}
-	asked := api.ReadyAsked{To: q.To, From: q.From, Channel: q.Channel, Architectures: q.Architectures, Content: q.Content}
+	asked := api.ReadyAsked{To: q.To, From: q.From, Channel: q.Channel, Architectures: q.Architectures, Content: q.Content, Keys: len(q.Keys) > 0}
 	if q.Cluster != nil {
 		asked.Cluster = q.Cluster.ID
 	}

@@ -161,6 +161,19 @@ func TestConsole(t *testing.T) {
 			{Name: "channel-way", Path: channel + "&from=4.16.2&to=4.18.1", Do: [][]string{{"text", "#main", "recommended"}}},
 			{Name: "channel-error", Path: channel + "&from=4.16.9", Do: [][]string{{"text", "#main", "4.16.9 is not here in channel eus-4.18"}}},
 			{Name: "channel-none", Path: "/updates/channel?channel=stable-4.99"},
+			{Name: "ready-empty", Path: "/updates/ready?from=4.16.2&to=4.18.1&channel=eus-4.18&arch=amd64", Do: [][]string{{"text", "#main", "No verdict yet"}}},
+			{Name: "clusters-empty", Path: "/updates/clusters", Do: [][]string{{"text", "#main", "No cluster is attached"}}},
+		})
+		s.pins(t, "eus-4.18", "4.16.2")
+		const judge, missing = "form.console-form button.pf-m-primary", "text=Image set of what is missing"
+		s.look(t, "updates", []looked{
+			{Name: "ready", Path: "/updates/ready?from=4.16.2&to=4.18.1&channel=eus-4.18&arch=amd64", Do: [][]string{{"click", judge}, {"wait", "#last"}, {"wait", "#verdict table"}}},
+			{Name: "ready-error", Path: "/updates/ready?to=4.18", Do: [][]string{{"click", judge}, {"wait", "text=is not a release"}}},
+			{Name: "ready-missing", Path: "/updates/ready?to=4.99.1", Do: [][]string{{"click", judge}, {"wait", missing}}},
+			{Name: "ready-set", Path: "/updates/ready", Do: [][]string{{"click", missing}, {"text", "#main", "minVersion: 4.99.1"}}},
+			{Name: "clusters", Path: "/updates/clusters", Do: [][]string{{"text", "#main", "prod"}}},
+			{Name: "detach", Path: "/updates/clusters", Do: [][]string{{"click", "main td a.pf-m-danger"}, {"text", "#main", "Detach prod?"}}},
+			{Name: "detach-error", Path: "/updates/clusters/none/detach"},
 		})
 	})
 }

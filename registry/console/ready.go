@@ -44,7 +44,7 @@ func (v *visit) ready() error {
 		Architectures: q["arch"], Content: q.Get("content") != ""}, nil)
 }
 
-// showReady shows a form that is filled with what was asked or, if that is nil, what the last verdict is about.
+// showReady shows a form that is filled with what was asked or, if that is nil, what the newest verdict is about.
 func (v *visit) showReady(status int, asked *api.ReadyAsked, failed *problem) error {
 	now, err := v.readyNow()
 	if err != nil {
@@ -52,7 +52,10 @@ func (v *visit) showReady(status int, asked *api.ReadyAsked, failed *problem) er
 	}
 	if asked == nil {
 		asked = &api.ReadyAsked{}
-		if now.Last != nil {
+		switch {
+		case now.Running != nil:
+			asked = &now.Running.Asked
+		case now.Last != nil:
 			asked = &now.Last.Asked
 		}
 	}
@@ -82,7 +85,8 @@ func (v *visit) readyLive() error {
 func (v *visit) beginReady() error {
 	asked := api.ReadyAsked{To: v.field("to"), From: v.field("from"), Channel: v.field("channel"),
 		Architectures: v.r.PostForm["arch"], Content: v.field("content") != ""}
-	q := api.ReadyRequest{To: asked.To, From: asked.From, Channel: asked.Channel, Architectures: asked.Architectures, Content: asked.Content}
+	q := api.ReadyRequest{To: asked.To, From: asked.From, Channel: asked.Channel, Architectures: asked.Architectures, Content: asked.Content,
+		Keys: []byte(v.field("keys"))}
 	var err error
 	if v.upload != nil {
 		q.Cluster, err = v.facts()
@@ -191,6 +195,9 @@ func readyCommand(q api.ReadyAsked) string {
 	}
 	if q.Cluster != "" {
 		command += " --cluster-state cluster.json"
+	}
+	if q.Keys {
+		command += " --release-key FILE"
 	}
 	if q.Content {
 		command += " --content"

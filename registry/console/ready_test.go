@@ -58,8 +58,8 @@ func TestReadyCommand(t *testing.T) {
 		asked api.ReadyAsked
 		want  string
 	}{
-		{api.ReadyAsked{To: "4.18.1-x86_64", From: "4.17.2", Channel: "eus-4.18", Architectures: []string{"amd64", "arm64"}, Content: true, Cluster: "c"},
-			"appliance ready --from 4.17.2 --to 4.18.1-x86_64 --channel eus-4.18 --arch amd64,arm64 --cluster-state cluster.json --content"},
+		{api.ReadyAsked{To: "4.18.1-x86_64", From: "4.17.2", Channel: "eus-4.18", Architectures: []string{"amd64", "arm64"}, Content: true, Cluster: "c", Keys: true},
+			"appliance ready --from 4.17.2 --to 4.18.1-x86_64 --channel eus-4.18 --arch amd64,arm64 --cluster-state cluster.json --release-key FILE --content"},
 		{api.ReadyAsked{To: "quay.io/a/b@sha256:0"}, "appliance ready --to quay.io/a/b@sha256:0"},
 		{api.ReadyAsked{To: "$(reboot)@sha256:0"}, ""},
 		{api.ReadyAsked{To: "-x"}, ""},

@@ -83,6 +83,7 @@ type ReadyAsked struct {
 	Architectures []string `json:"architectures,omitempty"`
 	Content       bool     `json:"content,omitempty"`
 	Cluster       string   `json:"cluster,omitempty"` // the id of the cluster that has told of itself
+	Keys          bool     `json:"keys,omitempty"`    // others than the vendor's may sign releases
 }
 
 // The answers of a Verdict.
