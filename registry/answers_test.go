@@ -95,7 +95,7 @@ func (f raw) request(t *testing.T, stream uint32, method, path, user string, end
 	var block bytes.Buffer
 	e := hpack.NewEncoder(&block)
 	for _, h := range [][2]string{{":method", method}, {":scheme", "https"}, {":authority", "registry.test"}, {":path", path},
-		{"authorization", "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":long-enough"))}} {
+		{"content-type", "application/x-www-form-urlencoded"}, {"authorization", "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":long-enough"))}} {
 		if h[0] != "authorization" || user != "" {
 			must(t, e.WriteField(hpack.HeaderField{Name: h[0], Value: h[1]}))
 		}
@@ -183,6 +183,33 @@ func TestServer_unreadBodyHTTP2(t *testing.T) {
 	f.until(t, http2.FrameHeaders, 1)
 	if code := f.until(t, http2.FrameRSTStream, 1).(*http2.RSTStreamFrame).ErrCode; code != http2.ErrCodeNo {
 		t.Errorf("reset with %s", code)
+	}
+}
+
+// TestServer_loginForms begins many logins without a login, and sends none of them.
+func TestServer_loginForms(t *testing.T) {
+	const formsEach = 4 // as in limits
+	for _, path := range []string{"/login", "/v2/auth"} {
+		d := openDaemon(t, io.Discard)
+		d.patience.form = time.Second
+		s := serveDaemon(t, d, func(*limits.Limits) {})
+		f := s.http2(t)
+		must(t, f.conn.SetReadDeadline(time.Now().Add(20*time.Second)))
+		began := time.Now()
+		for i := range uint32(formsEach + 1) {
+			f.request(t, 2*i+1, "POST", path, "", false)
+		}
+		f.until(t, http2.FrameHeaders, 2*formsEach+1) // at once
+		if took := time.Since(began); took > d.patience.form {
+			t.Errorf("%s: one more than there are places for is answered after %s", path, took)
+		}
+		f.until(t, http2.FrameHeaders, 1) // when it has taken too long
+		began = time.Now()
+		f.request(t, 2*(formsEach+1)+1, "POST", path, "", false)
+		f.until(t, http2.FrameHeaders, 2*(formsEach+1)+1)
+		if took := time.Since(began); took < d.patience.form/2 {
+			t.Errorf("%s: after those the next has no place: it is answered after %s", path, took)
+		}
 	}
 }
 

@@ -20,6 +20,7 @@ func (d *daemon) observe(user string, next http.Handler) http.Handler {
 		body := &countingBody{ReadCloser: r.Body}
 		o := &observed{ResponseWriter: w, user: user, request: r, conn: limits.ConnOf(r.Context()),
 			patience: d.patience, flow: d.traffic.of(r)}
+		body.form.of = o
 		o.conn.Asked()
 		if o.flow != &d.traffic.pulls {
 			o.flow, body.flow = nil, o.flow
@@ -45,6 +46,7 @@ func (d *daemon) observe(user string, next http.Handler) http.Handler {
 		}()
 		inner := r.WithContext(context.WithValue(r.Context(), observedKey{}, o))
 		if r.Body != http.NoBody {
+			defer body.form.end()
 			inner.Body = body
 		}
 		next.ServeHTTP(o, inner)
@@ -88,10 +90,10 @@ func admitted(next http.Handler, denied func(http.ResponseWriter, *http.Request,
 }
 
 // patience is how long a client may take none of an answer, beside the time that a piece needs at
-// slowestClient. A whole answer has no limit.
-type patience struct{ answer, refusal time.Duration }
+// slowestClient. A whole answer has no limit. A form has one: how long a client without a login may send it.
+type patience struct{ answer, refusal, form time.Duration }
 
-var defaultPatience = patience{answer: time.Minute, refusal: 15 * time.Second}
+var defaultPatience = patience{answer: time.Minute, refusal: 15 * time.Second, form: 15 * time.Second}
 
 const (
 	slowestClient = 4 << 10 // bytes a second
@@ -259,10 +261,17 @@ type countingBody struct {
 	io.ReadCloser
 	n    int64
 	flow *flow // nil: it is of none
+	form form
 }
 
 func (b *countingBody) Read(p []byte) (int, error) {
+	if err := b.form.begin(); err != nil {
+		return 0, err
+	}
 	n, err := b.ReadCloser.Read(p)
+	if err == io.EOF {
+		b.form.whole()
+	}
 	b.n += int64(n)
 	b.flow.add(n)
 	return n, err

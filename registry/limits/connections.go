@@ -37,6 +37,9 @@ const (
 	// refusalsEach is the share of a connection when there are more than that, up to maxRefusals
 	// times this.
 	refusalsEach = 8
+	// formsEach is how many forms of a login, which are read before there is a user, a connection may be
+	// sending. A browser sends one; each costs some 25 KiB over HTTP/2.
+	formsEach = 4
 	// ownFiles are descriptors for the database, the jobs and the upstreams.
 	ownFiles = 64
 	// ownPlaces are for connections from this host when all others are taken: a health check
@@ -111,6 +114,7 @@ type Conn struct {
 	busy     bool   // a request is under way
 	since    time.Time
 	refusing int
+	forms    int
 	window   *windowed // nil with HTTP/1
 }
 
@@ -411,4 +415,23 @@ func (c *Conn) EndRefusal() {
 	defer cs.mu.Unlock()
 	c.refusing--
 	cs.refusing--
+}
+
+// BeginForm counts the form of a login that is about to be read, and reports whether there is a place for it,
+// which EndForm gives back.
+func (c *Conn) BeginForm() bool {
+	c.all.mu.Lock()
+	defer c.all.mu.Unlock()
+	if c.forms >= formsEach {
+		return false
+	}
+	c.forms++
+	return true
+}
+
+// EndForm gives back the place of a form.
+func (c *Conn) EndForm() {
+	c.all.mu.Lock()
+	defer c.all.mu.Unlock()
+	c.forms--
 }
