@@ -222,7 +222,7 @@ func TestConsole_everyFormIsProtected(t *testing.T) {
 				t.Errorf("%s with the value %q of another session: %d", pattern, sent.Get("csrf"), code)
 			}
 		}
-		if _, at, _ := r.browse(t).post(t, path, url.Values{"csrf": {foreign}}); at != "/login" {
+		if _, at, _ := r.browse(t).post(t, path, url.Values{"csrf": {foreign}}); !strings.HasPrefix(at, "/login") {
 			t.Errorf("%s without a login leads to %s", pattern, at)
 		}
 		if code, _, _ := reader.post(t, path, url.Values{"csrf": {own}}); code != http.StatusForbidden && pattern != "POST /logout" && code != http.StatusNotFound {

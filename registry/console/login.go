@@ -9,25 +9,46 @@ import (
 	"time"
 )
 
+const logoutPath = "/logout"
+
 // loginPage is what the login page shows.
 type loginPage struct {
 	Address, Next, User, Problem string
+	Ended                        bool // what was sent was not done, as there was no login
 }
 
-// toLogin sends a browser to the login page, which leads back to where it was.
-func toLogin(w http.ResponseWriter, r *http.Request) {
-	next := "/login"
-	back := r.URL
-	if r.Header.Get("HX-Request") == "true" {
+// toLogin sends a browser to the login page, which leads back to where it was. A form that htmx sends stays
+// on its page, with what was typed: the login is in another tab. Other forms are not kept for after the login,
+// since another site could have sent them.
+func (c *Console) toLogin(w http.ResponseWriter, r *http.Request) {
+	part := r.Header.Get("HX-Request") == "true"
+	if part && r.Method != http.MethodGet {
+		w.Header().Set("HX-Retarget", "#problem")
+		w.Header().Set("HX-Reswap", "innerHTML")
+		c.write(w, http.StatusUnauthorized, "error", "problem", problem{c.views.text("login.ended"), c.views.text("login.ended.part")})
+		return
+	}
+	q, back := url.Values{}, r.URL.RequestURI()
+	if part {
 		if at, err := url.Parse(r.Header.Get("HX-Current-URL")); err == nil {
-			back = at
+			back = at.RequestURI()
 		}
 	}
-	if (r.Method == http.MethodGet || back != r.URL) && back.RequestURI() != "/" {
-		next += "?" + url.Values{"next": {back.RequestURI()}}.Encode()
+	if r.Method != http.MethodGet && r.URL.Path != logoutPath {
+		q.Set("ended", "true")
+	}
+	if r.Method != http.MethodGet {
+		back = placeOf(r.URL.Path)
+	}
+	if back != "/" {
+		q.Set("next", back)
+	}
+	next := "/login"
+	if len(q) > 0 {
+		next += "?" + q.Encode()
 	}
 	switch {
-	case r.Header.Get("HX-Request") == "true":
+	case part:
 		w.Header().Set("HX-Redirect", next)
 		w.WriteHeader(http.StatusNoContent)
 	case r.Header.Get("Accept") == "text/event-stream":
@@ -35,6 +56,16 @@ func toLogin(w http.ResponseWriter, r *http.Request) {
 	default:
 		http.Redirect(w, r, next, http.StatusSeeOther)
 	}
+}
+
+// placeOf returns the place of the navigation that a path is below, or "/".
+func placeOf(path string) string {
+	for _, p := range places() {
+		if p.Path != "/" && (path == p.Path || strings.HasPrefix(path, p.Path+"/")) {
+			return p.Path
+		}
+	}
+	return "/"
 }
 
 // ownPath returns a path of this console, or "/" for what leads elsewhere.
@@ -53,12 +84,17 @@ func (c *Console) showLogin(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, next, http.StatusSeeOther)
 		return
 	}
-	c.writeLogin(w, http.StatusOK, loginPage{Address: c.Address, Next: next})
+	c.writeLogin(w, http.StatusOK, loginPage{Address: c.Address, Next: next, Ended: r.URL.Query().Get("ended") == "true"})
 }
 
 func (c *Console) writeLogin(w http.ResponseWriter, status int, data loginPage) {
+	c.write(w, status, "login", "bare", data)
+}
+
+// write writes a template that no session is needed for.
+func (c *Console) write(w http.ResponseWriter, status int, name, block string, data any) {
 	var out bytes.Buffer
-	if err := c.views.render(&out, "login", "bare", data); err != nil {
+	if err := c.views.render(&out, name, block, data); err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}

@@ -19,7 +19,7 @@ func pages() []page {
 	return []page{
 		{"GET /{$}", auth.Login, (*visit).home},
 		{"GET /overview/live", auth.Administer, (*visit).overviewLive},
-		{"POST /logout", auth.Login, (*visit).logout},
+		{"POST " + logoutPath, auth.Login, (*visit).logout},
 
 		{"GET " + repositoriesPath, auth.Login, (*visit).repositories},
 		{"GET " + repositoriesPath + "/{name...}", auth.Login, (*visit).repository},
@@ -143,7 +143,7 @@ func (c *Console) page(p page) http.Handler {
 			http.Error(w, c.views.text("login.unchecked"), http.StatusServiceUnavailable)
 			return
 		case !ok:
-			toLogin(w, r)
+			c.toLogin(w, r)
 			return
 		}
 		v := &visit{c: c, session: session}

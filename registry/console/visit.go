@@ -19,6 +19,10 @@ import (
 // maxForm bounds a form in bytes. The longest is an image set.
 const maxForm = 1 << 20
 
+// csrfHeader has the value of a session in requests of htmx, in place of a field of the form. In an answer, which
+// pages of other sites cannot read, it is what the page has to send from now on.
+const csrfHeader = "X-CSRF-Token"
+
 // visit is one request of a user that is logged in.
 type visit struct {
 	c       *Console
@@ -64,7 +68,11 @@ func (v *visit) admit(action auth.Action) error {
 	if err := v.readForm(); err != nil {
 		return &client.Refused{Status: http.StatusBadRequest, Refusal: api.Refusal{Problem: fmt.Sprintf("read the form: %v", err)}}
 	}
-	if !v.session.Sent(cmp.Or(v.r.Header.Get("X-CSRF-Token"), v.r.PostForm.Get("csrf"))) {
+	if !v.session.Sent(cmp.Or(v.r.Header.Get(csrfHeader), v.r.PostForm.Get("csrf"))) {
+		if _, ok := v.part(); ok { // its session has ended, and another tab has logged in again
+			v.w.Header().Set(csrfHeader, v.session.CSRF)
+			return v.refusal(http.StatusForbidden, "error.csrf.part")
+		}
 		return v.refusal(http.StatusForbidden, "error.csrf")
 	}
 	return nil

@@ -19,14 +19,41 @@ document.addEventListener("htmx:configRequest", (event) => {
   event.detail.headers["X-CSRF-Token"] = document.body.dataset.csrf ?? "";
 });
 
-// What moves ends with its session: the server then refuses to go on, and a browser ends its tries.
+// After a login in another tab the server gives the value to send from now on.
+document.addEventListener("htmx:afterRequest", (event) => {
+  const csrf = event.detail.xhr.getResponseHeader("X-CSRF-Token");
+  if (csrf) {
+    document.body.dataset.csrf = csrf;
+    document.querySelectorAll("input[name=csrf]").forEach((field) => (field.value = csrf));
+  }
+});
+
+// What moves ends with its session: the server then refuses to go on, and a browser ends its tries. When the
+// server is gone the browser goes on trying, and the page tells after a while that what it shows may be old.
+let losing;
+const lost = (is) => {
+  clearTimeout(losing);
+  losing = undefined;
+  document.getElementById("lost").hidden = !is;
+};
 document.addEventListener("htmx:sseError", (event) => {
   if (event.detail.source.readyState === EventSource.CLOSED) {
+    lost(false);
     document.getElementById("ended").hidden = false;
+  } else {
+    losing ??= setTimeout(lost, 4000, true);
   }
 });
 document.addEventListener("htmx:sseOpen", () => {
+  lost(false);
   document.getElementById("ended").hidden = true;
+});
+document.addEventListener("htmx:sendError", () => lost(true));
+document.addEventListener("htmx:afterOnLoad", (event) => {
+  lost(false);
+  if (event.detail.xhr.status < 400) {
+    document.getElementById("problem").replaceChildren(); // it is of a request before
+  }
 });
 
 document.addEventListener("click", (event) => {
