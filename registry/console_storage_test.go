@@ -64,6 +64,7 @@ func TestConsole_storage(t *testing.T) {
 	}
 	has("/storage/damage", "team/app:v1", "Push or mirror these images again.")
 	has("/storage", "1 were damaged")
+	has("/", "1 blob is damaged and out of service", `href="/storage/damage"`)
 
 	if code, at, _ := s.send(t, "/storage/gc", "/storage/gc/plan", url.Values{}); code != http.StatusOK || at != "/storage/gc" {
 		t.Errorf("a dry run: %d %s", code, at)

@@ -76,7 +76,7 @@ func TestConsole_syncHistory(t *testing.T) {
 	s.shows(t, run+"/rollback", 200, "2 tags move", "Roll it back")
 	s.shows(t, "/sync/history/none", 404, "committed run")
 	s.shows(t, "/sync/history/none/rollback", 404, "committed run", "!Roll it back")
-	if code, at, body := s.send(t, run+"/rollback", run+"/rollback", url.Values{}); code != 200 || at == run || !strings.Contains(body, "2 tags moved back, 0 stay.") || !strings.Contains(body, "deleted") && !strings.Contains(body, "as the run left it") {
+	if code, at, body := s.send(t, run+"/rollback", run+"/rollback", url.Values{}); code != 200 || at == run || !strings.Contains(body, "2 tags moved back.") || !strings.Contains(body, "deleted") && !strings.Contains(body, "as the run left it") {
 		t.Errorf("a rollback: %d %s", code, at)
 	}
 	if code, _ := r.as(t, "pull", http.MethodGet, "/v2/samples/docker/manifests/v1"); code != http.StatusNotFound {

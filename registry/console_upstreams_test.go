@@ -89,7 +89,7 @@ func TestConsole_upstreams(t *testing.T) {
 	}
 
 	code, at, body = s.send(t, "/upstreams", "/upstreams/link", url.Values{"offline": {"true"}})
-	if contains(t, "offline", body, "The registry is offline", "Go online"); code != http.StatusOK || at != "/upstreams" {
+	if contains(t, "offline", body, "The registry is offline", "Go online", "Not asked"); code != http.StatusOK || at != "/upstreams" {
 		t.Errorf("offline: %d %s", code, at)
 	}
 	if link, err := r.admin.Offline(t.Context()); err != nil || !link.Offline {

@@ -93,7 +93,16 @@ func (v *visit) rollback() error {
 	if done.ID == "" {
 		return v.done("/sync/history", v.c.views.text("sync.rollback.nothing"))
 	}
-	return v.done("/sync/history/"+url.PathEscape(done.ID), v.c.views.text("sync.rollback.done", len(done.Moved), len(done.Left)))
+	notice, err := v.c.views.count("sync.rollback.done", len(done.Moved))
+	if err == nil && len(done.Left) > 0 {
+		var left string
+		left, err = v.c.views.count("sync.rollback.left", len(done.Left))
+		notice += " " + left
+	}
+	if err != nil {
+		return err
+	}
+	return v.done("/sync/history/"+url.PathEscape(done.ID), notice)
 }
 
 // missesPage lists what clients did not get.

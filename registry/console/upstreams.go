@@ -23,19 +23,29 @@ func (v *visit) upstreams() error {
 }
 
 func (v *visit) showUpstreams(status int, p upstreamsPage) error {
-	link, err := v.c.api.Offline(v.r.Context())
-	if err != nil {
-		return err
-	}
-	p.CSRF, p.Offline = v.session.CSRF, link.Offline
-	if p.Upstreams, err = v.c.api.Upstreams(v.r.Context()); err != nil {
+	if err := v.readUpstreams(&p); err != nil {
 		return err
 	}
 	return v.write(status, "upstreams", "upstreams", "upstreams.title", p)
 }
 
+// readUpstreams fills in what moves of the page.
+func (v *visit) readUpstreams(p *upstreamsPage) error {
+	link, err := v.c.api.Offline(v.r.Context())
+	if err != nil {
+		return err
+	}
+	p.CSRF, p.Offline = v.session.CSRF, link.Offline
+	p.Upstreams, err = v.c.api.Upstreams(v.r.Context())
+	return err
+}
+
 func (v *visit) upstreamsLive() error {
-	return v.live("upstreams", "upstreams-now", func() (any, error) { return v.c.api.Upstreams(v.r.Context()) })
+	return v.live("upstreams", "upstreams-now", func() (any, error) {
+		var p upstreamsPage
+		err := v.readUpstreams(&p)
+		return p, err
+	})
 }
 
 // testUpstreams shows the page with what the test found: it changes nothing that another page would show.
