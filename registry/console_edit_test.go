@@ -131,6 +131,11 @@ func TestConsole_editText(t *testing.T) {
 		t.Errorf("a place that is none:\n%s", e.body)
 	}
 	e = &editor{s, s.shows(t, "/sync/edit", 200)}
+	e.press(t, "show", url.Values{"text": {strings.Replace(emptySet, "{}", "{platform: {channels: [{name: true}]}}", 1)}})
+	if !strings.Contains(e.body, `name="at:mirror.platform.channels[0].name" value="true"`) {
+		t.Errorf("a name that is true:\n%s", e.body)
+	}
+	e = &editor{s, s.shows(t, "/sync/edit", 200)}
 	hostileName := `"><script>alert(1)</script>` + "\n"
 	if got := e.press(t, "apply", url.Values{"new:mirror.additionalImages:name": {hostileName}}); strings.Contains(e.body, "<script>alert") || !strings.Contains(got, "<script>alert") {
 		t.Errorf("a hostile name:\n%s", got)
@@ -178,5 +183,36 @@ func TestConsole_editPlan(t *testing.T) {
 	}
 	if s := r.mirrorOf(t, file); s.Last != nil || s.Running != nil {
 		t.Errorf("it ran: %+v", s)
+	}
+}
+
+// What is here can be chosen from: versions of a channel, and packages of a catalog by parts of their names.
+func TestConsole_editChoose(t *testing.T) {
+	u := newUpdated(t)
+	u.mirror("  platform:\n    graph: true\n    channels: [{name: eus-4.18, minVersion: 4.16.2, maxVersion: 4.18.1, full: true}]\n" +
+		"  operators: [{catalog: '" + u.host + "/redhat/redhat-operator-index:v4.18', packages: [{name: sample-database}]}]\n")
+	u.becomes("eus-4.18", "4.16.2 4.17.2 4.18.1")
+	s := u.logIn(t, "admin")
+	e := &editor{s, s.shows(t, "/sync/edit", 200, "!Find a package")}
+	e.press(t, "apply", url.Values{"new:mirror.platform.channels:name": {"eus-4.18"}, "new:mirror.platform.channels:minVersion": {"4.16.2"},
+		"new:mirror.operators:catalog": {u.host + "/redhat/redhat-operator-index:v4.18"}})
+	if !strings.Contains(e.body, `<option value="4.17.2">`) || !strings.Contains(e.body, `href="/updates/channel?channel=eus-4.18&amp;from=4.16.2" target="_blank"`) {
+		t.Errorf("there is nothing to choose from:\n%s", e.body)
+	}
+	before := e.press(t, "find 0", url.Values{"find:0": {"DATA"}})
+	if !strings.Contains(e.body, `value="pick 0 sample-database"`) || !strings.Contains(e.body, "(default)") || strings.Contains(before, "packages:") {
+		t.Errorf("what is found:\n%s", e.body)
+	}
+	if got := e.press(t, "pick 0 sample-database", nil); !strings.Contains(got, "      packages:\n        - name: sample-database\n") || !strings.Contains(e.body, "valid image set") {
+		t.Errorf("what was found becomes\n%s", got)
+	}
+	if e.press(t, "find 0", url.Values{"find:0": {"kafka"}}); !strings.Contains(e.body, "none has this in its name") {
+		t.Errorf("nothing is found:\n%s", e.body)
+	}
+	for _, at := range []string{"find 7", "find -1", "find x", "find"} {
+		e.press(t, at, nil)
+	}
+	if e.press(t, "find 0", url.Values{"text": {strings.Replace(emptySet, "{}", "{operators: [{catalog: 'quay.io/a/b:v1'}]}", 1)}}); !strings.Contains(e.body, "This catalog is not here yet") {
+		t.Errorf("a catalog that is not here:\n%s", e.body)
 	}
 }

@@ -68,6 +68,9 @@ func (v *visit) editSet() error {
 		text = f.Text
 	}
 	p, err := v.edited(text, nil)
+	if err == nil {
+		err = v.choose(&p, "", "")
+	}
 	if err != nil {
 		return err
 	}
@@ -79,11 +82,14 @@ func (v *visit) changeSet() error {
 	text := strings.ReplaceAll(v.r.PostForm.Get("text"), "\r\n", "\n")
 	do, at, _ := strings.Cut(v.field("do"), " ")
 	var edits []api.ImageSetEdit
-	if do == "apply" || do == "remove" {
+	if do == "apply" || do == "remove" || do == "pick" {
 		edits = editsOf(v.r.PostForm)
 	}
 	if do == "remove" {
 		edits = append(edits, api.ImageSetEdit{At: at, Remove: true})
+	}
+	if do == "pick" {
+		edits = append(edits, picked(at)...)
 	}
 	stale := len(edits) > 0 && v.field("shown") != digestOf(text)
 	if stale {
@@ -104,6 +110,9 @@ func (v *visit) changeSet() error {
 		p.Notice = v.c.views.text("edit.stale")
 	}
 	if err := v.planText(do, &p); err != nil {
+		return err
+	}
+	if err := v.choose(&p, do, at); err != nil {
 		return err
 	}
 	return v.showEditor(p)

@@ -37,12 +37,17 @@ type setContent struct {
 type setChannel struct {
 	Name, Type, MinVersion, MaxVersion value
 	ShortestPath, Full                 flag
+
+	Versions []string `json:"-"` // to choose from, the newest first
+	Graph    string   `json:"-"` // the page that draws it; "": no release of it is here
 }
 
 type setCatalog struct {
 	Catalog, TargetCatalog, TargetTag value
 	Full                              flag
 	Packages                          []setPackage
+
+	Found *foundPackages `json:"-"`
 }
 
 type setPackage struct {
