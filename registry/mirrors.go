@@ -97,8 +97,9 @@ func (m mirrors) LastPlan(file string) (api.MirrorPlanState, error) {
 var (
 	// loginInURL is a login in the address of a Helm repository or of an image.
 	loginInURL = regexp.MustCompile(`[^\s"'/]+(?:/[^\s"']*)?@([^\s"'@]*)`)
-	// secretKey is a key whose value is not for others.
-	secretKey = regexp.MustCompile(`(?im)^(\s*(?:-\s+)?["']?[\w.-]*(?:password|passwd|secret|token|credential)[\w.-]*["']?\s*:).*$`)
+	// secretKey is a key whose value is not for others, also in a comment or between braces. What follows
+	// the colon of a key is blank, or the key is quoted.
+	secretKey = regexp.MustCompile(`(?im)([\w.-]*(?:password|passwd|secret|token|credential)[\w.-]*(?:["'][ \t]*:|[ \t]*:(?:[ \t]|$))).*$`)
 )
 
 // Text implements admin.Mirrors. What is no image set is not shown, whatever the configuration names.
@@ -120,7 +121,7 @@ func (m mirrors) Text(file string) (api.ImageSetFile, error) {
 
 // withoutLogins returns the text of an image set without what may be a login. The digest of an image is none.
 func withoutLogins(text string) string {
-	text = secretKey.ReplaceAllString(text, "$1 …")
+	text = secretKey.ReplaceAllString(text, "$1…")
 	return loginInURL.ReplaceAllStringFunc(text, func(s string) string {
 		if _, after, _ := strings.Cut(s, "@"); digest.Digest(after).Validate() == nil && strings.Count(s, "@") == 1 {
 			return s

@@ -162,17 +162,17 @@ func TestMirrors_stop(t *testing.T) {
 func TestMirrors_text(t *testing.T) {
 	const d = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 	r, file := startWithSet(t, "quay.io", "org/image@"+d)
-	text := "kind: ImageSetConfiguration # by ops@example.com\nhelm:\n  - url: https://me:pa/ss@charts.test/x\n  - url: \"https://me:word2@charts.test\"\n    password: word3\n" +
-		"  - name: quay.io/org/image@" + d + "\n  - name: me:word4@quay.io/org/image@" + d + "\n"
+	text := "kind: ImageSetConfiguration # by ops@example.com\nhelm:\n  - url: https://me:pa/ss@charts.test/x\n  - url: \"https://me:word2@charts.test\"\n    password: word3\n    # token: word5\n    #- url: {name: x, password: word6}\n" +
+		"  - name: quay.io/org/image@" + d + "\n  - name: me:word4@quay.io/org/image@" + d + "\n  - name: quay.io/team/secret-tool:v1\n"
 	must(t, os.WriteFile(file, []byte(text), 0o600))
 	got, err := r.admin.ImageSet(t.Context(), file)
 	must(t, err)
-	for _, secret := range []string{"pa/ss", "word2", "word3", "word4"} {
+	for _, secret := range []string{"pa/ss", "word2", "word3", "word4", "word5", "word6"} {
 		if strings.Contains(got.Text, secret) {
 			t.Errorf("%s is shown", secret)
 		}
 	}
-	for _, want := range []string{"- name: quay.io/org/image@" + d + "\n", "@charts.test/x\n", "kind: ImageSetConfiguration"} {
+	for _, want := range []string{"- name: quay.io/org/image@" + d + "\n", "@charts.test/x\n", "kind: ImageSetConfiguration", "- name: quay.io/team/secret-tool:v1\n"} {
 		if !strings.Contains(got.Text, want) {
 			t.Errorf("%q is not in\n%s", want, got.Text)
 		}
