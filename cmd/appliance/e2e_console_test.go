@@ -109,15 +109,6 @@ func TestConsole(t *testing.T) {
 			{Name: "edit-error", Path: "/sync/edit", Do: [][]string{{"fill", "#text", emptyImageSet + "  platform:\n    colour: red\n"}, {"wait", "#checked .pf-m-danger"}, {"text", "#checked", "Line 5:"}}},
 			{Name: "set-error", Path: "/sync/set?file=/none", Do: [][]string{{"text", "main", "The configuration has no image set /none."}}},
 		})
-		s.mirror(t, s.set(t, "set.yaml", "  additionalImages: [{name: 'HOST/samples/oci-multi:v1'}, {name: 'HOST/samples/docker:v1'}]\n"))
-		s.look(t, "sync", []looked{
-			{Name: "history", Path: "/sync/history", Do: [][]string{{"text", "main", "Roll back"}}},
-			{Name: "history-changes", Path: "/sync/history", Do: [][]string{{"click", "main td a"}, {"text", "main", "as the run left it"}}},
-			{Name: "history-rollback", Path: "/sync/history", Do: [][]string{{"click", "text=Roll back"}, {"text", "main", "Roll it back"}}},
-			{Name: "history-rollback-error", Path: "/sync/history/none/rollback", Do: [][]string{{"text", "main", "committed run"}}},
-			{Name: "misses-set", Path: "/sync/misses/image-set"},
-			{Name: "misses-clear", Path: "/sync/misses/clear"},
-		})
 	})
 	t.Run("catalogs", func(t *testing.T) {
 		s := newSite(t)
@@ -133,6 +124,9 @@ func TestConsole(t *testing.T) {
 			{Name: "operator", Path: "/catalogs/originals/index:v4.18?operator=sample-database", Do: [][]string{{"click", "main summary"}, {"text", "main", "absent from"}}},
 		})
 	})
+	t.Run("runs", lookAtSync)
+	t.Run("upstreams", lookAtUpstreams)
+	t.Run("damage", lookAtDamage)
 	t.Run("images", func(t *testing.T) {
 		newSite(t).look(t, "images", []looked{{Name: "repositories-empty", Path: "/repositories", Do: [][]string{{"text", "main", "There are no images yet"}}}})
 		s := newSiteWithGraph(t, "  platform:\n    channels: [{name: stable-4.18, minVersion: 4.18.1, maxVersion: 4.18.1}]\n"+
