@@ -3,6 +3,8 @@ package console
 import (
 	"net/http"
 	"net/url"
+	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -155,6 +157,13 @@ func nameOf(repo, tag string, d digest.Digest) string {
 	return repo + ":" + tag
 }
 
+var platform = regexp.MustCompile(`^[a-z0-9]+/[a-z0-9]+$`)
+
+// plain reports whether the platform of an image, which others have written, can be a word of a command.
+func plain(p api.ImagePlatform) bool {
+	return platform.MatchString(p.Platform) && !strings.HasPrefix(p.Platform, "unknown/")
+}
+
 // commands returns how clients get an image.
 func commands(p imagePage) []command {
 	copied := command{"skopeo", "skopeo copy --all docker://" + p.Full + " oci-archive:image.tar"}
@@ -166,7 +175,11 @@ func commands(p imagePage) []command {
 		}
 		return []command{{"helm", line}, copied}
 	case api.KindImage, api.KindIndex:
-		return []command{{"podman", "podman pull " + p.Full}, copied, {"oc", "oc image info " + p.Full}}
+		info := "oc image info " + p.Full
+		if i := slices.IndexFunc(p.Platforms, plain); i >= 0 { // oc shows one of them, which has to be named
+			info += " --filter-by-os=" + p.Platforms[i].Platform
+		}
+		return []command{{"podman", "podman pull " + p.Full}, copied, {"oc", info}}
 	}
 	return []command{copied}
 }
