@@ -1,6 +1,7 @@
 package registry_test
 
 import (
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/mirror-appliance/appliance/registry"
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/tlsgen"
 )
@@ -84,7 +86,7 @@ func TestConsole_upstreams(t *testing.T) {
 		t.Errorf("a test with a hostile image: %d", code)
 	}
 	code, _, body = s.send(t, "/upstreams", "/upstreams/test", url.Values{"image": {"elsewhere/image"}})
-	if contains(t, "a test of nothing", body, "elsewhere/image is below no upstream"); code < 400 {
+	if contains(t, "a test of nothing", body, "elsewhere/image is below no upstream"); code != http.StatusBadRequest {
 		t.Errorf("a test of nothing: %d", code)
 	}
 
@@ -97,6 +99,21 @@ func TestConsole_upstreams(t *testing.T) {
 	}
 	_, _, body = s.send(t, "/upstreams", "/upstreams/link", url.Values{"offline": {"false"}})
 	contains(t, "online again", body, "asks other hosts again", "Go offline")
+}
+
+// An upstream that takes the connection and answers nothing is told in words, and with what to do.
+func TestConsole_upstreams_silent(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer listener.Close()
+	registry.LimitUpstreamTests(t, 100*time.Millisecond)
+	r := start(t, func(c *config.Config) {
+		c.Upstreams = []config.Upstream{{Prefix: "silent", URL: "http://" + listener.Addr().String()}}
+	})
+	_, _, body := r.logIn(t, "admin").send(t, "/upstreams", "/upstreams/test", url.Values{"prefix": {"silent"}})
+	if contains(t, "a test", body, listener.Addr().String()+" gives no answer within 100ms", "check the network to it"); strings.Contains(body, "context deadline") {
+		t.Error(body)
+	}
 }
 
 func TestConsole_upstreams_none(t *testing.T) {

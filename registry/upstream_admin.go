@@ -16,15 +16,16 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/mirror/upstream"
+	"github.com/mirror-appliance/appliance/registry/admin"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/registry/pull"
 )
 
-const (
-	testedAtOnce = 8
-	testLimit    = time.Minute // of the test of one upstream
-)
+const testedAtOnce = 8
+
+// testLimit bounds the test of one upstream. Tests make it shorter.
+var testLimit = time.Minute
 
 // upstreamAdmin is what the control API does with the upstreams of a daemon.
 type upstreamAdmin struct{ *daemon }
@@ -90,13 +91,13 @@ func (a upstreamAdmin) tested(q api.UpstreamTest) ([]config.Upstream, error) {
 			}
 		}
 		if len(best) == 0 {
-			return nil, hint.New(fmt.Errorf("%s is below no upstream", q.Image), "name it as it is pulled here, without the host: quay.io/org/image:v1; appliance upstream list")
+			return nil, admin.NoUpstream(q.Image+" is below no upstream", "name it as it is pulled here, without the host: quay.io/org/image:v1; appliance upstream list")
 		}
 		return best, nil
 	}
 	for _, p := range q.Prefixes {
 		if !slices.ContainsFunc(all, func(u config.Upstream) bool { return u.Prefix == p }) {
-			return nil, hint.New(fmt.Errorf("there is no upstream %s in force", p), "appliance upstream list shows them; one whose mode is off is not among them")
+			return nil, admin.NoUpstream("there is no upstream "+p+" in force", "appliance upstream list shows them; one whose mode is off is not among them")
 		}
 	}
 	return slices.DeleteFunc(slices.Clone(all), func(u config.Upstream) bool {
@@ -109,6 +110,9 @@ func (a upstreamAdmin) test(ctx context.Context, u config.Upstream, image string
 	defer cancel()
 	began := time.Now()
 	asked, err := a.ask(ctx, u, strings.TrimPrefix(image, u.Prefix+"/"))
+	if errors.Is(err, context.DeadlineExceeded) && hint.Of(err) == "" {
+		err = hint.New(fmt.Errorf("%s gives no answer within %s", u.URL, testLimit), "check the network to it, and HTTPS_PROXY and NO_PROXY")
+	}
 	t := api.UpstreamTested{Prefix: u.Prefix, URL: u.URL, Asked: asked, Took: api.Duration(time.Since(began).Round(time.Millisecond))}
 	if err != nil {
 		t.Error, t.Hint = err.Error(), hint.Of(err)

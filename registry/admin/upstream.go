@@ -44,6 +44,9 @@ func (h *Handler) listUpstreams(*http.Request, api.None) ([]api.Upstream, error)
 	return h.upstreams.List(), nil
 }
 
+// NoUpstream is the error of a test of what no upstream in force has.
+func NoUpstream(problem, next string) error { return badRequest(problem, next) }
+
 func (h *Handler) testUpstreams(r *http.Request, q api.UpstreamTest) ([]api.UpstreamTested, error) {
 	if err := h.isServing(); err != nil {
 		return nil, err
