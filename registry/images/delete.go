@@ -54,7 +54,8 @@ func (i *Images) planUntag(ctx context.Context, a *api.Deletion, repo, tag strin
 	}
 	a.Tags, a.AllTags = []string{tag}, 1
 	all, err := i.Store.Tags.Of(ctx, repo, a.Digest)
-	a.OtherTags = cutList(slices.DeleteFunc(all, func(t string) bool { return t == tag }))
+	others := slices.DeleteFunc(all, func(t string) bool { return t == tag })
+	a.OtherTags, a.AllOtherTags = cutList(others), len(others)
 	return err
 }
 

@@ -144,7 +144,7 @@ func (i *Images) addRelations(ctx context.Context, a *api.Image, _ image.Manifes
 	if err != nil {
 		return err
 	}
-	a.Tags = cutList(tags)
+	a.Tags, a.AllTags = cutList(tags), len(tags)
 	lists, err := i.Store.Manifests.Lists(ctx, a.Repository, []digest.Digest{a.Digest})
 	if err != nil {
 		return err

@@ -230,6 +230,24 @@ func TestImages_kinds(t *testing.T) {
 	}
 }
 
+// Of many tags the first are listed, and how many there are.
+func TestImages_manyTags(t *testing.T) {
+	f := open(t)
+	var tags []string
+	for n := range 203 {
+		tags = append(tags, fmt.Sprintf("v%03d", n))
+	}
+	f.image("team/app", map[string]any{}, "", []string{"layer"}, tags...)
+	at := api.Place{Repository: "team/app", Reference: "v001"}
+	a, err := f.Describe(f.ctx, at)
+	f.must(err)
+	plan, err := f.PlanDelete(f.ctx, at)
+	f.must(err)
+	if len(a.Tags) != 200 || a.AllTags != 203 || len(plan.OtherTags) != 200 || plan.AllOtherTags != 202 {
+		t.Errorf("%d of %d tags, %d of %d others", len(a.Tags), a.AllTags, len(plan.OtherTags), plan.AllOtherTags)
+	}
+}
+
 // A mirror tags images that it has by digest as sha256-DIGEST: that is no list of what is attached to them.
 func TestImages_mirroredByDigest(t *testing.T) {
 	f := open(t)

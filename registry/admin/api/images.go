@@ -105,6 +105,7 @@ type Image struct {
 	Layers        []ImageLayer `json:"layers,omitempty"`
 
 	Tags      []string        `json:"tags"`              // that name it
+	AllTags   int             `json:"allTags"`           // Tags has the first of them
 	Indexes   []digest.Digest `json:"indexes,omitempty"` // that list it
 	Subject   digest.Digest   `json:"subject,omitempty"` // to which it is attached
 	Referrers []Referrer      `json:"referrers,omitempty"`
@@ -196,6 +197,7 @@ type Deletion struct {
 	// What stays: other tags of the image, images of an index that something else keeps, what is attached,
 	// and bytes that other images share.
 	OtherTags    []string        `json:"otherTags,omitempty"`
+	AllOtherTags int             `json:"allOtherTags"` // OtherTags has the first of them
 	Children     []digest.Digest `json:"children,omitempty"`
 	Attached     []DeletedPart   `json:"attached,omitempty"` // where deleteReferrers is off
 	SharedBytes  int64           `json:"sharedBytes"`
