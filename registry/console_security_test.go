@@ -37,6 +37,7 @@ func (r *running) examples(t *testing.T, digest string) map[string][]string {
 	return map[string][]string{
 		"GET /repositories/{name...}": {"/repositories/team/evil", "/repositories/team/evil?image=v1", "/repositories/team/evil?image=" + digest},
 		"GET /images/delete":          {"/images/delete?repository=team%2Fevil&image=v1"},
+		"GET /images/signatures":      {"/images/signatures?repository=team%2Fevil&image=v1"},
 		"GET /images/needs":           {"/images/needs?repository=team%2Fevil&image=v1"},
 		"GET /catalogs/{name...}":     {"/catalogs/team/index:v1", "/catalogs/team/index:v1?operator=" + url.QueryEscape(hostileName)},
 		"GET /users/{name}":           {"/users/pull"},

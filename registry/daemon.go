@@ -282,7 +282,7 @@ func (d *daemon) openJobs(ctx context.Context) {
 func (d *daemon) newAdmin(status func(context.Context) (api.Status, error)) *admin.Handler {
 	o := admin.Options{Store: d.store, Auth: d.auth, Jobs: d.jobs, Catalogs: d.views, Link: d.link, Misses: d.misses, Mirrors: mirrors{d}, Pins: pinner{d}, Updates: d.updates, Verdicts: d.verdicts, Clusters: d.clusters, Audit: d.audit, Upkeep: upkeep{d},
 		Status: status, Drain: d.draining, Log: d.log}
-	described := &images.Images{Store: d.store, Alone: !d.cfg.DeleteReferrers}
+	described := &images.Images{Store: d.store, Alone: !d.cfg.DeleteReferrers, Verify: d.verdicts.judge.Verify}
 	o.Images = described
 	if status != nil {
 		described.Remove = d.api.Delete

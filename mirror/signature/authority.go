@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -31,6 +32,15 @@ type authority struct {
 	email         string
 	hostname      string
 	issuer        string // OIDC; of Fulcio only
+}
+
+// String names the subject that its certificates must have.
+func (a *authority) String() string {
+	subject := strings.Trim(a.email+" "+a.hostname, " ")
+	if a.issuer != "" {
+		return fmt.Sprintf("Fulcio's certificate of %s by %s", subject, a.issuer)
+	}
+	return "certificate of " + subject
 }
 
 // newFulcio returns Fulcio as an authority. roots are in PEM.

@@ -12,6 +12,7 @@ import (
 // Policy is a rule about the images of some repositories: they are signed. A cluster has it as a
 // ClusterImagePolicy.
 type Policy struct {
+	name     string
 	scopes   []string // hosts, namespaces or repositories
 	root     *root
 	identity identity
@@ -20,8 +21,11 @@ type Policy struct {
 // clusterImagePolicy is what is read of one.
 type clusterImagePolicy struct {
 	Kind     string
-	Metadata struct{ Annotations map[string]string }
-	Spec     struct {
+	Metadata struct {
+		Name        string
+		Annotations map[string]string
+	}
+	Spec struct {
 		Scopes []string
 		Policy struct {
 			RootOfTrust    rootOfTrust
@@ -84,7 +88,7 @@ func (p *clusterImagePolicy) policy() (*Policy, error) {
 		i = identity{Type: strings.ToLower(of.MatchPolicy[:1]) + of.MatchPolicy[1:], DockerRepository: of.ExactRepository.Repository,
 			Prefix: of.RemapIdentity.Prefix, SignedPrefix: of.RemapIdentity.SignedPrefix}
 	}
-	return &Policy{scopes: p.Spec.Scopes, root: r, identity: i}, i.check()
+	return &Policy{name: p.Metadata.Name, scopes: p.Spec.Scopes, root: r, identity: i}, i.check()
 }
 
 func (t *rootOfTrust) root() (*root, error) {
@@ -115,6 +119,9 @@ func optional(text []byte) [][]byte {
 	}
 	return [][]byte{text}
 }
+
+// String names the policy, and what signatures are rooted in by it.
+func (p *Policy) String() string { return fmt.Sprintf("policy %s, %s", p.name, p.root) }
 
 // Covers reports whether images of a repository, with its registry, must be signed.
 func (p *Policy) Covers(repository string) bool {

@@ -56,6 +56,14 @@ var (
 	ErrInvalid = errors.New("the signature is not valid") // it exists and does not count
 )
 
+// ForeignKeyError is the reason that a signature does not count whose key the ring does not have: it may be
+// one of another vendor.
+type ForeignKeyError struct{ ID uint64 }
+
+func (e *ForeignKeyError) Error() string {
+	return fmt.Sprintf("it is signed by key %016X, which is not trusted", e.ID)
+}
+
 // Keyring has the public keys that releases may be signed with.
 type Keyring struct{ keys openpgp.EntityList }
 
@@ -89,12 +97,14 @@ type Release struct {
 	// quay.io/openshift-release-dev/ocp-release:4.18.2-x86_64.
 	Image string
 	Raw   []byte // as it was fetched, for the cluster
+	// Signer names the key that signed it, and its owner.
+	Signer string
 }
 
 // Verify returns the document that a signature signs. The error is ErrInvalid unless all of it is
 // signed by a key of the ring and it is about d.
 func (k *Keyring) Verify(raw []byte, d digest.Digest) (*Release, error) {
-	text, err := k.read(raw)
+	text, signer, err := k.read(raw)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
@@ -102,30 +112,34 @@ func (k *Keyring) Verify(raw []byte, d digest.Digest) (*Release, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	return &Release{Digest: d, Image: image, Raw: raw}, nil
+	return &Release{Digest: d, Image: image, Raw: raw, Signer: signer}, nil
 }
 
-// read returns the text of a message that a key of the ring signs.
-func (k *Keyring) read(raw []byte) ([]byte, error) {
+// read returns the text of a message that a key of the ring signs, and that key.
+func (k *Keyring) read(raw []byte) (text []byte, signer string, err error) {
 	message, err := openpgp.ReadMessage(bytes.NewReader(raw), k.keys, nil, nil)
 	if err != nil {
-		return nil, fmt.Errorf("read the signature: %w", err)
+		return nil, "", fmt.Errorf("read the signature: %w", err)
 	}
 	// The end of the text is where its signature is verified.
-	text, err := io.ReadAll(io.LimitReader(message.UnverifiedBody, maxSignature+1))
+	text, err = io.ReadAll(io.LimitReader(message.UnverifiedBody, maxSignature+1))
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("verify the signature: %w", err)
+		return nil, "", fmt.Errorf("verify the signature: %w", err)
 	case len(text) > maxSignature:
-		return nil, fmt.Errorf("the signed text has more than %d bytes", maxSignature)
+		return nil, "", fmt.Errorf("the signed text has more than %d bytes", maxSignature)
 	case !message.IsSigned:
-		return nil, errors.New("the message is not signed")
+		return nil, "", errors.New("the message is not signed")
 	case message.SignedBy == nil:
-		return nil, fmt.Errorf("it is signed by key %016X, which is not trusted", message.SignedByKeyId)
+		return nil, "", &ForeignKeyError{message.SignedByKeyId}
 	case message.SignatureError != nil:
-		return nil, fmt.Errorf("verify the signature: %w", message.SignatureError)
+		return nil, "", fmt.Errorf("verify the signature: %w", message.SignatureError)
 	}
-	return text, nil
+	signer = fmt.Sprintf("key %016X", message.SignedByKeyId)
+	if owner := message.SignedBy.Entity.PrimaryIdentity(); owner != nil {
+		signer += " of " + owner.Name
+	}
+	return text, signer, nil
 }
 
 // Client gets signatures of releases.

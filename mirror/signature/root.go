@@ -6,6 +6,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -99,6 +100,18 @@ func (r *root) verifyKeys(s SignedText) error {
 		return err
 	}
 	return errors.New("it is not a signature by the policy's key")
+}
+
+// String names the keys or the CA.
+func (r *root) String() string {
+	if r.ca != nil {
+		return r.ca.String()
+	}
+	var names []string
+	for _, k := range r.keys {
+		names = append(names, k.String())
+	}
+	return strings.Join(names, ", ")
 }
 
 // decodePEM returns the one block of a text.

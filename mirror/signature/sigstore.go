@@ -49,6 +49,15 @@ func newKey(public crypto.PublicKey) (*key, error) {
 	return nil, fmt.Errorf("read the public key: keys of type %T sign no images", public)
 }
 
+// String names the key by its fingerprint.
+func (k *key) String() string {
+	der, err := x509.MarshalPKIXPublicKey(k.public)
+	if err != nil {
+		return fmt.Sprintf("key of type %T", k.public)
+	}
+	return fmt.Sprintf("key SHA256:%x", sha256.Sum256(der))
+}
+
 // verify reports whether a text has a signature, in base64, by the key.
 func (k *key) verify(text []byte, signed string) bool {
 	raw, err := base64.StdEncoding.DecodeString(signed)

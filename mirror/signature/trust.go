@@ -297,7 +297,7 @@ func (r *requirement) judgeOpenPGP(i Image, e Evidence) error {
 	}
 	var bad []error
 	for _, raw := range signatures {
-		text, err := r.ring.read(raw)
+		text, _, err := r.ring.read(raw)
 		if err == nil {
 			err = r.matches(i, text, "atomic container signature")
 		}

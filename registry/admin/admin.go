@@ -157,6 +157,7 @@ func NewHandler(o Options) *Handler {
 	handle(h, api.ListRepositories, h.listRepositories)
 	handle(h, api.ListTags, h.listTags)
 	handle(h, api.GetImage, h.getImage)
+	handle(h, api.GetSignatures, h.getSignatures)
 	handle(h, api.PlanDelete, h.planDelete)
 	handle(h, api.DeleteImage, h.deleteImage)
 
@@ -203,7 +204,7 @@ func Action(r *http.Request) auth.Action {
 	switch r.URL.Path {
 	case api.GetOpenAPI.Path:
 		return auth.Login
-	case api.ListRepositories.Path, api.ListTags.Path, api.GetImage.Path:
+	case api.ListRepositories.Path, api.ListTags.Path, api.GetImage.Path, api.GetSignatures.Path:
 		return auth.Login // within the grants of the user, which package images checks
 	case api.PlanDelete.Path, api.DeleteImage.Path, api.ListNeeds.Path:
 		return auth.Write // likewise; who may not see all repositories is not told what needs an image

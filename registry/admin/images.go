@@ -12,6 +12,7 @@ type Images interface {
 	Repositories(ctx context.Context, q api.Page) (api.Repositories, error)
 	Tags(ctx context.Context, q api.TagsRequest) (api.TagPage, error)
 	Describe(ctx context.Context, at api.Place) (api.Image, error)
+	Signatures(ctx context.Context, at api.Place) (api.ImageSignatures, error)
 	PlanDelete(ctx context.Context, at api.Place) (api.Deletion, error)
 	// Delete deletes for the user of a request.
 	Delete(r *http.Request, at api.Place) error
@@ -27,6 +28,10 @@ func (h *Handler) listTags(r *http.Request, q api.TagsRequest) (api.TagPage, err
 
 func (h *Handler) getImage(r *http.Request, q api.Place) (api.Image, error) {
 	return h.images.Describe(r.Context(), q)
+}
+
+func (h *Handler) getSignatures(r *http.Request, q api.Place) (api.ImageSignatures, error) {
+	return h.images.Signatures(r.Context(), q)
 }
 
 func (h *Handler) planDelete(r *http.Request, q api.ImageDelete) (api.Deletion, error) {

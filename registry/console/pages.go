@@ -25,6 +25,7 @@ func pages() []page {
 		{"GET " + repositoriesPath + "/{name...}", auth.Login, (*visit).repository},
 		{"GET /images/delete", auth.Write, (*visit).askDeleteImage},
 		{"POST /images/delete", auth.Write, (*visit).deleteImage},
+		{"GET /images/signatures", auth.Login, (*visit).imageSignatures},
 		{"GET /images/needs", auth.Write, (*visit).imageNeeds},
 
 		{"GET /upstreams", auth.Administer, (*visit).upstreams},

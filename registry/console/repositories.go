@@ -149,6 +149,23 @@ func (v *visit) image(at api.Place) error {
 	return v.show("image", "repositories", p.Name, p)
 }
 
+type signaturesPage struct {
+	api.ImageSignatures
+	Name, Back string
+}
+
+// imageSignatures shows the signatures of an image. Payloads of releases may be read for it.
+func (v *visit) imageSignatures() error {
+	q := v.r.URL.Query()
+	at := api.Place{Repository: q.Get("repository"), Reference: q.Get("image")}
+	found, err := v.c.api.Signatures(v.r.Context(), at)
+	if err != nil {
+		return v.absent(at, err)
+	}
+	p := signaturesPage{found, nameOrDigest(at), imageAddress(at.Repository, at.Reference)}
+	return v.show("image-signatures", "repositories", p.Name, p)
+}
+
 // nameOf returns the name of an image by its tag or, without one, by its digest.
 func nameOf(repo, tag string, d digest.Digest) string {
 	if tag == "" {

@@ -107,6 +107,7 @@ func (v *views) functions(f *files) template.FuncMap {
 		"catalog":  catalogAddress,
 		"deref":    func(n *int) int { return *n },
 		"delete":   func(repo, ref string) string { return address("/images/delete", "repository", repo, "image", ref) },
+		"signed":   func(repo, ref string) string { return address("/images/signatures", "repository", repo, "image", ref) },
 		"needs":    func(repo, ref string) string { return address("/images/needs", "repository", repo, "image", ref) },
 		"span":     span,
 		"minus":    func(a, b int64) int64 { return a - b },

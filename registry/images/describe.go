@@ -163,32 +163,38 @@ func (i *Images) addRelations(ctx context.Context, a *api.Image, _ image.Manifes
 }
 
 // addReferrers adds what is attached to the image.
-func (i *Images) addReferrers(ctx context.Context, a *api.Image, _ image.Manifest) error {
-	all, err := i.Store.Manifests.Referrers(ctx, a.Repository, a.Digest, "")
+func (i *Images) addReferrers(ctx context.Context, a *api.Image, _ image.Manifest) (err error) {
+	a.Referrers, err = i.attached(ctx, a.Repository, a.Digest)
+	return err
+}
+
+// attached returns what is attached to a manifest, by its subject or by a tag.
+func (i *Images) attached(ctx context.Context, repo string, to digest.Digest) (found []api.Referrer, err error) {
+	all, err := i.Store.Manifests.Referrers(ctx, repo, to, "")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	add := func(m store.Manifest, tag string) {
-		a.Referrers = append(a.Referrers, api.Referrer{Digest: m.Digest, Kind: kindOf(m.Digest, m.MediaType, m.ArtifactType, tag), ArtifactType: cut(m.ArtifactType), Tag: tag,
+		found = append(found, api.Referrer{Digest: m.Digest, Kind: kindOf(m.Digest, m.MediaType, m.ArtifactType, tag), ArtifactType: cut(m.ArtifactType), Tag: tag,
 			Size: int64(len(m.Body)), Came: m.Created, Annotations: cutMap(m.Annotations)})
 	}
 	for _, d := range all[:min(len(all), maxListed)] {
-		m, err := i.Store.Manifests.Get(ctx, a.Repository, d)
+		m, err := i.Store.Manifests.Get(ctx, repo, d)
 		if err == nil {
 			add(m, "")
 		} else if !errors.Is(err, store.ErrNotFound) { // deleted meanwhile
-			return err
+			return nil, err
 		}
 	}
-	for _, tag := range image.AttachmentTags(a.Digest) {
-		m, err := i.Store.Manifests.ByTag(ctx, a.Repository, tag)
+	for _, tag := range image.AttachmentTags(to) {
+		m, err := i.Store.Manifests.ByTag(ctx, repo, tag)
 		if err == nil {
 			add(m, tag)
 		} else if !errors.Is(err, store.ErrNotFound) {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	return found, nil
 }
 
 // addTag adds the history of the tag, and what it is a mirror of.

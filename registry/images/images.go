@@ -31,6 +31,8 @@ type Images struct {
 	Alone bool
 	// Remove deletes a tag or, by a digest, an image, for the user of a request, as the registry's API does.
 	Remove func(r *http.Request, repo, ref string) error
+	// Verify judges the signatures of an image, and adds those that are not attached to it.
+	Verify func(ctx context.Context, found *api.ImageSignatures) error
 }
 
 // counting bounds the time in which the sizes of a page are counted.

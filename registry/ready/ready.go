@@ -2,9 +2,9 @@
 // before the maintenance window: each image of each release that it would pull, where its mirror sets
 // lead to, with what its nodes demand of signatures.
 //
-// Use New, then Judge. It asks no network, and reads the store as it is at the call. A reason has a
-// code, the image or the setting that it is about, and what to do. What could not be checked is a
-// reason too: a verdict is wrong the safe way.
+// Use New, then Judge; Verify verifies the signatures of one image by the same rules. It asks no network,
+// and reads the store as it is at the call. A reason has a code, the image or the setting that it is
+// about, and what to do. What could not be checked is a reason too: a verdict is wrong the safe way.
 //
 // Refused: asking the registry over the network as a node does, which is what package cluster/node is
 // for. That shows names, certificates and logins, but neither what is on the disk nor the update graph.
@@ -44,14 +44,17 @@ type Options struct {
 }
 
 // Judge gives verdicts.
-type Judge struct{ Options }
+type Judge struct {
+	Options
+	demands demands
+}
 
 // New returns a Judge.
 func New(o Options) *Judge {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Judge{o}
+	return &Judge{Options: o}
 }
 
 // Judge gives a verdict. An error means that the question cannot be understood, or that ctx has ended, or

@@ -91,14 +91,7 @@ func (j *judgement) texts(ctx context.Context, p *payload, at place) ([]signatur
 		return nil, signature.ErrNone
 	}
 	repo := stored.Repository{Store: j.Store, Name: at.repository}
-	desc, body, err := repo.Manifest(ctx, tags[0])
-	if err != nil {
-		return nil, err
-	}
-	if desc.MediaType != ocispec.MediaTypeImageManifest {
-		return nil, fmt.Errorf("%s is of type %s", tags[0], desc.MediaType)
-	}
-	parsed, err := image.Parse(desc.MediaType, body)
+	parsed, all, err := signedTexts(ctx, repo, tags[0])
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +102,23 @@ func (j *judgement) texts(ctx context.Context, p *payload, at place) ([]signatur
 		}
 		j.blobs[r.Digest] = blob{at.repository, size, p.cure}
 	}
-	return signature.Texts(body, func(l ocispec.Descriptor) ([]byte, error) { return readText(ctx, repo, l.Digest) })
+	return all, nil
+}
+
+// signedTexts returns the signatures in an attachment.
+func signedTexts(ctx context.Context, repo stored.Repository, ref string) (m image.Manifest, all []signature.SignedText, err error) {
+	desc, body, err := repo.Manifest(ctx, ref)
+	if err != nil {
+		return m, nil, err
+	}
+	if desc.MediaType != ocispec.MediaTypeImageManifest {
+		return m, nil, fmt.Errorf("%s is of type %s", ref, desc.MediaType)
+	}
+	if m, err = image.Parse(desc.MediaType, body); err != nil {
+		return m, nil, err
+	}
+	all, err = signature.Texts(body, func(l ocispec.Descriptor) ([]byte, error) { return readText(ctx, repo, l.Digest) })
+	return m, all, err
 }
 
 func readText(ctx context.Context, repo stored.Repository, d digest.Digest) ([]byte, error) {

@@ -163,11 +163,13 @@ var (
 	Backup    = Job[None, Snapshot, None]{"/api/v1/backup"}
 	EndBackup = Call[None, None]{http.MethodDelete, "/api/v1/backup/{snapshot}", http.StatusNoContent, 0}
 
-	// ListRepositories, ListTags and GetImage are for users of every role, of what they may see. PlanDelete
+	// ListRepositories, ListTags, GetImage and GetSignatures, which verifies the signatures of an image, are for
+	// users of every role, of what they may see. PlanDelete
 	// tells what DeleteImage does, which users of roles push and admin may do, as DELETE of /v2 does.
 	ListRepositories = Call[Page, Repositories]{http.MethodPost, "/api/v1/repositories", http.StatusOK, MaxJSON}
 	ListTags         = Call[TagsRequest, TagPage]{http.MethodPost, "/api/v1/tags", http.StatusOK, MaxJSON}
 	GetImage         = Call[Place, Image]{http.MethodPost, "/api/v1/image", http.StatusOK, MaxJSON}
+	GetSignatures    = Call[Place, ImageSignatures]{http.MethodPost, "/api/v1/image/signatures", http.StatusOK, MaxJSON}
 	PlanDelete       = Call[ImageDelete, Deletion]{http.MethodPost, "/api/v1/image/plan-delete", http.StatusOK, MaxJSON}
 	DeleteImage      = Call[ImageDelete, None]{http.MethodPost, "/api/v1/image/delete", http.StatusNoContent, MaxJSON}
 

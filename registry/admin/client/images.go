@@ -21,6 +21,11 @@ func (c *Client) Image(ctx context.Context, at api.Place) (api.Image, error) {
 	return call(ctx, c, api.GetImage, at)
 }
 
+// Signatures describes the signatures of an image, and verifies them.
+func (c *Client) Signatures(ctx context.Context, at api.Place) (api.ImageSignatures, error) {
+	return call(ctx, c, api.GetSignatures, at)
+}
+
 // PlanDelete tells what DeleteImage would do.
 func (c *Client) PlanDelete(ctx context.Context, at api.Place) (api.Deletion, error) {
 	return call(ctx, c, api.PlanDelete, api.ImageDelete(at))
