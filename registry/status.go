@@ -19,7 +19,7 @@ func (d *daemon) status(ctx context.Context) (api.Status, error) {
 		Version: d.version, Address: d.cfg.Address(), Started: d.started, Socket: d.cfg.ControlSocket,
 		Certificate: d.tls.NotAfter(), CA: timeOrNil(d.tls.CANotAfter()),
 		Renews: d.cfg.TLS.CAKey != "", PullQuota: int64(d.cfg.PullQuota),
-		GC: d.jobs.GC.Progress(), LastGC: d.collector.last.Get(),
+		GC: d.jobs.GC.Progress(), LastGC: d.collector.last.Get(), NextGC: timeOrNil(d.jobs.GC.Next()), NextScrub: timeOrNil(d.jobs.Scrub.Next()),
 		Scrub: d.scrubState(), LastScrub: d.scrubber.complete.Get(), Verify: d.jobs.Verify.Progress(),
 	}
 	if verified := d.verified.Get(); verified != nil {

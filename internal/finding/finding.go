@@ -2,6 +2,8 @@
 // commands that examine an appliance print, a line each, and write as JSON.
 package finding
 
+import "fmt"
+
 // Level is how a Finding matters.
 type Level string
 
@@ -19,4 +21,22 @@ type Finding struct {
 	Level   Level  `json:"level"`
 	Text    string `json:"text"`
 	Hint    string `json:"hint,omitempty"` // what to do
+}
+
+// Teller is what takes findings, one by one.
+type Teller func(Finding)
+
+// OK tells of a thing that is as it should be.
+func (t Teller) OK(check, subject, format string, args ...any) {
+	t(Finding{Check: check, Subject: subject, Level: OK, Text: fmt.Sprintf(format, args...)})
+}
+
+// Warn tells of a thing that works and is not as it should be, with what to do.
+func (t Teller) Warn(check, subject, text, next string) {
+	t(Finding{Check: check, Subject: subject, Level: Warning, Text: text, Hint: next})
+}
+
+// Fail tells of a thing that does not work, with what to do.
+func (t Teller) Fail(check, subject, text, next string) {
+	t(Finding{Check: check, Subject: subject, Level: Failed, Text: text, Hint: next})
 }

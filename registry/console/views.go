@@ -16,6 +16,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/mirror-appliance/appliance/gc"
+	"github.com/mirror-appliance/appliance/internal/finding"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 )
 
@@ -105,6 +106,7 @@ func (v *views) functions(f *files) template.FuncMap {
 		"less":     func(a, b int) int { return a - b },
 		"image":    imageAddress,
 		"catalog":  catalogAddress,
+		"finding":  findingText,
 		"deref":    func(n *int) int { return *n },
 		"delete":   func(repo, ref string) string { return address("/images/delete", "repository", repo, "image", ref) },
 		"signed":   func(repo, ref string) string { return address("/images/signatures", "repository", repo, "image", ref) },
@@ -227,6 +229,14 @@ func dict(pairs ...any) (map[string]any, error) {
 		m[name] = pairs[i+1]
 	}
 	return m, nil
+}
+
+// findingText returns what was found, with what it is about.
+func findingText(f finding.Finding) string {
+	if f.Check == "trouble" {
+		return f.Text
+	}
+	return strings.TrimSpace(f.Check+" "+f.Subject) + ": " + f.Text
 }
 
 // has reports whether a page has a block of that name.
