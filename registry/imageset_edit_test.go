@@ -107,7 +107,8 @@ func TestDraft(t *testing.T) {
 // A user of the console does not read files of the host by a plan, unless root has put their names in place.
 func TestDraft_pathsOfTheHost(t *testing.T) {
 	r, file := startWithSet(t, newSample(t), "samples/docker:v1")
-	for _, mirror := range []string{"{additionalImages: [{name: 'oci:///etc'}]}", "{operators: [{catalog: 'dir:///etc'}]}", "{operators: [{catalog: 'oci:///etc'}]}", "{helm: {local: [{name: a, path: /etc/passwd}]}}"} {
+	for _, mirror := range []string{"{additionalImages: [{name: 'oci:///etc'}]}", "{operators: [{catalog: 'dir:///etc'}]}", "{operators: [{catalog: 'oci:///etc'}]}", "{helm: {local: [{name: a, path: /etc/passwd}]}}",
+		"{operators: [{catalog: 'quay.io/a/b:v1', targetCatalogSourceTemplate: /etc/passwd}]}"} {
 		text := strings.Replace(emptySet, "{}", mirror, 1)
 		for _, of := range []string{"", file} {
 			_, err := r.admin.PlanDraft(t.Context(), api.DraftRequest{Text: text, ImageSet: of}, nil)

@@ -4,10 +4,10 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
-	"os"
 	"slices"
 	"strconv"
 
+	"github.com/mirror-appliance/appliance/internal/regular"
 	"github.com/mirror-appliance/appliance/mirror/imageset"
 	"github.com/mirror-appliance/appliance/mirror/operator"
 	"github.com/mirror-appliance/appliance/mirror/plan"
@@ -87,7 +87,7 @@ func (e *entry) template(p *plan.Plan) {
 	if name == "" {
 		return
 	}
-	data, err := os.ReadFile(name)
+	data, err := regular.ReadFile(name)
 	var warning string
 	if err == nil {
 		warning, err = resources.CheckTemplate(data)

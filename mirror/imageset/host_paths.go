@@ -2,8 +2,8 @@ package imageset
 
 import "strings"
 
-// HostPaths lists what the configuration reads from directories of the host: catalogs, images and charts, as
-// they are written.
+// HostPaths lists what the configuration reads from the host: catalogs, images, charts and the templates of
+// CatalogSources, as they are written.
 func (c *Config) HostPaths() (all []string) {
 	add := func(name string) {
 		if strings.HasPrefix(name, FilesTransport+"://") || strings.HasPrefix(name, "oci://") {
@@ -12,6 +12,9 @@ func (c *Config) HostPaths() (all []string) {
 	}
 	for _, o := range c.Mirror.Operators {
 		add(o.Catalog)
+		if o.TargetCatalogSourceTemplate != "" {
+			all = append(all, o.TargetCatalogSourceTemplate)
+		}
 	}
 	for _, i := range c.Mirror.AdditionalImages {
 		add(i.Name)
