@@ -106,16 +106,22 @@ func (f *fixture) touch(d digest.Digest, t time.Time) error { return os.Chtimes(
 // replace replaces the open files of a name by another, until restore.
 func (f *fixture) replace(path, by string) (restore func()) {
 	f.t.Helper()
-	entries, err := os.ReadDir("/proc/self/fd")
-	f.must(err)
 	other, err := os.OpenFile(by, os.O_RDWR, 0)
 	f.must(err)
 	defer other.Close()
+	return f.replaceBy(path, other)
+}
+
+// replaceBy is replace with a file that is open.
+func (f *fixture) replaceBy(path string, other *os.File) (restore func()) {
+	f.t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	f.must(err)
 	var back []func()
 	for _, e := range entries {
 		fd, err := strconv.Atoi(e.Name())
 		f.must(err)
-		if to, err := os.Readlink("/proc/self/fd/" + e.Name()); err != nil || to != path {
+		if to, err := os.Readlink("/proc/self/fd/" + e.Name()); err != nil || to != path || fd == int(other.Fd()) {
 			continue
 		}
 		kept, err := unix.Dup(fd)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/throttle"
 	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
@@ -69,6 +70,29 @@ func TestStore_Reinspect(t *testing.T) {
 	}
 	f.mustHave("app", "v1")
 	f.must(f.Integrity().TidyQuarantine(f.ctx))
+	f.mustBeClean()
+}
+
+// A database that cannot be written, as on a file system that has become read-only, is told as that. It can be read.
+func TestStore_aDatabaseThatCannotBeWritten(t *testing.T) {
+	f := newFixture(t)
+	f.must(f.SetNote(f.ctx, "n", "1"))
+	wal, err := os.Open(f.database + "-wal")
+	f.must(err)
+	defer wal.Close()
+	f.replaceBy(f.database+"-wal", wal)
+	err = f.SetNote(f.ctx, "n", "2")
+	if err == nil || !strings.Contains(err.Error(), "database "+f.database+" cannot be written: ") || !strings.Contains(hint.Of(err), "findmnt -T "+f.database) {
+		t.Errorf("the write ends with %v, %q", err, hint.Of(err))
+	}
+	if got, err := f.Note(f.ctx, "n"); err != nil || got != "1" {
+		t.Errorf("the note is %q, %v", got, err)
+	}
+	if err := f.Damage(); err != nil {
+		t.Errorf("the database is said to be damaged: %v", err)
+	}
+	f.reopen()
+	f.must(f.SetNote(f.ctx, "n", "3"))
 	f.mustBeClean()
 }
 

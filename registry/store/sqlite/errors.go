@@ -43,6 +43,23 @@ func (e *DiskError) Hint() string {
 	return "try again; if it goes on, see whether the file system has space (df -h " + e.Path + ") and what dmesg says of the disk; leave the database where it is"
 }
 
+// writeError reports that the file of the database cannot be written, while it can be read. What was
+// acknowledged is on disk.
+type writeError struct {
+	path string
+	err  error
+}
+
+func (e *writeError) Error() string {
+	return fmt.Sprintf("database %s cannot be written: %v", e.path, e.err)
+}
+func (e *writeError) Unwrap() error { return e.err }
+
+// Hint returns the next step.
+func (e *writeError) Hint() string {
+	return "see whether its file system is read-only (findmnt -T " + e.path + "), whether a quota of its user is used up, and what dmesg says of the disk; what is stored can be pulled"
+}
+
 // LockedError reports that another process has the database open.
 type LockedError struct{ Path string }
 
@@ -115,12 +132,16 @@ func typed(path string, err error) error {
 		// The disk has no space for the index of the WAL: to make it larger, and, where a file
 		// system writes what changes to another place, to change it.
 		return &diskspace.FullError{Path: path, Err: err}
-	case code.SQLITE_IOERR_WRITE, code.SQLITE_IOERR_NOMEM: // which a quota that is used up explains, too
+	case code.SQLITE_IOERR_WRITE: // which a quota that is used up explains, too
+		return &writeError{path, err}
+	case code.SQLITE_IOERR_NOMEM:
 		return err
 	}
 	switch lite.Code() & 0xff {
 	case code.SQLITE_FULL:
 		return &diskspace.FullError{Path: path, Err: err}
+	case code.SQLITE_READONLY:
+		return &writeError{path, err}
 	case code.SQLITE_IOERR:
 		return &DiskError{Path: path, Err: err}
 	}
