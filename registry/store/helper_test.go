@@ -117,13 +117,16 @@ func (f *fixture) replaceBy(path string, other *os.File) (restore func()) {
 	f.t.Helper()
 	entries, err := os.ReadDir("/proc/self/fd")
 	f.must(err)
-	var back []func()
+	var replaced []int // before there are others of that name
 	for _, e := range entries {
 		fd, err := strconv.Atoi(e.Name())
 		f.must(err)
-		if to, err := os.Readlink("/proc/self/fd/" + e.Name()); err != nil || to != path || fd == int(other.Fd()) {
-			continue
+		if to, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil && to == path && fd != int(other.Fd()) {
+			replaced = append(replaced, fd)
 		}
+	}
+	var back []func()
+	for _, fd := range replaced {
 		kept, err := unix.Dup(fd)
 		f.must(err)
 		f.t.Cleanup(func() { f.must(unix.Close(kept)) })
