@@ -85,6 +85,9 @@ func TestRun_servesClusterResources(t *testing.T) {
 			}
 		}
 		resp := r.ask(t, "pull", resourcesPath, "Accept", "text/html,*/*")
+		if policy := resp.header.Get("Content-Security-Policy"); !strings.HasPrefix(policy, "default-src 'none'; form-action 'none'; frame-ancestors 'none'") {
+			t.Errorf("a page in the console's origin has the policy %q", policy)
+		}
 		if text := resp.text; !strings.Contains(text, `<a href="./`+itms+`">`) {
 			t.Errorf("a browser gets\n%s", text)
 		}

@@ -59,6 +59,8 @@ func serve(w http.ResponseWriter, r *http.Request, mediaType string, content []b
 	h.Set("Content-Type", mediaType)
 	h.Set("Etag", `"`+digest.FromBytes(content).String()+`"`)
 	h.Set("X-Content-Type-Options", "nosniff")
+	// Listings are pages in the console's origin. A sandbox would keep a browser from saving what they list.
+	h.Set("Content-Security-Policy", "default-src 'none'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'")
 	h.Set("Server", api.Product)
 	h.Set("Cache-Control", "private, no-cache") // another login may see another part
 	h.Add("Vary", "Accept")
