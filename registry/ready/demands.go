@@ -4,7 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -16,10 +16,9 @@ import (
 )
 
 // demands remembers what releases demand of signatures: to read a payload takes a moment, and it never
-// changes.
+// changes. The map is replaced and not written, so that no request waits for one that reads.
 type demands struct {
-	mu    sync.Mutex
-	known map[digest.Digest]demand
+	known atomic.Pointer[map[digest.Digest]demand]
 }
 
 // demand is what a release demands of signatures.
@@ -35,15 +34,17 @@ const reading = 5 * time.Second
 // demanded returns what the releases here demand, those that the user sees, the last version first. late reports
 // that there was no time to read all.
 func (o *Judge) demanded(ctx context.Context) (all []demand, late bool) {
-	o.demands.mu.Lock()
-	defer o.demands.mu.Unlock()
+	var read map[digest.Digest]demand
+	if m := o.demands.known.Load(); m != nil {
+		read = *m
+	}
 	known := o.Updates.Known()
 	id, limited := auth.IdentityFrom(ctx)
 	ctx, end := context.WithTimeout(ctx, reading)
 	defer end()
 	next := map[digest.Digest]demand{}
 	for _, r := range known.Releases {
-		d, ok := o.demands.known[r.Digest]
+		d, ok := read[r.Digest]
 		repository, _, _ := strings.Cut(known.Places[r.Digest], ":")
 		if !ok {
 			d = o.demand(ctx, r, repository)
@@ -59,7 +60,7 @@ func (o *Judge) demanded(ctx context.Context) (all []demand, late bool) {
 			all = append(all, d)
 		}
 	}
-	o.demands.known = next
+	o.demands.known.Store(&next)
 	slices.SortStableFunc(all, func(a, b demand) int { return b.release.Version.Compare(a.release.Version) })
 	return all, late
 }
