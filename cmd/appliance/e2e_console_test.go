@@ -104,8 +104,11 @@ func TestConsole(t *testing.T) {
 				{"fill", "[name='new:mirror.operators:catalog']", "quay.io/org/index:v4.18"}, {"press", "Enter"}, {"wait", "[name='at:mirror.operators[0].catalog']"},
 				{"fill", "[name='new:mirror.operators[0].packages:name']", "web-terminal"}, {"click", "text=Add package"}, {"wait", "[name='at:mirror.operators[0].packages[0].name']"},
 				{"text", "#text", "minVersion: 4.18.1\n  operators:\n    - catalog: quay.io/org/index:v4.18\n      packages:\n        - name: web-terminal\n"}}},
-			{Name: "edit-plan-error", Path: "/sync/edit", Do: [][]string{{"click", "text=Plan it"}, {"wait", "#draft .pf-m-danger"}, {"text", "#draft", "no images to copy"}}},
+			{Name: "edit-plan-error", Path: "/sync/edit", Do: [][]string{{"click", "text=Plan it"}, {"wait", "#draft .pf-v6-c-alert.pf-m-danger"}, {"text", "#draft", "no images to copy"}}},
 			{Name: "edit-typed", Path: "/sync/edit", Do: [][]string{{"fill", "#text", emptyImageSet + "  platform:\n    channels:\n      - name: fast-4.17\n"}, {"wait", "[value='fast-4.17']"}}},
+			{Name: "edit-versions-none", Path: "/sync/edit", Do: [][]string{
+				{"fill", "#text", emptyImageSet + "  platform:\n    channels:\n      - name: fast-4.17\n"}, {"wait", "#versions-of-0"}, {"click", "#versions-of-0"},
+				{"text", "#versions", "No graph data is here"}}},
 			{Name: "edit-error", Path: "/sync/edit", Do: [][]string{{"fill", "#text", emptyImageSet + "  platform:\n    colour: red\n"}, {"wait", "#checked .pf-m-danger"}, {"text", "#checked", "Line 5:"}}},
 			{Name: "set-error", Path: "/sync/set?file=/none", Do: [][]string{{"text", "main", "The configuration has no image set /none."}}},
 		})
@@ -145,6 +148,9 @@ func TestConsole(t *testing.T) {
 			{Name: "image-delete", Path: "/repositories/samples/oci-multi?image=v1", Do: [][]string{{"click", "text=Delete the image"}, {"wait", "#needs ul"}, {"text", "main", "What stays"}}},
 			{Name: "image-untag", Path: "/images/delete?repository=samples/oci-multi&image=v1", Do: [][]string{{"wait", "#needs ul"}}},
 			{Name: "image-needs", Path: "/images/needs?repository=samples/oci-multi&image=v1"},
+			{Name: "edit-versions-absent", Path: "/sync/edit", Do: [][]string{
+				{"fill", "#text", emptyImageSet + "  platform:\n    channels:\n      - name: stable-4.17\n"}, {"wait", "#versions-of-0"}, {"click", "#versions-of-0"},
+				{"text", "#versions", "No release of the channel is here"}, {"wait", "#versions svg"}}},
 			{Name: "image-readonly", Path: "/images/delete?repository=samples/oci-multi&image=v1", User: asUser("pull"), Password: faultPassword, Do: [][]string{{"text", "main", "may change images"}}},
 		})
 	})
@@ -157,6 +163,10 @@ func TestConsole(t *testing.T) {
 			{Name: "channel-from", Path: channel, Do: [][]string{{"click", "main td a"}, {"path", "/updates/channel"}, {"wait", ".console-graph-box.way"}}},
 			{Name: "channel-way", Path: channel + "&from=4.16.2&to=4.18.1", Do: [][]string{{"text", "#main", "recommended"}}},
 			{Name: "channel-error", Path: channel + "&from=4.16.9", Do: [][]string{{"text", "#main", "4.16.9 is not here in channel eus-4.18"}}},
+			{Name: "edit-versions", Path: "/sync/edit", Do: [][]string{
+				{"fill", "#text", emptyImageSet + "  platform:\n    channels:\n      - name: eus-4.18\n"}, {"wait", "#versions-of-0"}, {"click", "#versions-of-0"},
+				{"click", "#versions [value='from 0 4.16.2'][tabindex]"}, {"wait", "[value='4.16.2']"}, {"click", "[id='to-4.18.1']"}, {"wait", "#way"},
+				{"text", "#text", "minVersion: 4.16.2\n        maxVersion: 4.18.1\n"}}},
 			{Name: "channel-none", Path: "/updates/channel?channel=stable-4.99"},
 			{Name: "ready-empty", Path: "/updates/ready?from=4.16.2&to=4.18.1&channel=eus-4.18&arch=amd64", Do: [][]string{{"text", "#main", "No verdict yet"}}},
 			{Name: "clusters-empty", Path: "/updates/clusters", Do: [][]string{{"text", "#main", "No cluster is attached"}}},

@@ -20,7 +20,9 @@ const tableRows = 40
 // channelPage is the graph of a channel: all of it, what can be reached from a release, or the ways between two.
 type channelPage struct {
 	listed
-	Channel, Arch, From, To string // that were asked for
+	Channel, Arch, From, To string                       // that were asked for
+	Minor                   string                       // the column that is opened
+	picks                   func(do, what string) string // in a form: the value of a button in the place of a link
 	Archs                   []string
 	Channels                []heldChannel
 	Held                    []string // versions, the newest first
@@ -50,7 +52,7 @@ type graphRow struct {
 
 func (v *visit) channel() error {
 	q := v.r.URL.Query()
-	p := channelPage{Channel: q.Get("channel"), Arch: q.Get("arch"), From: q.Get("from"), To: q.Get("to")}
+	p := channelPage{Channel: q.Get("channel"), Arch: q.Get("arch"), From: q.Get("from"), To: q.Get("to"), Minor: q.Get("minor")}
 	if p.Channel == "" {
 		http.Redirect(v.w, v.r, updatesPath, http.StatusSeeOther)
 		return nil
@@ -109,7 +111,7 @@ func (v *visit) fill(p *channelPage, listed []string) {
 			all = slices.DeleteFunc(all, func(r released) bool { return !before[r.name] })
 		}
 	}
-	p.draw(v, all, hops, routes)
+	v.draw(p, all, hops, routes)
 	table := p.table(all, hops, routes)
 	p.Rows, p.Begin, p.End, p.listed = part(v, table, tableRows, channelPath, p.pairs()...)
 	p.Of = len(table)
@@ -147,7 +149,7 @@ func (p *channelPage) link(version string) string {
 
 // draw draws releases with the updates between them: with a release that was asked for alone, the last one of
 // the best way to each.
-func (p *channelPage) draw(v *visit, all []released, hops []hop, routes map[string][]graphdata.Hop) {
+func (v *visit) draw(p *channelPage, all []released, hops []hop, routes map[string][]graphdata.Hop) {
 	if len(all) == 0 {
 		return
 	}
@@ -155,7 +157,7 @@ func (p *channelPage) draw(v *visit, all []released, hops []hop, routes map[stri
 	for _, h := range p.Way {
 		passed[h.To] = true
 	}
-	g := graph{columns: layOut(all, passed, v.r.URL.Query().Get("minor"))}
+	g := graph{columns: layOut(all, passed, p.Minor, p.picks != nil)}
 	at := spotsOf(g.columns)
 	if p.Reached && p.Way == nil {
 		g.arrows = arrowsOf(ends(at, lastHops(routes)))
@@ -163,27 +165,57 @@ func (p *channelPage) draw(v *visit, all []released, hops []hop, routes map[stri
 		g.arrows = arrowsOf(withoutDetours(ends(at, hops)))
 	}
 	g.mark(at, p.Way)
-	d := g.draw(func(c column, b box) (subtext, link string) {
-		switch {
-		case b.held == 0:
-			subtext, _ = v.c.views.count("updates.box.absent", len(b.versions))
-			return subtext, ""
-		case len(b.versions) > 1:
-			p.Collapsed = true
-			return v.some(b), address(channelPath, p.pairs("minor", c.minor)...)
-		case b.versions[0] == p.From:
-			subtext = v.c.views.text("updates.box.from")
-		case b.versions[0] == p.To:
-			subtext = v.c.views.text("updates.box.to")
-		}
-		return subtext, p.link(b.versions[0])
-	}, passed)
+	d := g.draw(func(c column, b box) drawnBox { return v.describe(p, c, b) }, passed)
 	p.Drawing = &d
+}
+
+// describe returns what a box of a drawing has besides its place and its versions.
+func (v *visit) describe(p *channelPage, c column, b box) (d drawnBox) {
+	version, several := b.versions[0], len(b.versions) > 1
+	switch {
+	case several && (b.held > 0 || p.picks != nil):
+		p.Collapsed = true
+		d.Subtext = v.some(b)
+	case version == p.From:
+		d.Subtext = v.c.views.text("updates.box.from")
+	case version == p.To:
+		d.Subtext = v.c.views.text("updates.box.to")
+	case b.held == 0:
+		d.Subtext, _ = v.c.views.count("updates.box.absent", len(b.versions))
+	}
+	switch {
+	case p.picks != nil && several:
+		d.Press = p.picks("minor", c.minor)
+	case p.picks != nil:
+		d.Press = p.pick(version)
+	case b.held == 0:
+	case several:
+		d.Link = address(channelPath, p.pairs("minor", c.minor)...)
+	default:
+		d.Link = p.link(version)
+	}
+	return d
+}
+
+// pick returns the value of the button that is a release: the first one that is chosen is where to begin, as is an
+// older one than that, and a newer one is where to end.
+func (p *channelPage) pick(version string) string {
+	switch {
+	case version == p.From, version == p.To:
+		return ""
+	case p.From == "" || compareVersions(version, p.From) < 0:
+		return p.picks("from", version)
+	}
+	return p.picks("to", version)
 }
 
 // some returns what there is of the releases of a box.
 func (v *visit) some(b box) string {
-	if b.held == len(b.versions) {
+	switch b.held {
+	case 0:
+		subtext, _ := v.c.views.count("updates.box.absent", len(b.versions))
+		return subtext
+	case len(b.versions):
 		return v.c.views.text("updates.box.all", b.held)
 	}
 	return v.c.views.text("updates.box.some", b.held, len(b.versions)-b.held)

@@ -7,6 +7,7 @@ import (
 	"mime"
 	"net/http"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/mirror-appliance/appliance/registry/admin/api"
@@ -82,7 +83,7 @@ func (v *visit) changeSet() error {
 	text := strings.ReplaceAll(v.r.PostForm.Get("text"), "\r\n", "\n")
 	do, at, _ := strings.Cut(v.field("do"), " ")
 	var edits []api.ImageSetEdit
-	if do == "apply" || do == "remove" || do == "pick" {
+	if slices.Contains([]string{"apply", "remove", "pick", "from", "to", "minor", "versions"}, do) {
 		edits = editsOf(v.r.PostForm)
 	}
 	if do == "remove" {
@@ -90,6 +91,9 @@ func (v *visit) changeSet() error {
 	}
 	if do == "pick" {
 		edits = append(edits, picked(at)...)
+	}
+	if do == "from" || do == "to" {
+		edits = append(edits, v.chosen(do, at)...)
 	}
 	stale := len(edits) > 0 && v.field("shown") != digestOf(text)
 	if stale {

@@ -29,16 +29,24 @@ type foundPackages struct {
 // what a search finds in a catalog that is here.
 func (v *visit) choose(p *editPage, do, at string) error {
 	platform := &p.Set.Mirror.Platform
+	arch := string(append(slices.Clone(platform.Architectures), "amd64")[0])
+	open := v.field("versions")
+	if do == "versions" || do == "minor" {
+		open = at
+	}
+	number, _, _ := strings.Cut(open, " ")
 	for i := range platform.Channels[:min(len(platform.Channels), channelsAsked)] {
 		c := &platform.Channels[i]
-		u, err := v.c.api.Updates(v.r.Context(), api.UpdatesRequest{Channel: string(c.Name)})
+		u, err := v.c.api.Updates(v.r.Context(), api.UpdatesRequest{Channel: string(c.Name), Arch: arch})
 		if err != nil {
 			continue // a channel that cannot have this name is told of where the file is checked
 		}
 		c.Versions = slices.Clone(u.Listed)
 		slices.SortFunc(c.Versions, func(a, b string) int { return compareVersions(b, a) })
-		if slices.ContainsFunc(u.Releases, func(r api.UpdateRelease) bool { return slices.Contains(r.Channels, string(c.Name)) }) {
-			c.Graph = address(channelPath, "channel", string(c.Name), "from", string(c.MinVersion), "to", string(c.MaxVersion))
+		if number == strconv.Itoa(i) {
+			if c.Chosen, err = v.chosenVersions(c, u, arch, open); err != nil {
+				return err
+			}
 		}
 	}
 	i, err := strconv.Atoi(at)

@@ -38,8 +38,8 @@ type setChannel struct {
 	Name, Type, MinVersion, MaxVersion value
 	ShortestPath, Full                 flag
 
-	Versions []string `json:"-"` // to choose from, the newest first
-	Graph    string   `json:"-"` // the page that draws it; "": no release of it is here
+	Versions []string        `json:"-"` // to choose from, the newest first
+	Chosen   *chosenVersions `json:"-"` // nil: its drawing is closed
 }
 
 type setCatalog struct {

@@ -75,8 +75,8 @@ func (r released) minorOf() string {
 }
 
 // layOut returns releases in columns. Of those in stay each has a box of its own, and the column opened has
-// all of its boxes.
-func layOut(all []released, stay map[string]bool, opened string) (columns []column) {
+// all of its boxes. Those that are not here share boxes, unless they are to be apart.
+func layOut(all []released, stay map[string]bool, opened string, apart bool) (columns []column) {
 	for _, r := range all {
 		minor := r.minorOf()
 		if n := len(columns); n == 0 || columns[n-1].minor != minor {
@@ -87,7 +87,7 @@ func layOut(all []released, stay map[string]bool, opened string) (columns []colu
 		switch {
 		case r.held:
 			c.boxes = append(c.boxes, box{[]string{r.name}, 1})
-		case last >= 0 && c.boxes[last].held == 0:
+		case !apart && last >= 0 && c.boxes[last].held == 0:
 			c.boxes[last].versions = append(c.boxes[last].versions, r.name)
 		default:
 			c.boxes = append(c.boxes, box{[]string{r.name}, 0})

@@ -40,6 +40,7 @@ type drawnBox struct {
 	Class         string // held, absent, some, or way
 	Text, Subtext string
 	Link          string // "": it leads nowhere
+	Press         string // the value of a button in its place, in a form
 }
 
 // Inner positions of a box.
@@ -54,14 +55,14 @@ func (p spot) left() int   { return edgeSpace + p.column*(boxWidth+betweenX) }
 func (p spot) top() int    { return headHeight + p.box*(boxHeight+betweenY) }
 func (p spot) middle() int { return p.top() + boxHeight/2 }
 
-// draw places a graph. describe returns the second line of a box, and where it leads.
-func (g graph) draw(describe func(column, box) (subtext, link string), way map[string]bool) (d drawing) {
+// draw places a graph. describe returns the second line of a box, and where it leads or which button it is.
+func (g graph) draw(describe func(column, box) drawnBox, way map[string]bool) (d drawing) {
 	for i, c := range g.columns {
 		d.Heads = append(d.Heads, drawnText{spot{column: i}.left() + boxWidth/2, headHeight / 2, c.minor})
 		for j, b := range c.boxes {
 			at := spot{i, j}
-			drawn := drawnBox{X: at.left(), Y: at.top(), Class: b.class(way), Text: b.text()}
-			drawn.Subtext, drawn.Link = describe(c, b)
+			drawn := describe(c, b)
+			drawn.X, drawn.Y, drawn.Class, drawn.Text = at.left(), at.top(), b.class(way), b.text()
 			d.Boxes = append(d.Boxes, drawn)
 			d.Height = max(d.Height, at.top()+boxHeight+betweenY)
 		}

@@ -60,7 +60,7 @@ func TestGraph(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := graphOf(test.versions, test.updates)
-			g := graph{columns: layOut(releasedIn(a, strings.Fields(test.listed)), nil, test.opened)}
+			g := graph{columns: layOut(releasedIn(a, strings.Fields(test.listed)), nil, test.opened, false)}
 			g.arrows = arrowsOf(withoutDetours(ends(spotsOf(g.columns), hopsOf(a))))
 			if got := g.drawn(); got != test.want {
 				t.Errorf("got\n%s\nwant\n%s", got, test.want)
@@ -100,7 +100,7 @@ func TestGraph_ofManyReleases(t *testing.T) {
 		stay[h.To] = true
 	}
 	for opened, most := range map[string]int{"": 5 * (shownBoxes + 4), "4.28": 4*(shownBoxes+4) + 40} {
-		g := graph{columns: layOut(releasedIn(a, nil), stay, opened)}
+		g := graph{columns: layOut(releasedIn(a, nil), stay, opened, false)}
 		at := spotsOf(g.columns)
 		g.arrows = arrowsOf(withoutDetours(ends(at, hopsOf(a))))
 		g.mark(at, way)
