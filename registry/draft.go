@@ -58,18 +58,15 @@ func (d *daemon) drafted(file string, text []byte) (s *scheduled, done func(), e
 	if err != nil {
 		return nil, nil, admin.BadImageSet(err)
 	}
-	of, known := config.Sync{}, []string{}
+	of, err := d.settings(file)
+	if err != nil {
+		return nil, nil, err
+	}
+	var known []string
 	if file != "" {
-		named, err := mirrors{d}.named(file)
-		if err != nil {
-			return nil, nil, err
-		}
-		of = named.set
 		if now, err := imageset.LoadEither(of.ImageSet); err == nil {
 			known = now.HostPaths()
 		}
-	} else if i := slices.IndexFunc(d.cfg.Sync, func(s config.Sync) bool { return s.AuthFile != "" }); i >= 0 {
-		of.AuthFile = d.cfg.Sync[i].AuthFile
 	}
 	for _, path := range set.HostPaths() {
 		if !slices.Contains(known, path) { // whoever may log in to the console must not read files of the host by it
@@ -77,14 +74,35 @@ func (d *daemon) drafted(file string, text []byte) (s *scheduled, done func(), e
 				"put the file in place on the host, and plan it then"))
 		}
 	}
-	dir := d.cfg.Database + ".draft"
+	return d.asSet(d.cfg.Database+".draft", of, text)
+}
+
+// settings returns those of an image set of the configuration, by its file; without one the credentials of
+// the first that has some.
+func (d *daemon) settings(file string) (config.Sync, error) {
+	if file != "" {
+		named, err := mirrors{d}.named(file)
+		if err != nil {
+			return config.Sync{}, err
+		}
+		return named.set, nil
+	}
+	if i := slices.IndexFunc(d.cfg.Sync, func(s config.Sync) bool { return s.AuthFile != "" }); i >= 0 {
+		return config.Sync{AuthFile: d.cfg.Sync[i].AuthFile}, nil
+	}
+	return config.Sync{}, nil
+}
+
+// asSet returns a text as an image set with the settings of another. dir is its until done, and has its workspace
+// where there is no other.
+func (d *daemon) asSet(dir string, of config.Sync, text []byte) (s *scheduled, done func(), err error) {
 	err = errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o700))
 	of.ImageSet = filepath.Join(dir, "image-set.yaml")
 	if err == nil {
 		err = os.WriteFile(of.ImageSet, text, 0o600)
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("make the workspace of a plan: %w", err)
+		return nil, nil, fmt.Errorf("make the directory of an image set: %w", err)
 	}
 	if of.Workspace == "" {
 		of.Workspace = filepath.Join(dir, "workspace")
@@ -92,7 +110,7 @@ func (d *daemon) drafted(file string, text []byte) (s *scheduled, done func(), e
 	return &scheduled{set: of, open: d.given.Mirror, served: d.resources().Files, link: d.link, store: d.store, host: d.cfg.Address(), log: d.log},
 		func() {
 			if err := os.RemoveAll(dir); err != nil {
-				d.log.Warn("the workspace of a plan could not be removed", "dir", dir, "error", err)
+				d.log.Warn("the directory of an image set could not be removed", "dir", dir, "error", err)
 			}
 		}, nil
 }

@@ -20,8 +20,10 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mirror-appliance/appliance/gc"
+	"github.com/mirror-appliance/appliance/mirror/catalog"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/registry/jobs"
@@ -467,5 +469,24 @@ func TestCounts(t *testing.T) {
 		if err != nil || n.Blobs != step.want {
 			t.Errorf("got %+v, %v, want %d", n, err, step.want)
 		}
+	}
+}
+
+// silent is the source of a registry that does not answer.
+type silent struct{ catalog.Source }
+
+func (silent) Manifest(ctx context.Context, _ string) (ocispec.Descriptor, []byte, error) {
+	<-ctx.Done()
+	return ocispec.Descriptor{}, nil, ctx.Err()
+}
+
+func TestResolved_silent(t *testing.T) {
+	if _, err := resolved(t.Context(), silent{}, "v1", time.Millisecond); !errors.Is(err, errNoAnswer) {
+		t.Errorf("a registry that does not answer: %v", err)
+	}
+	ctx, end := context.WithCancelCause(t.Context())
+	end(errOffline)
+	if _, err := resolved(ctx, silent{}, "v1", time.Hour); !errors.Is(err, errOffline) {
+		t.Errorf("while the registry is offline: %v", err)
 	}
 }

@@ -52,6 +52,7 @@ type scheduled struct {
 func (d *daemon) openMirrors(ctx context.Context) {
 	turn := make(chan struct{}, 1)
 	d.openDraft(turn)
+	d.openReach()
 	for _, set := range d.cfg.Sync {
 		s := &scheduled{
 			set: set, open: d.given.Mirror, served: d.resources().Files, link: d.link, store: d.store, host: d.cfg.Address(), turn: turn,

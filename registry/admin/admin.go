@@ -64,6 +64,8 @@ type Jobs struct {
 	Ready *jobs.Runner[api.ReadyRequest, api.ReadyProgress, api.Verdict]
 	// Prune deletes what no attached cluster needs.
 	Prune *jobs.Runner[api.PruneRequest, api.PruneProgress, api.PruneResult]
+	// Reach reads catalogs at their registries.
+	Reach *jobs.Runner[api.CatalogRead, api.CatalogReading, api.ReachedCatalog]
 	// Catalogs makes the views of the configuration again.
 	Catalogs *jobs.Runner[api.CatalogsRequest, api.CatalogsProgress, api.CatalogsResult]
 }
@@ -184,6 +186,7 @@ func NewHandler(o Options) *Handler {
 	handle(h, api.ListCatalogs, h.listCatalogs)
 	handle(h, api.ListPackages, h.listPackages)
 	handle(h, api.GetPackage, h.getPackage)
+	h.handleReached(o.Jobs.Reach)
 	handleRun(h, api.CommitSync, h.commit)
 	handleRun(h, api.AbortSync, h.abort)
 	handle(h, api.ListSyncs, h.listSyncs)

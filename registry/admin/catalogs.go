@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/jobs"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
@@ -17,6 +18,9 @@ type Catalogs interface {
 	Held(ctx context.Context) ([]api.HeldCatalog, error)
 	Packages(ctx context.Context, q api.PackagesRequest) (api.CatalogPackages, error)
 	Package(ctx context.Context, q api.PackageRequest) (api.CatalogBundles, error)
+	// Reached lists the catalogs that were read at their registries, and ReachedPackages the packages of one.
+	Reached() []api.ReachedCatalog
+	ReachedPackages(q api.ReachedPackagesRequest) (api.CatalogPackages, error)
 	// CheckRollback returns an error for tags of catalogs that would offer, once they moved, bundles
 	// whose images are gone.
 	CheckRollback(ctx context.Context, moved []store.TagChange) error
@@ -36,4 +40,36 @@ func (h *Handler) listPackages(r *http.Request, q api.PackagesRequest) (api.Cata
 
 func (h *Handler) getPackage(r *http.Request, q api.PackageRequest) (api.CatalogBundles, error) {
 	return h.catalogs.Package(r.Context(), q)
+}
+
+// handleReached registers the calls of catalogs that are read at their registries.
+func (h *Handler) handleReached(reach *jobs.Runner[api.CatalogRead, api.CatalogReading, api.ReachedCatalog]) {
+	routeJob(h, api.ReadCatalog, func(w http.ResponseWriter, r *http.Request) {
+		var q api.CatalogRead
+		err := h.isDaemon()
+		if err == nil {
+			err = decode(r, api.MaxJSON, &q)
+		}
+		if err != nil {
+			h.refuse(w, r, err)
+			return
+		}
+		runJob(h, w, r, q, reach, func() { h.audit(r, "reading of a catalog began", "catalog", q.Catalog) })
+	})
+	handle(h, api.ListReached, func(*http.Request, api.None) (api.ReachedCatalogs, error) {
+		if err := h.isDaemon(); err != nil {
+			return api.ReachedCatalogs{}, err
+		}
+		return api.ReachedCatalogs{Running: reach.Progress(), Read: h.catalogs.Reached()}, nil
+	})
+	handle(h, api.ListReachedPackages, func(_ *http.Request, q api.ReachedPackagesRequest) (api.CatalogPackages, error) {
+		return h.catalogs.ReachedPackages(q)
+	})
+	handle(h, api.StopReading, func(r *http.Request, _ api.None) (api.None, error) {
+		err := h.isDaemon()
+		if err == nil && reach.Stop() {
+			h.audit(r, "reading of a catalog stopped")
+		}
+		return api.None{}, err
+	})
 }

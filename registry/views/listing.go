@@ -94,7 +94,7 @@ func (v *Views) keepListing(ctx context.Context, d digest.Digest, of *catalog.Li
 	if err == nil {
 		err = v.listings.kept.Prune(func(d digest.Digest) (bool, error) {
 			at, err := v.store.Manifests.Repositories(ctx, d)
-			return len(at) > 0, err
+			return len(at) > 0 || v.reached.has(d), err
 		})
 	}
 	if err != nil {

@@ -60,18 +60,9 @@ func (v *Views) Packages(ctx context.Context, q api.PackagesRequest) (api.Catalo
 	if err != nil {
 		return page, err
 	}
-	page.Count = len(of.Packages)
-	var chosen []catalog.ListedPackage
-	for _, p := range of.Packages {
-		page.Bundles += len(p.Offer.Bundles)
-		if p.Name > q.After && (contains(p.Name, q.Search) || contains(p.DisplayName, q.Search)) {
-			chosen = append(chosen, p)
-		}
-	}
-	n := min(len(chosen), limit(q.Limit))
-	page.More = n < len(chosen)
+	chosen := choose(&page, of, q.Page)
 	err = v.absence.look(ctx, v, func(ctx context.Context, present *mirror.Present) error {
-		for _, p := range chosen[:n] {
+		for _, p := range chosen {
 			one := packageOf(p)
 			if one.Lacking, err = count(ctx, present, p.Offer); err != nil {
 				return err
@@ -81,6 +72,20 @@ func (v *Views) Packages(ctx context.Context, q api.PackagesRequest) (api.Catalo
 		return nil
 	})
 	return page, err
+}
+
+// choose counts what a catalog offers in a page, and returns the packages of which that is.
+func choose(page *api.CatalogPackages, of *catalog.Listing, q api.Page) (chosen []catalog.ListedPackage) {
+	page.Count = len(of.Packages)
+	for _, p := range of.Packages {
+		page.Bundles += len(p.Offer.Bundles)
+		if p.Name > q.After && (contains(p.Name, q.Search) || contains(p.DisplayName, q.Search)) {
+			chosen = append(chosen, p)
+		}
+	}
+	n := min(len(chosen), limit(q.Limit))
+	page.More = n < len(chosen)
+	return chosen[:n]
 }
 
 // contains reports whether a text has a part, in any case.

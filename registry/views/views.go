@@ -59,6 +59,7 @@ type Views struct {
 
 	reading  sync.Mutex // held while a catalog is unpacked that no view keeps
 	listings listings
+	reached  reached
 	absence  absence
 }
 

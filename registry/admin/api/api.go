@@ -207,7 +207,14 @@ var (
 	ListCatalogs = Call[None, []HeldCatalog]{http.MethodGet, "/api/v1/held-catalogs", http.StatusOK, 0}
 	ListPackages = Call[PackagesRequest, CatalogPackages]{http.MethodPost, "/api/v1/held-catalogs/packages", http.StatusOK, MaxJSON}
 	GetPackage   = Call[PackageRequest, CatalogBundles]{http.MethodPost, "/api/v1/held-catalogs/package", http.StatusOK, MaxJSON}
-	CommitSync   = Call[None, None]{http.MethodPost, "/api/v1/sync/{id}/commit", http.StatusNoContent, 0}
+	// ReadCatalog reads what an operator catalog offers at its registry, and mirrors nothing. ListReached lists the
+	// catalogs that were read so, ListReachedPackages in parts the packages of one, and StopReading ends a reading.
+	ReadCatalog         = Job[CatalogRead, CatalogReading, ReachedCatalog]{"/api/v1/reached-catalogs"}
+	ListReached         = Call[None, ReachedCatalogs]{http.MethodGet, "/api/v1/reached-catalogs", http.StatusOK, 0}
+	StopReading         = Call[None, None]{http.MethodDelete, "/api/v1/reached-catalogs", http.StatusNoContent, 0}
+	ListReachedPackages = Call[ReachedPackagesRequest, CatalogPackages]{http.MethodPost, "/api/v1/reached-catalogs/packages", http.StatusOK, MaxJSON}
+
+	CommitSync = Call[None, None]{http.MethodPost, "/api/v1/sync/{id}/commit", http.StatusNoContent, 0}
 	// ListSyncs lists the last runs that were committed, ListChanges the tags that one moved, in parts, and
 	// RollbackSync gives those tags their manifests of before.
 	ListSyncs    = Call[PastRequest, []PastSync]{http.MethodPost, "/api/v1/history", http.StatusOK, MaxJSON}

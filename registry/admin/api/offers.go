@@ -36,7 +36,8 @@ type CatalogPackage struct {
 	DefaultChannel string           `json:"defaultChannel"`
 	Channels       []CatalogChannel `json:"channels"`
 	Bundles        int              `json:"bundles"`
-	// Lacking counts the bundles of which an image is not here: null if there was no time to look at all.
+	// Lacking counts the bundles of which an image is not here: null if there was no time to look at all, and for a
+	// catalog that was read at its registry.
 	Lacking    *int   `json:"lacking"`
 	Deprecated string `json:"deprecated,omitempty"` // what the catalog says of that
 }
