@@ -26,8 +26,14 @@ import (
 // hostileName is what a package may be called: it is the name of a directory.
 var hostileName = strings.ReplaceAll(hostile, "/", "")
 
-// catalog pushes an operator catalog in which everything that has a name has a hostile one.
+// catalog pushes a hostile operator catalog.
 func (r *running) catalog(t *testing.T, at string) {
+	t.Helper()
+	must(t, remote.Write(tag(t, at), hostileCatalog(t), r.remote(t, "admin", password)...))
+}
+
+// hostileCatalog is an operator catalog in which everything that has a name has a hostile one.
+func hostileCatalog(t *testing.T) v1.Image {
 	t.Helper()
 	var text, layer bytes.Buffer
 	add := func(v map[string]any) { must(t, json.NewEncoder(&text).Encode(v)) }
@@ -51,7 +57,7 @@ func (r *running) catalog(t *testing.T, at string) {
 	must(t, err)
 	img, err = mutate.Config(img, v1.Config{Labels: map[string]string{"operators.operatorframework.io.index.configs.v1": "/configs"}})
 	must(t, err)
-	must(t, remote.Write(tag(t, at), img, r.remote(t, "admin", password)...))
+	return img
 }
 
 func TestConsole_catalogs(t *testing.T) {

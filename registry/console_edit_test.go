@@ -7,8 +7,11 @@ import (
 	"net/url"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/mirror-appliance/appliance/registry/admin/api"
 )
 
 var (
@@ -146,7 +149,7 @@ func TestConsole_editRoles(t *testing.T) {
 	r, file := startWithSet(t, newSample(t), "samples/docker:v1")
 	for _, user := range []string{"pull", "push"} {
 		s := r.logIn(t, user)
-		for _, page := range []string{"/sync/edit", "/sync/edit/live"} {
+		for _, page := range []string{"/sync/edit", "/sync/edit/live", "/sync/edit/read/live"} {
 			s.shows(t, page+"?file="+url.QueryEscape(file), 403, "This page is for administrators.", "!samples/docker")
 		}
 		if code, _, body := s.send(t, "/documentation", "/sync/edit", url.Values{"text": {emptySet}}); code != http.StatusForbidden || strings.Contains(body, "apiVersion") {
@@ -212,7 +215,64 @@ func TestConsole_editChoose(t *testing.T) {
 	for _, at := range []string{"find 7", "find -1", "find x", "find"} {
 		e.press(t, at, nil)
 	}
-	if e.press(t, "find 0", url.Values{"text": {strings.Replace(emptySet, "{}", "{operators: [{catalog: 'quay.io/a/b:v1'}]}", 1)}}); !strings.Contains(e.body, "This catalog is not here yet") {
+	if e.press(t, "find 0", url.Values{"text": {strings.Replace(emptySet, "{}", "{operators: [{catalog: 'quay.io/a/b:v1'}]}", 1)}}); !strings.Contains(e.body, "This catalog is not here.") {
 		t.Errorf("a catalog that is not here:\n%s", e.body)
+	}
+}
+
+// A catalog that is not here, or of which a part is, is read at its registry, and is then searched as one that is.
+func TestConsole_editReach(t *testing.T) {
+	u := newUpdated(t)
+	catalog := u.host + "/redhat/redhat-operator-index:v4.18"
+	u.mirror("  operators: [{catalog: '" + catalog + "', packages: [{name: sample-database}]}]\n")
+	s := u.logIn(t, "admin")
+	e := &editor{s, s.shows(t, "/sync/edit", 200)}
+	e.press(t, "apply", url.Values{"new:mirror.operators:catalog": {"docker://" + catalog}})
+	if strings.Contains(e.body, "nil&gt;") {
+		t.Errorf("a search that was not made is shown:\n%s", e.body)
+	}
+	if e.press(t, "find 0", url.Values{"find:0": {"logging"}}); !strings.Contains(e.body, "none has this in its name") || !strings.Contains(e.body, "what was mirrored of the catalog") ||
+		!strings.Contains(e.body, `value="read 0"`) || strings.Contains(e.body, "sse-connect") {
+		t.Errorf("what is here of it:\n%s", e.body)
+	}
+	live := "/sync/edit/read/live?at=0&catalog=" + url.QueryEscape(catalog) + "&search=logging"
+	if e.press(t, "read 0", url.Values{"find:0": {"logging"}}); !strings.Contains(html.UnescapeString(e.body), `sse-connect="`+live) {
+		t.Errorf("the reading begins with\n%s", e.body)
+	}
+	until(t, "the reading", func() bool {
+		all, err := u.admin.Reached(t.Context())
+		return err == nil && all.Running == nil && len(all.Read) == 1
+	})
+	if _, body := s.looks(t, live); !strings.Contains(body, `value="pick 0 sample-logging"`) || !strings.Contains(body, "packages at its registry") {
+		t.Errorf("what moves on:\n%s", body)
+	}
+	if e.press(t, "find 0", url.Values{"find:0": {"LOGG"}}); !strings.Contains(e.body, `value="pick 0 sample-logging"`) || !strings.Contains(e.body, "(default)") || strings.Contains(e.body, "sse-connect") {
+		t.Errorf("what is found:\n%s", e.body)
+	}
+	if got := e.press(t, "pick 0 sample-logging", nil); !strings.Contains(got, "        - name: sample-logging\n") {
+		t.Errorf("what was found becomes\n%s", got)
+	}
+	if e.press(t, "find 0", url.Values{"find:0": {"kafka"}}); !strings.Contains(e.body, "No package of the catalog has this") {
+		t.Errorf("nothing is found:\n%s", e.body)
+	}
+
+	e.press(t, "read 0", url.Values{"text": {strings.Replace(emptySet, "{}", "{operators: [{catalog: 'oci:///etc'}]}", 1)}})
+	until(t, "the refusal", func() bool {
+		return e.press(t, "find 0", nil) != "" && strings.Contains(e.body, "is a path of the host")
+	})
+	if e.press(t, "read 0", url.Values{"text": {strings.Replace(emptySet, "{}", "{operators: [{catalog: 'u:secret@h.test/a:v1'}]}", 1)}}); !strings.Contains(e.body, "is not a digest") {
+		t.Errorf("a login:\n%s", e.body)
+	}
+	for _, at := range []string{"read 7", "read", "halt 0", "halt x"} {
+		e.press(t, at, nil)
+	}
+	_, err := u.admin.SetOffline(t.Context(), true)
+	must(t, err)
+	elsewhere := url.Values{"text": {strings.Replace(emptySet, "{}", "{operators: [{catalog: 'quay.io/a/b:v1'}]}", 1)}}
+	if e.press(t, "read 0", elsewhere); !strings.Contains(e.body, "This registry is offline") || strings.Contains(e.body, "sse-connect") {
+		t.Errorf("while it is offline:\n%s", e.body)
+	}
+	if all, err := u.admin.Reached(t.Context()); err != nil || slices.ContainsFunc(all.Read, func(c api.ReachedCatalog) bool { return c.Catalog == "quay.io/a/b:v1" }) {
+		t.Errorf("it was asked while the registry is offline: %+v %v", all, err)
 	}
 }

@@ -3,7 +3,10 @@ package registry_test
 import (
 	"bufio"
 	"context"
+	"io"
+	"log"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"path/filepath"
 	"regexp"
@@ -12,6 +15,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/name"
+	ggcr "github.com/google/go-containerregistry/pkg/registry"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"golang.org/x/net/html"
 
 	"github.com/mirror-appliance/appliance/cluster/state"
@@ -22,7 +29,7 @@ import (
 
 // parameters are what pages take in their addresses; each of them is sent to each page.
 var parameters = []string{"search", "after", "tag", "image", "repository", "name", "file", "user", "event", "kind", "text", "outcome", "prefix",
-	"from", "to", "channel", "q", "id", "next", "limit", "cluster", "view", "package", "operator", "arch", "version", "since", "until", "before"}
+	"from", "to", "channel", "q", "id", "next", "limit", "cluster", "view", "package", "operator", "arch", "version", "since", "until", "before", "catalog", "at"}
 
 // hostileValues are what an attacker would write into anything that has a name.
 var hostileValues = []string{hostile, `javascript:alert(1)`, `"><img src=x onerror=alert(1)>`, "' onmouseover='alert(1)", "//evil.test/", "{{.}}", "\x00\r\nX: y", "-1", strings.Repeat("9", 40)}
@@ -33,6 +40,8 @@ func (r *running) examples(t *testing.T, digest string) map[string][]string {
 	t.Helper()
 	past, err := r.admin.PastSyncs(t.Context(), api.PastRequest{})
 	must(t, err)
+	reached, err := r.admin.Reached(t.Context())
+	must(t, err)
 	set, run := "?file="+url.QueryEscape(r.cfg.Sync[0].ImageSet), "/sync/history/"+past[0].ID
 	return map[string][]string{
 		"GET /repositories/{name...}": {"/repositories/team/evil", "/repositories/team/evil?image=v1", "/repositories/team/evil?image=" + digest},
@@ -42,12 +51,25 @@ func (r *running) examples(t *testing.T, digest string) map[string][]string {
 		"GET /catalogs/{name...}":     {"/catalogs/team/index:v1", "/catalogs/team/index:v1?operator=" + url.QueryEscape(hostileName)},
 		"GET /users/{name}":           {"/users/pull"},
 		"GET /users/{name}/delete":    {"/users/pull/delete"},
+		"GET /sync/edit/read/live":    {"/sync/edit/read/live?search=script&catalog=" + url.QueryEscape(reached.Read[0].Catalog)},
 		"GET /sync/set":               {"/sync/set" + set}, "GET /sync/report": {"/sync/report" + set}, "GET /sync/plan": {"/sync/plan" + set},
 		"GET /updates/clusters/{id}/detach": {"/updates/clusters/c-1/detach"},
 		"GET /sync/history/{id}":            {run}, "GET /sync/history/{id}/rollback": {run + "/rollback"},
 		"GET /cluster/files/{name...}": {"/cluster/files/itms-oc-mirror.yaml"},
 		"GET /documentation/{file}":    {"/documentation/operate.md"},
 	}
+}
+
+// elsewhere pushes an image to another registry, and returns its name.
+func elsewhere(t *testing.T, img v1.Image) string {
+	t.Helper()
+	server := httptest.NewServer(ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0))))
+	t.Cleanup(server.Close)
+	at := strings.TrimPrefix(server.URL, "http://") + "/team/index:v1"
+	ref, err := name.NewTag(at, name.Insecure)
+	must(t, err)
+	must(t, remote.Write(ref, img))
+	return at
 }
 
 // withHostileContent starts a registry in which whatever an outsider can name has a hostile name.
@@ -62,6 +84,8 @@ func withHostileContent(t *testing.T) (*running, string) {
 	r.mirrored(t, r.cfg.Sync[0], true)
 	img := r.image(t, "team/evil:v1")
 	r.catalog(t, "team/index:v1")
+	_, err := r.admin.ReadCatalog(t.Context(), api.CatalogRead{Catalog: elsewhere(t, hostileCatalog(t))}, nil)
+	must(t, err)
 	r.browse(t).post(t, "/login", url.Values{"user": {hostile}, "password": {hostile}}) // which the audit has
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+host+"/v2/absent/image/manifests/v1", nil)
 	must(t, err)

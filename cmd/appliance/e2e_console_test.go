@@ -104,6 +104,9 @@ func TestConsole(t *testing.T) {
 				{"fill", "[name='new:mirror.operators:catalog']", "quay.io/org/index:v4.18"}, {"press", "Enter"}, {"wait", "[name='at:mirror.operators[0].catalog']"},
 				{"fill", "[name='new:mirror.operators[0].packages:name']", "web-terminal"}, {"click", "text=Add package"}, {"wait", "[name='at:mirror.operators[0].packages[0].name']"},
 				{"text", "#text", "minVersion: 4.18.1\n  operators:\n    - catalog: quay.io/org/index:v4.18\n      packages:\n        - name: web-terminal\n"}}},
+			{Name: "edit-read-error", Path: "/sync/edit", Do: [][]string{
+				{"fill", "#text", emptyImageSet + "  operators:\n    - catalog: oci:///etc\n"}, {"wait", "[name='find:0']"},
+				{"click", "[value='read 0']"}, {"wait", "#found-0 .pf-v6-c-alert.pf-m-danger"}, {"text", "#found-0", "is a path of the host"}}},
 			{Name: "edit-plan-error", Path: "/sync/edit", Do: [][]string{{"click", "text=Plan it"}, {"wait", "#draft .pf-v6-c-alert.pf-m-danger"}, {"text", "#draft", "no images to copy"}}},
 			{Name: "edit-typed", Path: "/sync/edit", Do: [][]string{{"fill", "#text", emptyImageSet + "  platform:\n    channels:\n      - name: fast-4.17\n"}, {"wait", "[value='fast-4.17']"}}},
 			{Name: "edit-versions-none", Path: "/sync/edit", Do: [][]string{
@@ -124,6 +127,9 @@ func TestConsole(t *testing.T) {
 			{Name: "catalog-search", Path: "/catalogs/originals/index:v4.18", Do: [][]string{{"fill", "input[name=search]", "logg"}, {"gone", "#found tbody tr:nth-child(2)"}, {"text", "#found", "sample-logging"}}},
 			{Name: "catalog-nothing", Path: "/catalogs/originals/index:v4.18?search=none", Do: [][]string{{"text", "main", "No operator has such a name"}}},
 			{Name: "catalog-error", Path: "/catalogs/originals/index:v9", Do: [][]string{{"text", "main", "There is no such catalog"}}},
+			{Name: "edit-find", Path: "/sync/edit", Do: [][]string{
+				{"fill", "#text", emptyImageSet + "  operators:\n    - catalog: " + s.source + "/redhat/redhat-operator-index:v4.18\n"}, {"wait", "[name='find:0']"},
+				{"fill", "[name='find:0']", "data"}, {"click", "[value='find 0']"}, {"text", "#found-0", "what was mirrored of the catalog"}}},
 			{Name: "operator", Path: "/catalogs/originals/index:v4.18?operator=sample-database", Do: [][]string{{"click", "main summary"}, {"text", "main", "absent from"}}},
 		})
 	})

@@ -2,6 +2,7 @@ package console
 
 import (
 	"encoding/json"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,13 +17,20 @@ const (
 	packagesFound = 20
 )
 
-// foundPackages are packages of a catalog that is here, by parts of their names.
+// foundPackages are packages of a catalog, by parts of their names: of all that it has at its registry if it was
+// read there, else of what is here.
 type foundPackages struct {
-	Search   string
-	Packages []api.CatalogPackage
-	More     bool
-	Path     string // of the catalog's page; "": it is not here
-	Error    *problem
+	Catalog, Search string
+	At              int // the number of the catalog in the image set
+	Packages        []api.CatalogPackage
+	More            bool
+	Path            string // of the catalog's page; "": it is not here
+	Error           *problem
+
+	Read    api.ReachedCatalog  // at its registry; without a digest: it was not
+	Reading *api.CatalogReading // there, now
+	Offline bool                // the registry asks no other
+	Live    bool                // what is shown changes
 }
 
 // choose adds what there is to choose from: versions of channels, from the graph data that is here, and
@@ -50,34 +58,108 @@ func (v *visit) choose(p *editPage, do, at string) error {
 		}
 	}
 	i, err := strconv.Atoi(at)
-	if do != "find" || err != nil || i < 0 || i >= len(p.Set.Mirror.Operators) {
+	if do != "find" && do != "read" && do != "halt" || err != nil || i < 0 || i >= len(p.Set.Mirror.Operators) {
 		return nil
 	}
 	c := &p.Set.Mirror.Operators[i]
-	c.Found, err = v.find(string(c.Catalog), v.field("find:"+at))
-	return err
+	catalog := catalogName(string(c.Catalog))
+	refused, err := v.readOrHalt(do, api.CatalogRead{Catalog: catalog, ImageSet: p.File})
+	if err != nil {
+		return err
+	}
+	if c.Found, err = v.find(catalog, v.field("find:"+at)); err != nil {
+		return err
+	}
+	c.Found.At = i
+	c.Found.Live = c.Found.Reading != nil || do == "read" && refused == nil && !c.Found.Offline
+	if refused != nil && c.Found.Reading == nil { // else it is being read already
+		c.Found.Error = refused
+	}
+	return nil
 }
 
-// find searches the packages of a catalog, if it is here.
+// readOrHalt begins to read a catalog at its registry, unless this registry asks no other, or ends that.
+func (v *visit) readOrHalt(do string, q api.CatalogRead) (refused *problem, err error) {
+	switch do {
+	case "read":
+		link, err := v.c.api.Offline(v.r.Context())
+		if err != nil || link.Offline {
+			return nil, err
+		}
+		err = v.c.api.BeginReadCatalog(v.r.Context(), q)
+		if err != nil {
+			told := problemOf(err)
+			return &told, nil
+		}
+	case "halt":
+		return nil, v.c.api.StopReading(v.r.Context())
+	}
+	return nil, nil
+}
+
+// catalogName returns the name of a catalog without what does not tell it from others.
+func catalogName(name string) string { return strings.TrimPrefix(name, "docker://") }
+
+// readLive shows the reading of a catalog, and then what a search finds in it.
+func (v *visit) readLive() error {
+	at, _ := strconv.Atoi(v.r.FormValue("at"))
+	return v.live("sync-edit", "edit-found", func() (any, error) {
+		found, err := v.find(catalogName(v.r.FormValue("catalog")), v.r.FormValue("search"))
+		if err == nil {
+			found.At = at
+		}
+		return found, err
+	})
+}
+
+// find searches the packages of a catalog.
 func (v *visit) find(catalog, search string) (*foundPackages, error) {
-	found := &foundPackages{Search: search}
+	found := &foundPackages{Catalog: catalog, Search: search}
+	reached, err := v.c.api.Reached(v.r.Context())
+	if err != nil {
+		return nil, err
+	}
+	if reached.Running != nil && reached.Running.Catalog == catalog {
+		found.Reading = reached.Running
+	}
+	if i := slices.IndexFunc(reached.Read, func(r api.ReachedCatalog) bool { return r.Catalog == catalog }); i >= 0 {
+		found.Read = reached.Read[i]
+	}
+	link, err := v.c.api.Offline(v.r.Context())
+	if err != nil {
+		return nil, err
+	}
+	found.Offline = link.Offline
 	held, err := v.c.api.HeldCatalogs(v.r.Context())
 	if err != nil {
 		return nil, err
 	}
-	catalog = strings.TrimPrefix(catalog, "docker://")
-	i := slices.IndexFunc(held, func(h api.HeldCatalog) bool { return h.View == "" && h.Origin == catalog })
-	if i < 0 {
-		return found, nil
+	var at api.Place
+	if i := slices.IndexFunc(held, func(h api.HeldCatalog) bool { return h.View == "" && h.Origin == catalog }); i >= 0 {
+		at = api.Place{Repository: held[i].Repository, Reference: held[i].Tag}
+		found.Path = catalogAddress(at.Repository, at.Reference)
 	}
-	found.Path = catalogAddress(held[i].Repository, held[i].Tag)
-	page, err := v.c.api.Packages(v.r.Context(), api.PackagesRequest{
-		Place: api.Place{Repository: held[i].Repository, Reference: held[i].Tag}, Page: api.Page{Search: search, Limit: packagesFound}})
+	return found, v.search(found, at)
+}
+
+// search adds the packages that a search finds.
+func (v *visit) search(found *foundPackages, at api.Place) (err error) {
+	var page api.CatalogPackages
+	part := api.Page{Search: found.Search, Limit: packagesFound}
+	switch {
+	case found.Read.Digest != "":
+		page, err = v.c.api.ReachedPackages(v.r.Context(), api.ReachedPackagesRequest{Catalog: found.Catalog, Page: part})
+		if statusOf(err) == http.StatusNotFound { // the disk has lost it
+			found.Read.Digest, err = "", nil
+		}
+	case found.Path != "":
+		page, err = v.c.api.Packages(v.r.Context(), api.PackagesRequest{Place: at, Page: part})
+	}
 	if err == nil && page.Error != "" {
 		found.Error = &problem{page.Error, page.Hint}
 	}
 	found.Packages, found.More = page.Packages, page.More
-	return found, err
+	return err
 }
 
 // picked returns the change that adds a package: at is the number of the catalog and the package's name.

@@ -50,6 +50,14 @@ type setCatalog struct {
 	Found *foundPackages `json:"-"`
 }
 
+// Search returns what was searched for in the catalog.
+func (c setCatalog) Search() string {
+	if c.Found == nil {
+		return ""
+	}
+	return c.Found.Search
+}
+
 type setPackage struct {
 	Name, MinVersion, MaxVersion, DefaultChannel value
 	Channels                                     []setChannel

@@ -46,6 +46,7 @@ func pages() []page {
 		{"GET " + editPath, auth.Administer, (*visit).editSet},
 		{"POST " + editPath, auth.Administer, (*visit).changeSet},
 		{"GET " + editPath + "/live", auth.Administer, (*visit).draftLive},
+		{"GET " + editPath + "/read/live", auth.Administer, (*visit).readLive},
 		{"GET /sync/history", auth.Administer, (*visit).syncHistory},
 		{"GET /sync/history/{id}", auth.Administer, (*visit).syncChanges},
 		{"GET /sync/history/{id}/rollback", auth.Administer, (*visit).askRollback},
