@@ -6,36 +6,33 @@
 //	out: [{"page", "variant", "problems": [...]}]
 //
 // "do" are steps before the picture: ["fill", selector, text], ["click", selector], ["press", key],
-// ["wait", selector], ["gone", selector], and ["text", selector, text], which has to be there.
+// ["wait", selector], ["gone", selector], and ["text", selector, text], which has to come.
 import { readFileSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
 
 const order = JSON.parse(readFileSync(0, "utf8"));
 const axe = readFileSync(new URL("node_modules/axe-core/axe.min.js", import.meta.url), "utf8");
-const variants = [
-  { name: "wide-light", viewport: { width: 1280, height: 900 }, colorScheme: "light" },
-  { name: "wide-dark", viewport: { width: 1280, height: 900 }, colorScheme: "dark" },
-  { name: "phone-light", viewport: { width: 390, height: 844 }, colorScheme: "light", hasTouch: true },
-  { name: "phone-dark", viewport: { width: 390, height: 844 }, colorScheme: "dark", hasTouch: true },
+const screens = [
+  { name: "wide", viewport: { width: 1280, height: 900 } },
+  { name: "phone", viewport: { width: 390, height: 844 }, hasTouch: true },
 ];
 
 mkdirSync(order.out, { recursive: true });
 const browser = await chromium.launch({ executablePath: order.chromium, args: ["--no-sandbox"] });
 const found = [];
 const logins = new Map(); // the cookies of each user
-for (const variant of variants) {
-  for (const page of order.pages) {
-    found.push({ page: page.name, variant: variant.name, problems: await look(page, variant) });
-  }
+for (const screen of screens) {
+  for (const page of order.pages) await look(page, screen);
 }
 await browser.close();
 console.log(JSON.stringify(found));
 
-async function look(page, variant) {
-  const problems = [];
-  const { name, ...options } = variant;
-  const context = await browser.newContext({ ...options, ignoreHTTPSErrors: true, baseURL: order.base });
+// look opens a page on a screen, and looks at it light, then dark.
+async function look(page, screen) {
+  let problems = [];
+  const { name, ...options } = screen;
+  const context = await browser.newContext({ ...options, colorScheme: "light", ignoreHTTPSErrors: true, baseURL: order.base });
   try {
     const tab = await context.newPage();
     tab.setDefaultTimeout(15000);
@@ -59,25 +56,43 @@ async function look(page, variant) {
       const main = document.getElementById("main");
       return main ? main.scrollHeight - main.clientHeight : 0;
     });
-    if (more > 0) await tab.setViewportSize({ ...variant.viewport, height: variant.viewport.height + more });
-    await tab.screenshot({ path: join(order.out, `${page.name}.${name}.png`), fullPage: true, animations: "disabled" });
-    const overflow = await tab.evaluate(() => {
-      const main = document.getElementById("main"); // which clips what is wider
-      return Math.max(document.documentElement.scrollWidth - innerWidth, main ? main.scrollWidth - main.clientWidth : 0);
-    });
-    if (overflow > 1) problems.push(`the page is ${overflow} pixels wider than the window`);
-    // Not as a script of the page, which its Content-Security-Policy refuses.
-    await tab.evaluate(axe);
-    const result = await tab.evaluate(() => axe.run(document, { resultTypes: ["violations"] }));
-    for (const v of result.violations.filter((v) => v.impact === "serious" || v.impact === "critical")) {
-      problems.push(`axe ${v.id}: ${v.help}: ${v.nodes.slice(0, 3).map((n) => n.html.slice(0, 200)).join(" | ")}`);
+    if (more > 0) await tab.setViewportSize({ ...screen.viewport, height: screen.viewport.height + more });
+    for (const colorScheme of ["light", "dark"]) {
+      found.push({ page: page.name, variant: `${name}-${colorScheme}`, problems });
+      await tab.emulateMedia({ colorScheme });
+      await settled(tab);
+      await examine(tab, join(order.out, `${page.name}.${name}-${colorScheme}.png`), problems);
+      problems = [];
     }
   } catch (e) {
     problems.push(String(e));
+    found.push({ page: page.name, variant: name, problems });
   } finally {
     await context.close();
   }
-  return problems;
+}
+
+// settled waits until colours have changed: axe would measure the contrast of one on its way.
+function settled(tab) {
+  return tab.evaluate(() =>
+    Promise.all(document.getAnimations().filter((a) => a instanceof CSSTransition).map((a) => a.finished.catch(() => {}))),
+  );
+}
+
+// examine makes a picture, and looks for what is too wide and for what axe finds.
+async function examine(tab, picture, problems) {
+  await tab.screenshot({ path: picture, fullPage: true, animations: "disabled" });
+  const overflow = await tab.evaluate(() => {
+    const main = document.getElementById("main"); // which clips what is wider
+    return Math.max(document.documentElement.scrollWidth - innerWidth, main ? main.scrollWidth - main.clientWidth : 0);
+  });
+  if (overflow > 1) problems.push(`the page is ${overflow} pixels wider than the window`);
+  // Not as a script of the page, which its Content-Security-Policy refuses.
+  await tab.evaluate(axe);
+  const result = await tab.evaluate(() => axe.run(document, { resultTypes: ["violations"] }));
+  for (const v of result.violations.filter((v) => v.impact === "serious" || v.impact === "critical")) {
+    problems.push(`axe ${v.id}: ${v.help}: ${v.nodes.slice(0, 3).map((n) => n.html.slice(0, 200)).join(" | ")}`);
+  }
 }
 
 // logIn logs in as people do, and returns the cookies.
@@ -100,6 +115,8 @@ async function act(tab, [what, at, text], problems) {
     case "gone": return tab.waitForSelector(at, { state: "detached" });
     case "path": return tab.waitForURL((url) => url.pathname === at);
     case "text": {
+      // What moves comes in parts.
+      await tab.locator(at).filter({ hasText: text }).first().waitFor().catch(() => {});
       const has = await tab.textContent(at);
       if (!has.includes(text)) problems.push(`${at} has ${JSON.stringify(has)}, and not ${text}`);
       return;
