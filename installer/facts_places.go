@@ -14,6 +14,9 @@ import (
 	"github.com/mirror-appliance/appliance/internal/diskspace"
 )
 
+// statfs describes the file system of a path.
+type statfs func(path string, buf *unix.Statfs_t) error
+
 // place is a directory of an install, and what the host has where it is or will be.
 type place struct {
 	name, path string // name: the flag, or what it is
@@ -94,7 +97,7 @@ func (s *site) lookAtPlace(name, path string, ours ...string) place {
 	}
 	dir := s.Host.Path(p.dir)
 	p.access = unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS)
-	if err := unix.Statfs(dir, &p.fs); err == nil && p.fs.Flags&unix.ST_NOEXEC != 0 {
+	if err := s.Statfs(dir, &p.fs); err == nil && p.fs.Flags&unix.ST_NOEXEC != 0 {
 		p.mount = mountPoint(s.Host, path)
 	}
 	return p

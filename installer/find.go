@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/mirror-appliance/appliance/ansible-free/host"
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/home"
@@ -159,6 +161,9 @@ func (d Deps) complete() (Deps, error) {
 	}
 	if d.Clock == nil {
 		d.Clock = readClock
+	}
+	if d.Statfs == nil {
+		d.Statfs = unix.Statfs
 	}
 	if d.Label == nil {
 		d.Label = labelOf

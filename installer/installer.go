@@ -67,6 +67,7 @@ type Deps struct {
 	Geteuid  func() int               // os.Geteuid
 	Built    time.Time                // of this program, which no clock is before; zero: not known
 	Clock    clock                    // readClock
+	Statfs   statfs                   // unix.Statfs
 	Label    func(path string) string // of SELinux, labelOf
 
 	// Connect connects to systemd, of the calling user or the system; connectSystemd.

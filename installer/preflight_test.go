@@ -264,7 +264,7 @@ func TestFindListener(t *testing.T) {
 }
 
 func TestSpace(t *testing.T) {
-	s := &site{Deps: Deps{Host: host.Local()}}
+	s := &site{Deps: Deps{Statfs: roomy, Host: host.Local()}}
 	dir := s.lookAtPlace("--quayStorage", filepath.Join(t.TempDir(), "new"))
 	if s.checkSpace(dir, 1); len(s.problems) != 0 {
 		t.Errorf("a byte: %v", s.problems)
