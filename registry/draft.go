@@ -69,7 +69,7 @@ func (d *daemon) drafted(file string, text []byte) (s *scheduled, done func(), e
 		}
 	}
 	for _, path := range set.HostPaths() {
-		if !slices.Contains(known, path) { // whoever may log in to the console must not read files of the host by it
+		if !slices.Contains(known, path) { // an administrator of the console may not read files of the host
 			return nil, nil, admin.BadImageSet(hint.New(fmt.Errorf("%q is a path of the host, and the image set as it is there has it not", path),
 				"put the file in place on the host, and plan it then"))
 		}

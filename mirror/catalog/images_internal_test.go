@@ -11,7 +11,7 @@ import (
 	"github.com/mirror-appliance/appliance/mirror/plan"
 )
 
-// A template that is no file of a moderate size neither holds the run nor fills memory.
+// A template that is not a file, or is too large, is refused: it would hold the run, or fill memory.
 func TestEntry_template_refusesWhatIsNoFile(t *testing.T) {
 	fifo := filepath.Join(t.TempDir(), "fifo")
 	if err := unix.Mkfifo(fifo, 0o600); err != nil {

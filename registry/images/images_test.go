@@ -248,7 +248,7 @@ func TestImages_manyTags(t *testing.T) {
 	}
 }
 
-// A mirror tags images that it has by digest as sha256-DIGEST: that is no list of what is attached to them.
+// A mirror tags an image that it has by digest as sha256-DIGEST. Such a tag is an image, not a list of attachments.
 func TestImages_mirroredByDigest(t *testing.T) {
 	f := open(t)
 	one := f.image("team/app", map[string]any{}, "", []string{"layer"})
