@@ -13,12 +13,12 @@ import (
 	"github.com/mirror-appliance/appliance/registry/config"
 )
 
-// TestCatalogs_followByThemselves has a daemon that syncs, deletes, collects and rolls back, and a
-// client that has pinned an old digest.
-func TestCatalogs_followByThemselves(t *testing.T) {
+// newCatalogSync returns a sync of a catalog, whole, and of one of its operators, and what writes its image
+// set: the operator's versions from one on.
+func newCatalogSync(t *testing.T) (source string, set config.Sync, write func(from string)) {
 	source, dir := newSample(t), t.TempDir()
-	set := config.Sync{ImageSet: filepath.Join(dir, "set.yaml"), Workspace: filepath.Join(dir, "ws"), Interval: time.Hour}
-	write := func(from string) {
+	set = config.Sync{ImageSet: filepath.Join(dir, "set.yaml"), Workspace: filepath.Join(dir, "ws"), Interval: time.Hour}
+	return source, set, func(from string) {
 		text := `kind: ImageSetConfiguration
 apiVersion: mirror.openshift.io/v2alpha1
 mirror:
@@ -30,6 +30,12 @@ mirror:
 `
 		must(t, os.WriteFile(set.ImageSet, []byte(strings.NewReplacer("HOST", source, "FROM", from).Replace(text)), 0o600))
 	}
+}
+
+// TestCatalogs_followByThemselves has a daemon that syncs, deletes, collects and rolls back, and a
+// client that has pinned an old digest.
+func TestCatalogs_followByThemselves(t *testing.T) {
+	_, set, write := newCatalogSync(t)
 	view := config.Catalog{Name: "views/db:v1", Original: "originals/index:v4.18", Keep: time.Hour,
 		Packages: []imageset.Package{{Name: "sample-database", MinVersion: "1.0.0", Channels: []imageset.PackageChannel{{Name: "stable"}}}}}
 	broken := config.Catalog{Name: "views/broken:v1", Original: "originals/absent:v1", Keep: time.Hour}

@@ -7,8 +7,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -61,18 +59,8 @@ func hostileCatalog(t *testing.T) v1.Image {
 }
 
 func TestConsole_catalogs(t *testing.T) {
-	source, dir := newSample(t), t.TempDir()
-	set := config.Sync{ImageSet: filepath.Join(dir, "set.yaml"), Workspace: filepath.Join(dir, "ws"), Interval: time.Hour}
-	text := `kind: ImageSetConfiguration
-apiVersion: mirror.openshift.io/v2alpha1
-mirror:
-  additionalImages:
-  - {name: HOST/redhat/redhat-operator-index:v4.18, targetRepo: originals/index, targetTag: v4.18}
-  operators:
-  - catalog: HOST/redhat/redhat-operator-index:v4.18
-    packages: [{name: sample-database, channels: [{name: stable, minVersion: 1.0.0}]}]
-`
-	must(t, os.WriteFile(set.ImageSet, []byte(strings.ReplaceAll(text, "HOST", source)), 0o600))
+	source, set, write := newCatalogSync(t)
+	write("1.0.0")
 	view := config.Catalog{Name: "views/all:v1", Original: "originals/index:v4.18", Keep: time.Hour, Packages: []imageset.Package{{Name: "sample-database"}}}
 	broken := config.Catalog{Name: "views/broken:v1", Original: "originals/absent:v1", Keep: time.Hour}
 	r := start(t, func(c *config.Config) { c.Sync, c.Catalogs = []config.Sync{set}, []config.Catalog{broken, view} })
