@@ -32,7 +32,9 @@ func unusedExports() map[string]string {
 		"registry/store/integrity.Checker.ScrubBlob":      "tests of the store damage and scrub one blob",
 		"registry/store/integrity.Checker.SetScrubCursor": "tests of backups have a scrub under way",
 		"registry/store/integrity.Checker.TidyQuarantine": "tests of the store look at quarantine before and after",
-		"registry/store/sqlite.DiskError":                 "tests of the store tell a failing disk from damage",
+		"registry/store/database.ErrClosed":               "tests of engines tell how a write ended",
+		"registry/store/database.ErrHeld":                 "as ErrClosed",
+		"registry/store/database.Group.Queued":            "tests of engines wait until writes are queued",
 	}
 }
 

@@ -87,10 +87,11 @@ func rooms() map[string][]string {
 
 		"registry/store/integrity/findings": nil,
 
-		"registry/store/sqlite":     nil,
+		"registry/store/database":   nil,
+		"registry/store/sqlite":     {"registry/store/database"},
 		"registry/store/migrations": {"registry/store/sqlite"},
-		"registry/store/integrity":  {"registry/store/sqlite", "registry/store/blobfile", "registry/store/integrity/findings"},
-		"registry/store/backup":     {"registry/store/sqlite", "registry/store/migrations", "registry/store/blobfile", "registry/store/integrity"},
+		"registry/store/integrity":  {"registry/store/database", "registry/store/blobfile", "registry/store/integrity/findings"},
+		"registry/store/backup":     {"registry/store/database", "registry/store/sqlite", "registry/store/migrations", "registry/store/blobfile", "registry/store/integrity"},
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/mirror-appliance/appliance/registry/store/sqlite"
+	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
 // AuditRecord is something that a user did, or was refused.
@@ -44,7 +44,7 @@ func (s *Audit) Add(ctx context.Context, records []AuditRecord) error {
 		if err != nil {
 			return err
 		}
-		rows[i] = []any{r.Kind, sqlite.Nanos(r.At), r.Event, r.User, r.Remote, r.Outcome, details}
+		rows[i] = []any{r.Kind, database.Nanos(r.At), r.Event, r.User, r.Remote, r.Outcome, details}
 	}
 	all, err := plainJSON(rows)
 	if err != nil {
@@ -87,11 +87,11 @@ func (s *Audit) List(ctx context.Context, f AuditFilter, limit int) ([]AuditReco
 		if err == nil {
 			err = json.Unmarshal(details, &r.Details)
 		}
-		r.At = sqlite.Time(at)
+		r.At = database.Time(at)
 		all = append(all, r)
 		return err
 	}
-	err := sqlite.Query(ctx, s.db.Reader(), scan, `SELECT id, kind, at, event, user, remote, outcome, details FROM audit
+	err := database.Query(ctx, s.db.Reader(), scan, `SELECT id, kind, at, event, user, remote, outcome, details FROM audit
 		WHERE id < ?1 AND at >= ?2 AND at < ?3 AND (?4 = '' OR kind = ?4) AND (?5 = '' OR user = ?5) AND (?6 = '' OR event = ?6)
 		AND (?7 = '' OR instr(lower(event || ' ' || user || ' ' || remote || ' ' || outcome || ' ' || details), lower(?7)))
 		ORDER BY id DESC LIMIT ?8`,
@@ -103,9 +103,9 @@ func (s *Audit) List(ctx context.Context, f AuditFilter, limit int) ([]AuditReco
 }
 
 // latest is the last time that the database can have.
-var latest = sqlite.Time(math.MaxInt64)
+var latest = database.Time(math.MaxInt64)
 
-// auditTime is sqlite.Nanos for a time that a user chooses, which may be any.
+// auditTime is database.Nanos for a time that a user chooses, which may be any.
 func auditTime(t time.Time) int64 {
 	if t.After(latest) {
 		t = latest
@@ -113,7 +113,7 @@ func auditTime(t time.Time) int64 {
 	if t.Before(time.Unix(0, 0)) {
 		return 0
 	}
-	return sqlite.Nanos(t)
+	return database.Nanos(t)
 }
 
 // Trim removes the records of a kind that are older than a time, and the oldest beyond most, and
@@ -125,7 +125,7 @@ func (s *Audit) Trim(ctx context.Context, kind string, most int, before time.Tim
 	}
 	for n := int64(auditPart); n == auditPart; removed += n {
 		err = s.db.ShareFreeing(ctx, func(ctx context.Context, tx *sql.Tx) (err error) {
-			n, err = sqlite.Affected(ctx, tx, `DELETE FROM audit WHERE id IN
+			n, err = database.Affected(ctx, tx, `DELETE FROM audit WHERE id IN
 				(SELECT id FROM audit WHERE kind = ? AND id <= ? ORDER BY id LIMIT ?)`, kind, last, auditPart)
 			return err
 		})
@@ -147,7 +147,7 @@ func (s *Audit) lastToTrim(ctx context.Context, kind string, most int, before ti
 	}{
 		{&last, `SELECT id FROM audit WHERE kind = ? ORDER BY id DESC LIMIT 1 OFFSET ?`, 0},
 		{&beyond, `SELECT id FROM audit WHERE kind = ? ORDER BY id DESC LIMIT 1 OFFSET ?`, most},
-		{&young, `SELECT id FROM audit WHERE kind = ? AND at >= ? ORDER BY id LIMIT 1`, sqlite.Nanos(before)},
+		{&young, `SELECT id FROM audit WHERE kind = ? AND at >= ? ORDER BY id LIMIT 1`, database.Nanos(before)},
 	} {
 		err := s.db.Reader().QueryRowContext(ctx, bound.text, kind, bound.arg).Scan(bound.id)
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {

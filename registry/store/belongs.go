@@ -8,7 +8,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/mirror-appliance/appliance/registry/store/sqlite"
+	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
 // Referrers belong to a manifest, by subject or by a tag made of its digest (sha256-<hex> for an
@@ -110,7 +110,7 @@ func (s *core) deleteManifest(ctx context.Context, repo string, d digest.Digest,
 }
 
 // spared returns the id of a repository, and a *KeptError for what is not deleted there.
-func (s *core) spared(ctx context.Context, q sqlite.Querier, repo string, d digest.Digest) (int64, error) {
+func (s *core) spared(ctx context.Context, q database.Querier, repo string, d digest.Digest) (int64, error) {
 	id, err := repositoryID(ctx, q, repo)
 	if err == nil {
 		err = checkKept(ctx, q, id, d, repo+"@"+d.String())

@@ -13,8 +13,8 @@ import (
 	"github.com/mirror-appliance/appliance/internal/diskspace"
 	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/database"
 	"github.com/mirror-appliance/appliance/registry/store/guard"
-	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
 // Blob is an open blob. It stays readable when the blob is deleted.
@@ -156,14 +156,14 @@ func (s *Blobs) Delete(ctx context.Context, repo string, d digest.Digest) error 
 		if err != nil {
 			return err
 		}
-		linked, err := sqlite.Exists(ctx, tx, neededLink, id, d)
+		linked, err := database.Exists(ctx, tx, neededLink, id, d)
 		if err != nil {
 			return fmt.Errorf("look for references to blob %s: %w", d, err)
 		}
 		if linked {
 			return &InUseError{Digest: d, Repository: repo}
 		}
-		n, err := sqlite.Affected(ctx, tx, `DELETE FROM repository_blobs WHERE repository = ? AND digest = ?`, id, d)
+		n, err := database.Affected(ctx, tx, `DELETE FROM repository_blobs WHERE repository = ? AND digest = ?`, id, d)
 		if err == nil && n == 0 {
 			return &NotFoundError{Kind: "blob", Name: d.String()}
 		}
@@ -201,7 +201,7 @@ func (s *core) commitFile(ctx context.Context, u *blobfile.Upload, d digest.Dige
 
 // insertBlob inserts the row of a blob and reports whether there was none.
 func (s *core) insertBlob(ctx context.Context, tx *sql.Tx, d digest.Digest, size int64) (fresh bool, err error) {
-	n, err := sqlite.Affected(ctx, tx, `INSERT INTO blobs (digest, size, created) VALUES (?, ?, ?) ON CONFLICT (digest) DO NOTHING`, d, size, sqlite.Nanos(s.now()))
+	n, err := database.Affected(ctx, tx, `INSERT INTO blobs (digest, size, created) VALUES (?, ?, ?) ON CONFLICT (digest) DO NOTHING`, d, size, database.Nanos(s.now()))
 	if err != nil {
 		return false, fmt.Errorf("write row of blob %s: %w", d, err)
 	}
@@ -228,7 +228,7 @@ func (s *core) linkBlob(ctx context.Context, tx *sql.Tx, repo string, d digest.D
 		s.guard.Blobs.Expect(repo, d)
 	}
 	_, err = tx.ExecContext(ctx, `INSERT INTO repository_blobs (repository, digest, linked, pulled) VALUES (?, ?, ?, ?)
-		ON CONFLICT DO UPDATE SET linked = excluded.linked, pulled = min(pulled, excluded.pulled)`, repository, d, sqlite.Nanos(s.now()), by)
+		ON CONFLICT DO UPDATE SET linked = excluded.linked, pulled = min(pulled, excluded.pulled)`, repository, d, database.Nanos(s.now()), by)
 	if err != nil {
 		return fmt.Errorf("link blob %s: %w", d, err)
 	}
@@ -242,14 +242,14 @@ func (s *core) ensureRepository(ctx context.Context, tx *sql.Tx, name string) (i
 		return id, err
 	}
 	err = tx.QueryRowContext(ctx, `INSERT INTO repositories (name, created) VALUES (?, ?) RETURNING id`,
-		name, sqlite.Nanos(s.now())).Scan(&id)
+		name, database.Nanos(s.now())).Scan(&id)
 	if err != nil {
 		return 0, fmt.Errorf("make repository %s: %w", name, err)
 	}
 	return id, nil
 }
 
-func repositoryID(ctx context.Context, q sqlite.Querier, name string) (int64, error) {
+func repositoryID(ctx context.Context, q database.Querier, name string) (int64, error) {
 	var id int64
 	err := q.QueryRowContext(ctx, `SELECT id FROM repositories WHERE name = ?`, name).Scan(&id)
 	return id, orNotFound(err, "repository", name)

@@ -4,8 +4,7 @@ import (
 	"sync"
 	"sync/atomic"
 
-	modernc "modernc.org/sqlite"
-	sqlite3 "modernc.org/sqlite/lib"
+	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
 // changeSignal tells what depends on the images of the store that they have changed.
@@ -28,19 +27,16 @@ func (s *Store) Changed() <-chan struct{} {
 	return c
 }
 
-// note is called by SQLite for each row that changes, before the commit.
-func (s *changeSignal) note(row modernc.SQLitePreUpdateData) {
-	if row.DatabaseName != "main" {
-		return
-	}
-	switch row.TableName {
+// note is called for each row that changes, before the commit.
+func (s *changeSignal) note(row database.Change) {
+	switch row.Table {
 	case "tags", "origins", "users":
 	case "repository_manifests": // its updates are about access
-		if row.Op == sqlite3.SQLITE_UPDATE {
+		if row.Op == database.Update {
 			return
 		}
 	case "repository_blobs": // a manifest comes after its blobs
-		if row.Op != sqlite3.SQLITE_DELETE {
+		if row.Op != database.Delete {
 			return
 		}
 	case "quarantine":

@@ -14,7 +14,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/image"
-	"github.com/mirror-appliance/appliance/registry/store/sqlite"
+	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
 // What attached clusters need is neither deleted nor evicted: keeping alone decides, for deletes by
@@ -89,7 +89,7 @@ var (
 )
 
 // checkKept returns a *KeptError if an attached cluster needs a manifest.
-func checkKept(ctx context.Context, q sqlite.Querier, repository int64, d digest.Digest, name string) error {
+func checkKept(ctx context.Context, q database.Querier, repository int64, d digest.Digest, name string) error {
 	all, err := listKeeping(ctx, q, repository, d)
 	if err != nil {
 		return fmt.Errorf("look for clusters that need %s: %w", name, err)
@@ -111,8 +111,8 @@ func (s *Clusters) Keeping(ctx context.Context, repo string, d digest.Digest) ([
 
 // listKeeping lists the clusters that need a manifest by their ids, those that ClusterNames names with
 // their names: a fleet of a thousand has megabytes of rows. One that is detached meanwhile is left out.
-func listKeeping(ctx context.Context, q sqlite.Querier, repository int64, d digest.Digest) (all []Cluster, err error) {
-	ids, err := sqlite.Column[string](ctx, q, selectKeeping, repository, d)
+func listKeeping(ctx context.Context, q database.Querier, repository int64, d digest.Digest) (all []Cluster, err error) {
+	ids, err := database.Column[string](ctx, q, selectKeeping, repository, d)
 	slices.Sort(ids)
 	for _, id := range slices.Compact(ids) {
 		c := Cluster{ID: id}
@@ -145,11 +145,11 @@ func (s *Clusters) List(ctx context.Context) ([]Cluster, error) {
 		var c Cluster
 		var updated int64
 		err := rows.Scan(c.columns(&updated)...)
-		c.Updated = sqlite.Time(updated)
+		c.Updated = database.Time(updated)
 		all = append(all, c)
 		return err
 	}
-	if err := sqlite.Query(ctx, s.db.Reader(), scan, selectCluster+` ORDER BY name, id`); err != nil {
+	if err := database.Query(ctx, s.db.Reader(), scan, selectCluster+` ORDER BY name, id`); err != nil {
 		return nil, fmt.Errorf("list clusters: %w", err)
 	}
 	return all, nil
@@ -158,7 +158,7 @@ func (s *Clusters) List(ctx context.Context) ([]Cluster, error) {
 // Names lists the attached clusters by name, without their facts, of which a fleet has tens of megabytes.
 func (s *Clusters) Names(ctx context.Context) ([]Cluster, error) {
 	columns := func(c *Cluster) []any { return []any{&c.ID, &c.Name, &c.User} }
-	all, err := sqlite.List(ctx, s.db.Reader(), columns, `SELECT id, name, user FROM clusters ORDER BY name, id`)
+	all, err := database.List(ctx, s.db.Reader(), columns, `SELECT id, name, user FROM clusters ORDER BY name, id`)
 	if err != nil {
 		return nil, fmt.Errorf("list clusters: %w", err)
 	}
@@ -169,7 +169,7 @@ func (s *Clusters) Names(ctx context.Context) ([]Cluster, error) {
 func (s *Clusters) Get(ctx context.Context, id string) (c Cluster, err error) {
 	var updated int64
 	err = s.db.Reader().QueryRowContext(ctx, selectCluster+` WHERE id = ?`, id).Scan(c.columns(&updated)...)
-	c.Updated = sqlite.Time(updated)
+	c.Updated = database.Time(updated)
 	return c, orNotFound(err, "cluster", image.Quote(id))
 }
 
@@ -181,7 +181,7 @@ func (s *Clusters) Put(ctx context.Context, c Cluster) error {
 	err := s.db.Share(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO clusters (id, name, user, facts, updated) VALUES (?, ?, ?, ?, ?)
 			ON CONFLICT DO UPDATE SET name = excluded.name, user = excluded.user, facts = excluded.facts, updated = excluded.updated`,
-			c.ID, c.Name, c.User, string(c.Facts), sqlite.Nanos(s.now()))
+			c.ID, c.Name, c.User, string(c.Facts), database.Nanos(s.now()))
 		return err
 	})
 	if err != nil {
@@ -195,7 +195,7 @@ func (s *Clusters) Keep(ctx context.Context, id string, needs []digest.Digest) e
 	if len(needs) > maxNeeds {
 		return &InvalidError{What: "cluster", Reason: fmt.Sprintf("it needs %d images, more than %d", len(needs), maxNeeds)}
 	}
-	has, err := sqlite.Column[digest.Digest](ctx, s.db.Reader(), `SELECT digest FROM cluster_manifests WHERE cluster = ? ORDER BY digest`, id)
+	has, err := database.Column[digest.Digest](ctx, s.db.Reader(), `SELECT digest FROM cluster_manifests WHERE cluster = ? ORDER BY digest`, id)
 	if err != nil {
 		return fmt.Errorf("read what cluster %s needs: %w", id, err)
 	}
@@ -231,7 +231,7 @@ func (s *Clusters) Count(ctx context.Context, id string) (all, held int, err err
 // Delete detaches a cluster. What it needs may go.
 func (s *Clusters) Delete(ctx context.Context, id string) error {
 	return s.db.ShareFreeing(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		n, err := sqlite.Affected(ctx, tx, `DELETE FROM clusters WHERE id = ?`, id)
+		n, err := database.Affected(ctx, tx, `DELETE FROM clusters WHERE id = ?`, id)
 		if err == nil && n == 0 {
 			err = sql.ErrNoRows
 		}

@@ -16,7 +16,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
-	"github.com/mirror-appliance/appliance/registry/store/sqlite"
+	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
 var (
@@ -130,7 +130,7 @@ func (s *core) garbageOf(ctx context.Context, before time.Time, after digest.Dig
 	if err != nil {
 		return nil, "", err
 	}
-	page, err = sqlite.List(ctx, s.db.Reader(), (*sized).columns, garbageIn, sqlite.Nanos(before), after, end)
+	page, err = database.List(ctx, s.db.Reader(), (*sized).columns, garbageIn, database.Nanos(before), after, end)
 	return page, end, err
 }
 
@@ -155,7 +155,7 @@ func (s *core) garbageFiles(ctx context.Context, part blobfile.Part, before time
 		if err != nil || !old {
 			continue
 		}
-		if named, err := sqlite.Exists(ctx, s.db.Reader(), referredTo, d); err != nil {
+		if named, err := database.Exists(ctx, s.db.Reader(), referredTo, d); err != nil {
 			return fmt.Errorf("list garbage: %w", err)
 		} else if named {
 			continue
@@ -184,7 +184,7 @@ func (s *core) unnamed(ctx context.Context, prefix string, names []string) (unna
 		}
 		return err
 	}
-	err = sqlite.Query(ctx, s.db.Reader(), scan, `SELECT digest FROM blobs WHERE digest >= ? AND digest < ? ORDER BY digest`, prefix, prefix+"g") // g comes after all hex digits
+	err = database.Query(ctx, s.db.Reader(), scan, `SELECT digest FROM blobs WHERE digest >= ? AND digest < ? ORDER BY digest`, prefix, prefix+"g") // g comes after all hex digits
 	return append(unnamed, names...), err
 }
 
@@ -286,11 +286,11 @@ const stillGarbage = `SELECT ` + garbage + ` FROM blobs b WHERE b.digest = ?2`
 // isGarbage reports whether the row of a blob is unused, or there is no row and the file is old.
 func (s *core) isGarbage(ctx context.Context, tx *sql.Tx, before time.Time, d digest.Digest) (bool, error) {
 	var unused bool
-	err := tx.QueryRowContext(ctx, stillGarbage, sqlite.Nanos(before), d).Scan(&unused)
+	err := tx.QueryRowContext(ctx, stillGarbage, database.Nanos(before), d).Scan(&unused)
 	if !errors.Is(err, sql.ErrNoRows) {
 		return unused, err
 	}
-	if named, err := sqlite.Exists(ctx, tx, referredTo, d); named || err != nil {
+	if named, err := database.Exists(ctx, tx, referredTo, d); named || err != nil {
 		return false, err
 	}
 	_, old, err := s.files.Blob(d).Old(before, s.now())
@@ -364,8 +364,8 @@ func (s *Garbage) RemoveUpload(ctx context.Context, before time.Time, id string)
 
 // StaleRuns yields the open runs without an access since before.
 func (s *Garbage) StaleRuns(ctx context.Context, before time.Time, yield func(id string) error) error {
-	stale, err := sqlite.Column[string](ctx, s.db.Reader(),
-		`SELECT id FROM runs WHERE committed = 0 AND last_seen < ? ORDER BY id`, sqlite.Nanos(before))
+	stale, err := database.Column[string](ctx, s.db.Reader(),
+		`SELECT id FROM runs WHERE committed = 0 AND last_seen < ? ORDER BY id`, database.Nanos(before))
 	if err != nil {
 		return fmt.Errorf("list runs: %w", err)
 	}
@@ -384,7 +384,7 @@ func (s *Garbage) StaleRuns(ctx context.Context, before time.Time, yield func(id
 func (s *Garbage) RemoveRun(ctx context.Context, before time.Time, id string) error {
 	stale := false
 	err := s.db.WriteFreeing(ctx, func(tx *sql.Tx) (err error) {
-		stale, err = sqlite.Exists(ctx, tx, `SELECT 1 FROM runs WHERE id = ? AND committed = 0 AND last_seen < ?`, id, sqlite.Nanos(before))
+		stale, err = database.Exists(ctx, tx, `SELECT 1 FROM runs WHERE id = ? AND committed = 0 AND last_seen < ?`, id, database.Nanos(before))
 		if err != nil {
 			return fmt.Errorf("remove run %s: %w", id, err)
 		}

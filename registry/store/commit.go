@@ -10,10 +10,8 @@ import (
 	"sync"
 
 	"github.com/opencontainers/go-digest"
-	modernc "modernc.org/sqlite"
-	sqlite3 "modernc.org/sqlite/lib"
 
-	"github.com/mirror-appliance/appliance/registry/store/sqlite"
+	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
 // linkedStep and linkedManifests are how many blobs, and how many manifests with their references,
@@ -53,7 +51,7 @@ func (r *Run) Commit(ctx context.Context) error {
 // isCommitted reports whether the run is committed, and records its last access if not.
 func (r *Run) isCommitted(ctx context.Context) (done bool, err error) {
 	err = r.store.db.Share(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		done, err = sqlite.Exists(ctx, tx, `SELECT 1 FROM runs WHERE id = ? AND committed > 0`, r.id)
+		done, err = database.Exists(ctx, tx, `SELECT 1 FROM runs WHERE id = ? AND committed > 0`, r.id)
 		if err != nil {
 			return fmt.Errorf("commit run %s: %w", r.id, err)
 		}
@@ -98,7 +96,7 @@ func (r *Run) prepare(ctx context.Context) error {
 }
 
 // checkTags returns an error when a manifest was deleted since a tag of it was staged.
-func (r *Run) checkTags(ctx context.Context, q sqlite.Querier) error {
+func (r *Run) checkTags(ctx context.Context, q database.Querier) error {
 	var gone digest.Digest
 	err := q.QueryRowContext(ctx, danglingTag, r.id).Scan(&gone)
 	switch {
@@ -186,21 +184,21 @@ func (r *Run) linkSome(ctx context.Context, tx *sql.Tx, table string, rows int, 
 		if err != nil {
 			break
 		}
-		_, err = tx.ExecContext(ctx, statement, r.id, sqlite.Nanos(r.store.now()), last.repo,
+		_, err = tx.ExecContext(ctx, statement, r.id, database.Nanos(r.store.now()), last.repo,
 			last.digest, end.repo, end.digest)
 	}
 	return end, true, err
 }
 
 func (r *Run) makeRepositories(ctx context.Context) error {
-	names, err := sqlite.Column[string](ctx, r.store.db.Reader(), newRepositories, r.id)
+	names, err := database.Column[string](ctx, r.store.db.Reader(), newRepositories, r.id)
 	if err != nil {
 		return err
 	}
 	for some := range slices.Chunk(names, linkedStep) {
 		err := r.store.db.Write(ctx, func(tx *sql.Tx) error {
 			_, err := tx.ExecContext(ctx, `INSERT INTO repositories (name, created) SELECT value, ?2 FROM json_each(?1) WHERE true ON CONFLICT DO NOTHING`,
-				asJSON(some), sqlite.Nanos(r.store.now()))
+				asJSON(some), database.Nanos(r.store.now()))
 			return err
 		})
 		if err != nil {
@@ -235,7 +233,7 @@ func (r *Run) linkLost(ctx context.Context, tx *sql.Tx, lost []linkKey) error {
 	text, err := json.Marshal(pairs)
 	for _, statement := range linkAgain {
 		if err == nil {
-			_, err = tx.ExecContext(ctx, statement, r.id, sqlite.Nanos(r.store.now()), string(text))
+			_, err = tx.ExecContext(ctx, statement, r.id, database.Nanos(r.store.now()), string(text))
 		}
 	}
 	return err
@@ -250,7 +248,7 @@ func (r *Run) flip(ctx context.Context, tx *sql.Tx, lost []linkKey) error {
 	if err := r.linkLost(ctx, tx, lost); err != nil {
 		return fmt.Errorf("commit run %s: %w", r.id, err)
 	}
-	now := sqlite.Nanos(r.store.now())
+	now := database.Nanos(r.store.now())
 	for _, statement := range flipping {
 		if _, err := tx.ExecContext(ctx, statement, r.id, now); err != nil {
 			if gone := r.checkTags(ctx, tx); errors.Is(gone, ErrNotFound) { // which violates a foreign key
@@ -278,8 +276,8 @@ var flipping = []string{
 	`UPDATE runs SET committed = ?2 WHERE id = ?1`,
 }
 
-// linkWatches are those of the runs that are being committed. SQLite's pre-update hook names each
-// deleted link of a blob, so a new method that deletes cannot miss it.
+// linkWatches are those of the runs that are being committed. The database names each deleted link
+// of a blob, so a new method that deletes cannot miss it.
 type linkWatches struct {
 	watching sync.Mutex // guards what follows
 	all      map[*linkWatch]bool
@@ -313,14 +311,14 @@ func (w *linkWatches) unwatch(one *linkWatch) {
 	delete(w.all, one)
 }
 
-// note is called by SQLite for each row of repository_blobs that changes, before the commit.
-func (w *linkWatches) note(row modernc.SQLitePreUpdateData) {
+// note is called for each row of repository_blobs that changes, before the commit.
+func (w *linkWatches) note(row database.Change) {
 	w.watching.Lock()
 	defer w.watching.Unlock()
-	if row.Op != sqlite3.SQLITE_DELETE || len(w.all) == 0 {
+	if row.Op != database.Delete || len(w.all) == 0 {
 		return
 	}
-	columns := make([]any, 2) // which the driver fills
+	columns := make([]any, 2) // which the engine sets
 	err := row.Old(columns...)
 	id, isID := columns[0].(int64)
 	d, isDigest := columns[1].(string)

@@ -9,17 +9,17 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/diskspace"
 	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/registry/store/database"
 	"github.com/mirror-appliance/appliance/registry/store/guard"
-	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
 // The errors of the packages below, for callers that match them.
 type (
 	FullError        = diskspace.FullError
-	CorruptError     = sqlite.CorruptError
-	LockedError      = sqlite.LockedError
-	SchemaError      = sqlite.SchemaError
-	NotDatabaseError = sqlite.NotDatabaseError
+	CorruptError     = database.CorruptError
+	LockedError      = database.LockedError
+	SchemaError      = database.SchemaError
+	NotDatabaseError = database.NotDatabaseError
 )
 
 // ErrNotFound matches every *NotFoundError.

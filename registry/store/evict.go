@@ -11,8 +11,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/mirror-appliance/appliance/registry/store/database"
 	"github.com/mirror-appliance/appliance/registry/store/guard"
-	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
 // evictBatch is how many candidates one query lists.
@@ -182,7 +182,7 @@ const (
 // deleted while it is pulled, and their bytes.
 func (s *core) strays(ctx context.Context) (found []digest.Digest, bytes, protected int64, err error) {
 	before := s.now().Add(-openTakes)
-	unused, err := sqlite.List(ctx, s.db.Reader(), (*sized).columns, selectStrays)
+	unused, err := database.List(ctx, s.db.Reader(), (*sized).columns, selectStrays)
 	if err != nil {
 		return nil, 0, 0, fmt.Errorf("list unreferenced pulled-through blobs: %w", err)
 	}
@@ -302,7 +302,7 @@ func (s *core) lastAccess(ctx context.Context) (last int64, err error) {
 // leastRecent lists the next candidates, the least recently used first.
 func (s *core) leastRecent(ctx context.Context, after candidate, until int64) (page []candidate, err error) {
 	columns := func(c *candidate) []any { return []any{&c.used, &c.repository, &c.digest} }
-	page, err = sqlite.List(ctx, s.db.Reader(), columns, `SELECT l.used, l.repository, l.digest FROM repository_manifests l INDEXED BY repository_manifests_by_use
+	page, err = database.List(ctx, s.db.Reader(), columns, `SELECT l.used, l.repository, l.digest FROM repository_manifests l INDEXED BY repository_manifests_by_use
 		WHERE l.pulled = 1 AND (l.used, l.repository, l.digest) > (?, ?, ?) AND l.used <= ? ORDER BY l.used, l.repository, l.digest LIMIT ?`,
 		after.used, after.repository, after.digest, until, evictBatch)
 	if err != nil {
@@ -341,7 +341,7 @@ func (s *core) evictPage(ctx context.Context, page []candidate, want int64) (fre
 		}
 		queue = nil
 		for _, u := range gone {
-			below, err := sqlite.Column[digest.Digest](ctx, s.db.Reader(), belongingsOf, u.repository, u.digest)
+			below, err := database.Column[digest.Digest](ctx, s.db.Reader(), belongingsOf, u.repository, u.digest)
 			if err != nil {
 				return freed, err
 			}
@@ -366,7 +366,7 @@ func (s *core) evictSome(ctx context.Context, tx *sql.Tx, some []evictee, want i
 		case !c.follows && e.bytes+e.bodies >= want:
 			return gone, nil, nil
 		}
-		can, err := sqlite.Exists(ctx, tx, selectEvictable, c.repository, c.digest, c.used, c.follows)
+		can, err := database.Exists(ctx, tx, selectEvictable, c.repository, c.digest, c.used, c.follows)
 		more := false
 		if err == nil && can {
 			more, err = s.untagSome(ctx, tx, c.repository, c.digest)
@@ -389,7 +389,7 @@ func (s *core) evictSome(ctx context.Context, tx *sql.Tx, some []evictee, want i
 
 // evictAlone removes a manifest without tags from a repository.
 func (s *core) evictAlone(ctx context.Context, tx *sql.Tx, u linkKey, e *eviction) error {
-	refs, err := sqlite.Column[digest.Digest](ctx, tx,
+	refs, err := database.Column[digest.Digest](ctx, tx,
 		`SELECT DISTINCT digest FROM manifest_refs WHERE manifest = ?`, u.digest)
 	if err != nil {
 		return err
@@ -404,7 +404,7 @@ func (s *core) evictAlone(ctx context.Context, tx *sql.Tx, u linkKey, e *evictio
 	if err := dropUnlinked(ctx, tx, u.digest); err != nil {
 		return err
 	}
-	if held, err := sqlite.Exists(ctx, tx, `SELECT 1 FROM manifests WHERE digest = ?`, u.digest); held || err != nil {
+	if held, err := database.Exists(ctx, tx, `SELECT 1 FROM manifests WHERE digest = ?`, u.digest); held || err != nil {
 		return err // its references are still needed
 	}
 	e.bodies += body

@@ -9,8 +9,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/mirror-appliance/appliance/registry/store/database"
 	"github.com/mirror-appliance/appliance/registry/store/guard"
-	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
 // hasFile tells whether the file of a blob is there.
@@ -96,7 +96,7 @@ func TestStore_EvictPulled_LeavesWhatOthersRelyOn(t *testing.T) {
 			if got := f.remaining("hub/app", "a"); got != "" {
 				t.Errorf("left: %s", got)
 			}
-			held, err := sqlite.Exists(f.ctx, f.db.Reader(), `SELECT 1 FROM blobs WHERE digest = ?`, pulledLayer("a"))
+			held, err := database.Exists(f.ctx, f.db.Reader(), `SELECT 1 FROM blobs WHERE digest = ?`, pulledLayer("a"))
 			if err != nil || !held || !f.hasFile(pulledLayer("a")) {
 				t.Errorf("the layer went: row %t, file %t, %v", held, f.hasFile(pulledLayer("a")), err)
 			}

@@ -10,7 +10,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/mirror-appliance/appliance/registry/store/sqlite"
+	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
 const evictedLayer = 1000 // bytes of each layer that pull makes
@@ -278,7 +278,7 @@ func TestStore_UsesAreWrittenTogether(t *testing.T) {
 		t.Error("it was written at once")
 	}
 	f.must(f.Maintain(f.ctx))
-	if used() != sqlite.Nanos(now) {
+	if used() != database.Nanos(now) {
 		t.Error("it was not written by Maintain")
 	}
 	f.pushImage("app", "pushed", "v1")

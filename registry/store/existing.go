@@ -12,7 +12,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
-	"github.com/mirror-appliance/appliance/registry/store/sqlite"
+	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
 const (
@@ -109,7 +109,7 @@ func (r *Run) alive(ctx context.Context) error {
 		return fmt.Errorf("read run %s: %w", r.id, err)
 	}
 	now := r.store.now()
-	if err != nil || committed != 0 || now.Sub(sqlite.Time(seen)) >= runSeen {
+	if err != nil || committed != 0 || now.Sub(database.Time(seen)) >= runSeen {
 		return r.share(ctx, func(context.Context, *sql.Tx) error { return nil }) // which returns the reason
 	}
 	r.store.guard.Runs.HeardOf(r.id, now)
@@ -179,7 +179,7 @@ type findings struct {
 }
 
 // look finds content that a run asks for. A nil whole checks no file.
-func (r *Run) look(ctx context.Context, q sqlite.Querier, c content, ask []wanted,
+func (r *Run) look(ctx context.Context, q database.Querier, c content, ask []wanted,
 	whole wholeFunc) (found findings, err error) {
 	found.staged = true
 	for _, w := range ask {
@@ -200,11 +200,11 @@ func (r *Run) look(ctx context.Context, q sqlite.Querier, c content, ask []wante
 // find reports whether one content exists with its files, whether its repository has all of it, and
 // whether it is staged.
 func (r *Run) find(
-	ctx context.Context, q sqlite.Querier, c content, w wanted, whole wholeFunc,
+	ctx context.Context, q database.Querier, c content, w wanted, whole wholeFunc,
 ) (there, here, staged bool, err error) {
 	here, staged = true, true
 	lost := false
-	err = sqlite.Query(ctx, q, func(rows *sql.Rows) error {
+	err = database.Query(ctx, q, func(rows *sql.Rows) error {
 		var blob digest.Digest
 		var size int64
 		var isHere, isStaged bool
@@ -300,7 +300,7 @@ func (r *Run) stageConfirmed(ctx context.Context, blobs []confirmed) (staged []w
 	err = r.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		staged = nil
 		for _, b := range blobs {
-			is, err := sqlite.Exists(ctx, tx, `SELECT 1 FROM blobs WHERE digest = ? AND size = ?`, b.digest, b.size)
+			is, err := database.Exists(ctx, tx, `SELECT 1 FROM blobs WHERE digest = ? AND size = ?`, b.digest, b.size)
 			if err != nil {
 				return fmt.Errorf("look for blob %s: %w", b.digest, err)
 			}

@@ -9,7 +9,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/mirror-appliance/appliance/registry/store/sqlite"
+	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
 // Image is a manifest in a repository.
@@ -85,7 +85,7 @@ func (s *Manifests) Frees(ctx context.Context, images []Image) (Freed, error) {
 // ending finds out which manifests of a repository a deletion would take out of it, as a removal does.
 type ending struct {
 	ctx        context.Context
-	q          sqlite.Querier
+	q          database.Querier
 	repository int64
 	gone       map[digest.Digest]bool
 	// kept are children that stay, and what keeps them, "" for a tag.
@@ -157,7 +157,7 @@ func (e *ending) pairs(text string, about []digest.Digest) (map[digest.Digest][]
 	if len(about) == 0 {
 		return all, nil
 	}
-	return all, sqlite.Query(e.ctx, e.q, scan, text, e.repository, asJSON(about))
+	return all, database.Query(e.ctx, e.q, scan, text, e.repository, asJSON(about))
 }
 
 // Going is what a deletion of an image does.
@@ -194,7 +194,7 @@ func (s *Manifests) Goes(ctx context.Context, repo string, d digest.Digest, alon
 		g.Freed, err = freedBy(ctx, q, map[int64]map[digest.Digest]bool{id: e.gone})
 	}
 	if err == nil {
-		g.Tags, err = sqlite.Column[string](ctx, q, `SELECT t.name FROM json_each(?2) d CROSS JOIN tags t
+		g.Tags, err = database.Column[string](ctx, q, `SELECT t.name FROM json_each(?2) d CROSS JOIN tags t
 			WHERE t.repository = ?1 AND t.digest = d.value ORDER BY t.name LIMIT ?3`, id, asJSON(all), tagsGoing)
 	}
 	if err == nil {
@@ -222,7 +222,7 @@ func (s *Manifests) Loses(ctx context.Context, repo string, gone []digest.Digest
 }
 
 // freedBy counts what only the links of some manifests keep.
-func freedBy(ctx context.Context, q sqlite.Querier, gone map[int64]map[digest.Digest]bool) (f Freed, err error) {
+func freedBy(ctx context.Context, q database.Querier, gone map[int64]map[digest.Digest]bool) (f Freed, err error) {
 	dropped := map[digest.Digest]bool{}
 	for _, some := range gone {
 		maps.Copy(dropped, some)
@@ -236,7 +236,7 @@ func freedBy(ctx context.Context, q sqlite.Querier, gone map[int64]map[digest.Di
 		}
 		return err
 	}
-	if err := sqlite.Query(ctx, q, scan, havers, asJSON(slices.Sorted(maps.Keys(dropped)))); err != nil {
+	if err := database.Query(ctx, q, scan, havers, asJSON(slices.Sorted(maps.Keys(dropped)))); err != nil {
 		return f, err
 	}
 	f.Manifests = len(dropped)

@@ -23,7 +23,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/registry/store/backup"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
-	"github.com/mirror-appliance/appliance/registry/store/sqlite"
+	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
 // clock is a time that a test moves.
@@ -220,7 +220,7 @@ func (f *fixture) explain(text string, args ...any) string {
 		plan = append(plan, step)
 		return err
 	}
-	f.must(sqlite.Query(f.ctx, f.db.Reader(), scan, "EXPLAIN QUERY PLAN "+text, args...))
+	f.must(database.Query(f.ctx, f.db.Reader(), scan, "EXPLAIN QUERY PLAN "+text, args...))
 	return strings.Join(plan, "\n")
 }
 

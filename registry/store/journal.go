@@ -15,7 +15,7 @@ import (
 	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/internal/retry"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
-	"github.com/mirror-appliance/appliance/registry/store/sqlite"
+	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
 const (
@@ -80,7 +80,7 @@ const unknown = -1
 func (s *core) openJournal(ctx context.Context) error {
 	j := &journal{store: s, few: fewFiles, sync: s.files.Sync, wake: make(chan struct{}, 1), ended: make(chan struct{})}
 	columns := func(r *journaled) []any { return []any{&r.id, &r.digest, &r.size} }
-	rows, err := sqlite.List(ctx, s.db.Reader(), columns,
+	rows, err := database.List(ctx, s.db.Reader(), columns,
 		`SELECT id, digest, length(body) FROM blob_journal ORDER BY id`)
 	if err != nil {
 		return fmt.Errorf("read the journal of small blobs: %w", err)

@@ -13,8 +13,8 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/database"
 	"github.com/mirror-appliance/appliance/registry/store/guard"
-	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
 var (
@@ -85,7 +85,7 @@ func (s *core) unusedLinks(ctx context.Context, before time.Time, last linkRow,
 		}
 		return err
 	}
-	err = sqlite.Query(ctx, s.db.Reader(), scan, linksAfter, sqlite.Nanos(before), last.repository, last.Digest, most)
+	err = database.Query(ctx, s.db.Reader(), scan, linksAfter, database.Nanos(before), last.repository, last.Digest, most)
 	return unused, end, n == most, err
 }
 
@@ -95,7 +95,7 @@ func (s *core) removeLinks(ctx context.Context, before time.Time, batch []linkRo
 	defer func() { s.guard.Blobs.UnmarkLinks(marked) }()
 	err = s.db.Write(ctx, func(tx *sql.Tx) error {
 		for _, l := range batch {
-			unused, err := sqlite.Exists(ctx, tx, stillUnused, sqlite.Nanos(before), l.repository, l.Digest)
+			unused, err := database.Exists(ctx, tx, stillUnused, database.Nanos(before), l.repository, l.Digest)
 			if err != nil {
 				return err
 			}
@@ -145,17 +145,17 @@ func (t datedColumn) update() string {
 // otherwise be kept until then. Its grace period begins when it is first seen.
 func (s *Garbage) ClampTimes(ctx context.Context) error {
 	now := s.now()
-	ahead := sqlite.Nanos(now.Add(blobfile.ClockSlack))
+	ahead := database.Nanos(now.Add(blobfile.ClockSlack))
 	for _, t := range datedColumns {
 		for full := true; full; {
-			keys, err := sqlite.Column[string](ctx, s.db.Reader(), t.list(), ahead, clampPage)
+			keys, err := database.Column[string](ctx, s.db.Reader(), t.list(), ahead, clampPage)
 			if err != nil {
 				return fmt.Errorf("look for times in the future: %w", err)
 			}
 			full = len(keys) == clampPage
 			for some := range slices.Chunk(keys, clampBatch) {
 				err := s.db.WriteFreeing(ctx, func(tx *sql.Tx) error {
-					_, err := tx.ExecContext(ctx, t.update(), sqlite.Nanos(now), ahead, "["+strings.Join(some, ",")+"]")
+					_, err := tx.ExecContext(ctx, t.update(), database.Nanos(now), ahead, "["+strings.Join(some, ",")+"]")
 					return err
 				})
 				if err != nil {
@@ -192,7 +192,7 @@ func (s *Garbage) CheckReferences(ctx context.Context) error {
 			}
 			return s.db.Damaged(fmt.Errorf("the index of references lacks that of manifest %s to %s", manifest, d))
 		}
-		if err := sqlite.Query(ctx, s.db.Reader(), scan, checkedReferences, manifest, position, most); err != nil {
+		if err := database.Query(ctx, s.db.Reader(), scan, checkedReferences, manifest, position, most); err != nil {
 			return fmt.Errorf("check references: %w", err)
 		}
 		if err := turn.yield(ctx); err != nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
-	"github.com/mirror-appliance/appliance/registry/store/sqlite"
+	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
 // What a deleted image has left in its repository is neither readable nor mountable there
@@ -157,7 +157,7 @@ func TestStore_ClampTimes_inParts(t *testing.T) {
 	f := newFixture(t)
 	f.fillFuture(clampBatch + 1)
 	f.pushImage("app", "now")
-	future := `SELECT count(*) FROM blobs WHERE created > ` + fmt.Sprint(sqlite.Nanos(f.clock.now().Add(blobfile.ClockSlack)))
+	future := `SELECT count(*) FROM blobs WHERE created > ` + fmt.Sprint(database.Nanos(f.clock.now().Add(blobfile.ClockSlack)))
 	left, most := f.count(future), 0
 	f.afterCommits(func() {
 		n := f.count(future)
@@ -165,7 +165,7 @@ func TestStore_ClampTimes_inParts(t *testing.T) {
 	})
 	f.must(f.Garbage.ClampTimes(f.ctx))
 	for _, c := range datedColumns {
-		if n := f.count(`SELECT count(*) FROM ` + c.table + ` WHERE ` + c.column + ` > ` + fmt.Sprint(sqlite.Nanos(f.clock.now()))); n != 0 {
+		if n := f.count(`SELECT count(*) FROM ` + c.table + ` WHERE ` + c.column + ` > ` + fmt.Sprint(database.Nanos(f.clock.now()))); n != 0 {
 			t.Errorf("%d rows of %s are from the future", n, c.table)
 		}
 		if text := f.explain(c.update(), 1, 1, "[]"); !strings.HasPrefix(text, "SEARCH "+c.table+" USING PRIMARY KEY") {
@@ -180,7 +180,7 @@ func TestStore_ClampTimes_inParts(t *testing.T) {
 // fillFuture fills each table that has times with rows from the future.
 func (f *fixture) fillFuture(n int) {
 	f.t.Helper()
-	at := sqlite.Nanos(f.clock.now().Add(1000 * time.Hour))
+	at := database.Nanos(f.clock.now().Add(1000 * time.Hour))
 	f.corrupt(`INSERT INTO repositories (id, name, created) VALUES (7, 'future', 0)`)
 	f.corrupt(fmt.Sprintf(`WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %d)
 		INSERT INTO blobs (digest, size, created) SELECT 'sha256:' || lower(hex(randomblob(32))), 1, %d FROM n`, n, at))
@@ -195,7 +195,7 @@ func BenchmarkStore_ClampTimes(b *testing.B) {
 	f.fillFuture(100_000)
 	for b.Loop() {
 		for _, t := range []struct{ table, column string }{{"blobs", "created"}, {"repository_blobs", "linked"}, {"repository_manifests", "used"}, {"runs", "last_seen"}} {
-			f.exec(`UPDATE `+t.table+` SET `+t.column+` = ?`, sqlite.Nanos(f.clock.now().Add(time.Hour)))
+			f.exec(`UPDATE `+t.table+` SET `+t.column+` = ?`, database.Nanos(f.clock.now().Add(time.Hour)))
 		}
 		waited := f.longestWait(func() error { return f.Garbage.ClampTimes(f.ctx) })
 		b.ReportMetric(float64(waited.Microseconds())/1000, "waited-ms")

@@ -11,7 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/internal/image"
-	"github.com/mirror-appliance/appliance/registry/store/sqlite"
+	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
 // Lists for people, a page at a time. A page is found by the name that it begins after, so that the
@@ -39,7 +39,7 @@ func (s *Store) FindAmong(ctx context.Context, patterns []string, text, last str
 		if from >= r.Before {
 			continue
 		}
-		some, err := sqlite.Column[string](ctx, s.db.Reader(), `SELECT name FROM repositories r WHERE name >= ? AND name < ? AND instr(name, ?) > 0
+		some, err := database.Column[string](ctx, s.db.Reader(), `SELECT name FROM repositories r WHERE name >= ? AND name < ? AND instr(name, ?) > 0
 			AND EXISTS (SELECT 1 FROM repository_manifests rm WHERE rm.repository = r.id)
 			ORDER BY name LIMIT ?`, from, r.Before, strings.ToLower(text), n+1-len(names))
 		if err != nil {
@@ -65,7 +65,7 @@ func (s *Tags) Count(ctx context.Context, repos []string) (map[string]int, error
 		all[name] = n
 		return err
 	}
-	err := sqlite.Query(ctx, s.db.Reader(), scan, `SELECT r.name, (SELECT count(*) FROM (SELECT 1 FROM tags t WHERE t.repository = r.id LIMIT ?2))
+	err := database.Query(ctx, s.db.Reader(), scan, `SELECT r.name, (SELECT count(*) FROM (SELECT 1 FROM tags t WHERE t.repository = r.id LIMIT ?2))
 		FROM json_each(?1) n CROSS JOIN repositories r WHERE r.name = n.value`, asJSON(repos), tagsCounted)
 	if err != nil {
 		return nil, fmt.Errorf("count tags: %w", err)
@@ -96,11 +96,11 @@ func (s *Tags) Find(ctx context.Context, repo, text, last string, n int) (page [
 		var e TagEntry
 		var updated, checked int64
 		err := rows.Scan(&e.Name, &e.Digest, &e.MediaType, &e.ArtifactType, &updated, &checked)
-		e.Updated, e.Checked = sqlite.Time(updated), sqlite.Time(checked)
+		e.Updated, e.Checked = database.Time(updated), database.Time(checked)
 		page = append(page, e)
 		return err
 	}
-	err = sqlite.Query(ctx, s.db.Reader(), scan, `SELECT t.name, t.digest, iif(m.media_type = '', l.media_type, m.media_type), m.artifact_type, t.updated, t.checked
+	err = database.Query(ctx, s.db.Reader(), scan, `SELECT t.name, t.digest, iif(m.media_type = '', l.media_type, m.media_type), m.artifact_type, t.updated, t.checked
 		FROM tags t CROSS JOIN repository_manifests l CROSS JOIN manifests m
 		WHERE t.repository = ?1 AND t.name > ?2 AND instr(lower(t.name), ?3) > 0
 		AND l.repository = t.repository AND l.digest = t.digest AND m.digest = t.digest
@@ -176,7 +176,7 @@ func (s *Blobs) Shared(ctx context.Context, repo string, except digest.Digest, b
 		all[d] = n
 		return err
 	}
-	if err := sqlite.Query(ctx, s.db.Reader(), scan, selectShared, except, asJSON(blobs), id, sharedMost); err != nil {
+	if err := database.Query(ctx, s.db.Reader(), scan, selectShared, except, asJSON(blobs), id, sharedMost); err != nil {
 		return nil, fmt.Errorf("count the images that share a layer: %w", err)
 	}
 	return all, nil
@@ -203,7 +203,7 @@ func (s *Manifests) Held(ctx context.Context, repo string, some []digest.Digest)
 
 // PinnedHere reports whether an administrator has pinned a manifest of a repository.
 func (s *Manifests) PinnedHere(ctx context.Context, repo string, d digest.Digest) (bool, error) {
-	pinned, err := sqlite.Exists(ctx, s.db.Reader(), `SELECT 1 FROM repositories r CROSS JOIN repository_manifests l
+	pinned, err := database.Exists(ctx, s.db.Reader(), `SELECT 1 FROM repositories r CROSS JOIN repository_manifests l
 		WHERE r.name = ? AND l.repository = r.id AND l.digest = ? AND l.pulled = 2`, repo, d)
 	if err != nil {
 		return false, fmt.Errorf("look for a pin of %s: %w", d, err)

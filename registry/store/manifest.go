@@ -14,7 +14,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
-	"github.com/mirror-appliance/appliance/registry/store/sqlite"
+	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
 // Manifest is a manifest as it was pushed.
@@ -81,7 +81,7 @@ func (s *core) scanManifest(row *sql.Row, kind, name string) (Manifest, error) {
 		m.pulled = linkKey{repository, m.Digest}
 	}
 	m.repository = repository
-	m.Created = sqlite.Time(created)
+	m.Created = database.Time(created)
 	if m.Annotations, err = annotationsFrom(annotations); err != nil {
 		return Manifest{}, err
 	}
@@ -114,7 +114,7 @@ func (s *Manifests) Referrers(ctx context.Context, repo string, subject digest.D
 	if err := checkRepositoryAndDigest(repo, subject); err != nil {
 		return nil, err
 	}
-	found, err := sqlite.Column[digest.Digest](ctx, s.db.Reader(), referrersOf, repo, subject, artifactType)
+	found, err := database.Column[digest.Digest](ctx, s.db.Reader(), referrersOf, repo, subject, artifactType)
 	if err != nil {
 		return nil, fmt.Errorf("list referrers of %s: %w", subject, err)
 	}
@@ -219,7 +219,7 @@ func (s *core) newManifest(body []byte, mediaType string, want digest.Digest) (M
 	}
 	return Manifest{
 		Digest: got, MediaType: p.EffectiveType(), ArtifactType: p.ArtifactType, Subject: p.Subject,
-		Annotations: p.Annotations, Body: body, Created: sqlite.Time(sqlite.Nanos(s.now())),
+		Annotations: p.Annotations, Body: body, Created: database.Time(database.Nanos(s.now())),
 	}, p, nil
 }
 
@@ -269,10 +269,10 @@ func insertManifest(ctx context.Context, tx *sql.Tx, m *Manifest, p image.Manife
 	if err != nil {
 		return fmt.Errorf("put manifest %s: %w", m.Digest, err)
 	}
-	n, err := sqlite.Affected(ctx, tx, `INSERT INTO manifests
+	n, err := database.Affected(ctx, tx, `INSERT INTO manifests
 		(digest, media_type, artifact_type, subject, annotations, size, created, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (digest) DO NOTHING`,
-		m.Digest, p.MediaType, m.ArtifactType, m.Subject, annotations, len(m.Body), sqlite.Nanos(m.Created), m.Body)
+		m.Digest, p.MediaType, m.ArtifactType, m.Subject, annotations, len(m.Body), database.Nanos(m.Created), m.Body)
 	if err != nil {
 		return fmt.Errorf("put manifest %s: %w", m.Digest, err)
 	}
@@ -282,7 +282,7 @@ func insertManifest(ctx context.Context, tx *sql.Tx, m *Manifest, p image.Manife
 		if err != nil {
 			return fmt.Errorf("put manifest %s: %w", m.Digest, err)
 		}
-		m.Created = sqlite.Time(created)
+		m.Created = database.Time(created)
 		return nil
 	}
 	return insertRefs(ctx, tx, m.Digest, p.References)
@@ -329,7 +329,7 @@ func (s *core) linkManifest(ctx context.Context, tx *sql.Tx, repository int64, m
 		VALUES (?1, ?2, ?3, ?4, ?3, ?5)
 		ON CONFLICT DO UPDATE SET pulled = excluded.pulled, media_type = excluded.media_type
 		WHERE pulled <> 0 AND excluded.pulled = 0 OR pulled = excluded.pulled AND media_type <> excluded.media_type`,
-		repository, m.Digest, sqlite.Nanos(s.now()), by, p.Declared)
+		repository, m.Digest, database.Nanos(s.now()), by, p.Declared)
 	if err == nil && by == byPull && p.MediaType == "" {
 		err = tx.QueryRowContext(ctx, `SELECT media_type FROM repository_manifests WHERE repository = ? AND digest = ?`,
 			repository, m.Digest).Scan(&m.MediaType)
@@ -347,7 +347,7 @@ const deleteUnlinked = `DELETE FROM manifests WHERE digest IN (SELECT value FROM
 
 // dropUnlinked runs deleteUnlinked, and notes the number.
 func dropUnlinked(ctx context.Context, tx *sql.Tx, ds ...digest.Digest) error {
-	n, err := sqlite.Affected(ctx, tx, deleteUnlinked, asJSON(ds))
+	n, err := database.Affected(ctx, tx, deleteUnlinked, asJSON(ds))
 	if err != nil {
 		return fmt.Errorf("delete manifests without a link: %w", err)
 	}

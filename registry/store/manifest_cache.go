@@ -10,8 +10,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
-	modernc "modernc.org/sqlite"
-	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
 const (
@@ -30,13 +30,12 @@ const (
 // and again: the statement, with its locks on the WAL and the cost of database/sql, is half of an
 // answer.
 //
-// A commit drops the entries that it changed before it is acknowledged. SQLite's pre-update hook
-// names each changed row of the tables that an entry is read from, so a new method that writes
-// cannot miss it.
+// A commit drops the entries that it changed before it is acknowledged. The database names each
+// changed row of the tables that an entry is read from, so a new method that writes cannot miss it.
 type manifestCache struct {
 	limit int // bytes; 0: cacheMin
 
-	links     linkWatches // which the hook notifies as well
+	links     linkWatches // which note notifies as well
 	forgotten func()      // called after each commit; nil: no call
 
 	mu      sync.RWMutex
@@ -119,32 +118,29 @@ func (r *manifestCache) max() int { return cmp.Or(r.limit, cacheMin) }
 // cacheCost counts the body, the annotations as about as much, and 1 KiB for three map entries.
 func cacheCost(m Manifest) int { return 2*len(m.Body) + 1024 }
 
-// note is called by SQLite for each row that the writer changes, before the commit. A savepoint
-// that is rolled back leaves its notes: dropping too much is harmless.
-func (r *manifestCache) note(row modernc.SQLitePreUpdateData) {
-	if row.DatabaseName != "main" { // VACUUM copies to another
-		return
-	}
-	switch row.TableName {
+// note is called for each row that the writer changes, before the commit. A savepoint that is rolled
+// back leaves its notes: dropping too much is harmless.
+func (r *manifestCache) note(row database.Change) {
+	switch row.Table {
 	case "tags", "repository_manifests":
 	case "repository_blobs":
 		r.links.note(row)
 		return
 	case "manifests", "repositories":
 		// No entry is read from a new row, and a deleted row has lost its links before.
-		if row.Op == sqlite3.SQLITE_UPDATE {
+		if row.Op == database.Update {
 			r.noteAll()
 		}
 		return
 	default:
 		return
 	}
-	columns := make([]any, 2) // which the driver fills
-	if row.Op != sqlite3.SQLITE_INSERT {
-		r.noteRow(row.TableName == "tags", columns, row.Old(columns...))
+	columns := make([]any, 2) // which the engine sets
+	if row.Op != database.Insert {
+		r.noteRow(row.Table == "tags", columns, row.Old(columns...))
 	}
-	if row.Op != sqlite3.SQLITE_DELETE {
-		r.noteRow(row.TableName == "tags", columns, row.New(columns...))
+	if row.Op != database.Delete {
+		r.noteRow(row.Table == "tags", columns, row.New(columns...))
 	}
 }
 

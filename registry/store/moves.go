@@ -9,7 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/internal/image"
-	"github.com/mirror-appliance/appliance/registry/store/sqlite"
+	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
 // Move is a move of a tag. Became is "" where it was deleted, Was where it did not exist.
@@ -30,11 +30,11 @@ func (s *Tags) Moves(ctx context.Context, repo, tag string) ([]Move, error) {
 		var m Move
 		var moved, committed int64
 		err := rows.Scan(&m.Was, &m.Became, &moved, &m.Run.ID, &m.Run.Name, &committed)
-		m.Moved, m.Run.Committed = sqlite.Time(moved), sqlite.Time(committed)
+		m.Moved, m.Run.Committed = database.Time(moved), database.Time(committed)
 		all = append(all, m)
 		return err
 	}
-	err := sqlite.Query(ctx, s.db.Reader(), scan, `SELECT h.was, h.became, h.moved, h.run, coalesce(n.name, ''), coalesce(n.committed, 0)
+	err := database.Query(ctx, s.db.Reader(), scan, `SELECT h.was, h.became, h.moved, h.run, coalesce(n.name, ''), coalesce(n.committed, 0)
 		FROM repositories r CROSS JOIN tag_history h ON h.repository = r.id LEFT JOIN runs n ON h.run <> '' AND n.id = h.run
 		WHERE r.name = ? AND h.name = ? ORDER BY h.id`, repo, tag)
 	if err != nil {
@@ -48,7 +48,7 @@ func (s *Tags) Of(ctx context.Context, repo string, d digest.Digest) ([]string, 
 	if err := checkRepositoryAndDigest(repo, d); err != nil {
 		return nil, err
 	}
-	return sqlite.Column[string](ctx, s.db.Reader(), `SELECT t.name FROM repositories r CROSS JOIN tags t
+	return database.Column[string](ctx, s.db.Reader(), `SELECT t.name FROM repositories r CROSS JOIN tags t
 		WHERE r.name = ? AND t.repository = r.id AND t.digest = ? ORDER BY t.name`, repo, d)
 }
 
@@ -59,7 +59,7 @@ func (s *Manifests) Whole(ctx context.Context, repo string, d digest.Digest) (bo
 	if err := checkRepositoryAndDigest(repo, d); err != nil {
 		return false, err
 	}
-	whole, err := sqlite.Exists(ctx, s.db.Reader(), `SELECT 1 FROM repositories r CROSS JOIN repository_manifests l
+	whole, err := database.Exists(ctx, s.db.Reader(), `SELECT 1 FROM repositories r CROSS JOIN repository_manifests l
 		WHERE r.name = ?1 AND l.repository = r.id AND l.digest = ?2 AND NOT EXISTS (SELECT 1 FROM manifest_refs f
 			WHERE f.manifest = ?2 AND f.kind <> 'child' AND NOT f.elsewhere AND NOT EXISTS (SELECT 1 FROM repository_blobs b
 				CROSS JOIN blobs ON blobs.digest = b.digest WHERE b.repository = r.id AND b.digest = f.digest))`, repo, d)
@@ -84,7 +84,7 @@ func (s *Blobs) AnyRepositories(ctx context.Context, d digest.Digest) ([]string,
 }
 
 func (s *core) holders(ctx context.Context, statement string, d digest.Digest) ([]string, error) {
-	all, err := sqlite.Column[string](ctx, s.db.Reader(), statement, d, anyRepositories)
+	all, err := database.Column[string](ctx, s.db.Reader(), statement, d, anyRepositories)
 	if err != nil {
 		return nil, fmt.Errorf("look for %s: %w", d, err)
 	}
@@ -97,7 +97,7 @@ func (s *Manifests) Repositories(ctx context.Context, d digest.Digest) ([]string
 	if err := image.CheckDigest(d); err != nil {
 		return nil, err
 	}
-	all, err := sqlite.Column[string](ctx, s.db.Reader(), `SELECT r.name FROM repository_manifests l CROSS JOIN repositories r ON r.id = l.repository
+	all, err := database.Column[string](ctx, s.db.Reader(), `SELECT r.name FROM repository_manifests l CROSS JOIN repositories r ON r.id = l.repository
 		WHERE l.digest = ? AND l.pulled = 0 ORDER BY r.name`, d)
 	if err != nil {
 		return nil, fmt.Errorf("look for manifest %s: %w", d, err)

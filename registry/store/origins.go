@@ -11,7 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/internal/image"
-	"github.com/mirror-appliance/appliance/registry/store/sqlite"
+	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
 // Bounds of what is recorded of one origin.
@@ -109,13 +109,13 @@ func (s *Tags) Origins(ctx context.Context, after Origin, n int) ([]Origin, erro
 		var about string
 		var recorded int64
 		err := rows.Scan(&o.Repository, &o.Tag, &o.Digest, &o.Origin, &about, &recorded)
-		o.About, o.Recorded = json.RawMessage(about), sqlite.Time(recorded)
+		o.About, o.Recorded = json.RawMessage(about), database.Time(recorded)
 		all = append(all, o)
 		return err
 	}
-	err := sqlite.Query(ctx, s.db.Reader(), scan, restOfOrigins, after.Repository, after.Tag, after.Origin, n)
+	err := database.Query(ctx, s.db.Reader(), scan, restOfOrigins, after.Repository, after.Tag, after.Origin, n)
 	if err == nil && len(all) < n {
-		err = sqlite.Query(ctx, s.db.Reader(), scan, originsAfter, after.Repository, n-len(all))
+		err = database.Query(ctx, s.db.Reader(), scan, originsAfter, after.Repository, n-len(all))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("list origins: %w", err)
@@ -131,11 +131,11 @@ func (s *Tags) OriginsOf(ctx context.Context, repo, tag string, d digest.Digest)
 		var about string
 		var recorded int64
 		err := rows.Scan(&o.Origin, &about, &recorded)
-		o.About, o.Recorded = json.RawMessage(about), sqlite.Time(recorded)
+		o.About, o.Recorded = json.RawMessage(about), database.Time(recorded)
 		all = append(all, o)
 		return err
 	}
-	err := sqlite.Query(ctx, s.db.Reader(), scan, `SELECT o.origin, o.about, o.recorded FROM repositories r
+	err := database.Query(ctx, s.db.Reader(), scan, `SELECT o.origin, o.about, o.recorded FROM repositories r
 		CROSS JOIN origins o ON o.repository = r.id WHERE r.name = ? AND o.digest = ? AND o.tag = ?`, repo, d, tag)
 	if err != nil {
 		return nil, fmt.Errorf("list the origins of %s:%s: %w", repo, tag, err)

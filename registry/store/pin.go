@@ -7,7 +7,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/mirror-appliance/appliance/registry/store/sqlite"
+	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
 // Pinned is an image that Pin has protected.
@@ -48,14 +48,14 @@ func (s *core) pin(ctx context.Context, repo string, d digest.Digest, update str
 		if err != nil {
 			return err
 		}
-		is, err := sqlite.Exists(ctx, tx, `SELECT 1 FROM repository_manifests WHERE repository = ? AND digest = ?`, id, d)
+		is, err := database.Exists(ctx, tx, `SELECT 1 FROM repository_manifests WHERE repository = ? AND digest = ?`, id, d)
 		if err == nil && !is {
 			return &NotFoundError{Kind: "manifest", Name: d.String()}
 		}
 		if err != nil {
 			return err
 		}
-		result, err := tx.ExecContext(ctx, update, id, d, sqlite.Nanos(s.now()))
+		result, err := tx.ExecContext(ctx, update, id, d, database.Nanos(s.now()))
 		if err != nil {
 			return fmt.Errorf("pin manifest %s: %w", d, err)
 		}
@@ -88,11 +88,11 @@ func (s *Manifests) Pinned(ctx context.Context) ([]Pinned, error) {
 		Pinned
 	}
 	columns := func(r *row) []any { return []any{&r.repository, &r.Repository, &r.Digest} }
-	rows, err := sqlite.List(ctx, s.db.Reader(), columns, selectPinned)
+	rows, err := database.List(ctx, s.db.Reader(), columns, selectPinned)
 	all := []Pinned{}
 	for _, r := range rows {
 		if err == nil {
-			r.Tags, err = sqlite.Column[string](ctx, s.db.Reader(), `SELECT name FROM tags WHERE repository = ? AND digest = ? ORDER BY name`, r.repository, r.Digest)
+			r.Tags, err = database.Column[string](ctx, s.db.Reader(), `SELECT name FROM tags WHERE repository = ? AND digest = ? ORDER BY name`, r.repository, r.Digest)
 		}
 		if err == nil {
 			err = s.db.Reader().QueryRowContext(ctx, countParts, r.repository, r.Digest).Scan(&r.Parts, &r.Held, &r.Bytes)

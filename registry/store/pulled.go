@@ -14,7 +14,7 @@ import (
 	"github.com/mirror-appliance/appliance/internal/diskspace"
 	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
-	"github.com/mirror-appliance/appliance/registry/store/sqlite"
+	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
 // What pull-through needs and a push may not have: a manifest before its
@@ -26,7 +26,7 @@ func (s *Blobs) ExistsInAnother(ctx context.Context, repo string, d digest.Diges
 	if err := checkRepositoryAndDigest(repo, d); err != nil {
 		return false, err
 	}
-	exists, err := sqlite.Exists(ctx, s.db.Reader(), `SELECT 1 FROM blobs b WHERE b.digest = ?2 AND NOT EXISTS (
+	exists, err := database.Exists(ctx, s.db.Reader(), `SELECT 1 FROM blobs b WHERE b.digest = ?2 AND NOT EXISTS (
 		SELECT 1 FROM repositories r CROSS JOIN repository_blobs l WHERE r.name = ?1 AND l.repository = r.id AND l.digest = ?2)`, repo, d)
 	if err != nil {
 		return false, fmt.Errorf("look for blob %s: %w", d, err)
@@ -198,7 +198,7 @@ func (s *core) flushLastAccess(ctx context.Context) error {
 func writeLastAccess(ctx context.Context, tx *sql.Tx, at map[linkKey]time.Time) error {
 	for of, t := range at {
 		_, err := tx.ExecContext(ctx, `UPDATE repository_manifests SET used = max(used, ?)
-			WHERE repository = ? AND digest = ? AND pulled = 1`, sqlite.Nanos(t), of.repository, of.digest)
+			WHERE repository = ? AND digest = ? AND pulled = 1`, database.Nanos(t), of.repository, of.digest)
 		if err != nil {
 			return err
 		}

@@ -12,7 +12,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/mirror-appliance/appliance/registry/store/sqlite"
+	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
 // 64 clients push small images, delete some of them and pull, while collection runs all the time.
@@ -23,14 +23,14 @@ func TestStore_ManyPushersDeletesAndCollection(t *testing.T) {
 	var collector, clients sync.WaitGroup
 	var began [pushers]atomic.Int64 // when each client began what it is pushing
 	oldest := func() time.Time {    // the latest that a grace period may end
-		first := sqlite.Nanos(f.clock.now())
+		first := database.Nanos(f.clock.now())
 		for i := range began {
 			first = min(first, began[i].Load())
 		}
-		return sqlite.Time(first)
+		return database.Time(first)
 	}
 	for p := range began {
-		began[p].Store(sqlite.Nanos(f.clock.now()))
+		began[p].Store(database.Nanos(f.clock.now()))
 	}
 	collector.Go(func() {
 		for ctx.Err() == nil {
@@ -44,7 +44,7 @@ func TestStore_ManyPushersDeletesAndCollection(t *testing.T) {
 	for p := range pushers {
 		clients.Go(func() {
 			for i := range 8 {
-				began[p].Store(sqlite.Nanos(f.clock.add(time.Second)))
+				began[p].Store(database.Nanos(f.clock.add(time.Second)))
 				name := fmt.Sprint("v", p, ".", i)
 				repo := fmt.Sprint("app", p%4)
 				d, err := smallImage(f.ctx, f.Store, repo, name)

@@ -12,7 +12,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/opencontainers/go-digest"
 
-	"github.com/mirror-appliance/appliance/registry/store/sqlite"
+	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
 const (
@@ -49,7 +49,7 @@ type pending struct {
 func (r *removal) begin(ctx context.Context, tx *sql.Tx, repository int64, d digest.Digest) error {
 	began := time.Now()
 	r.repository, r.gone, r.kept, r.size, r.left = repository, nil, map[digest.Digest]bool{}, removedLeast, false
-	found, err := sqlite.Exists(ctx, tx, `SELECT 1 FROM repository_manifests WHERE repository = ? AND digest = ?`, repository, d)
+	found, err := database.Exists(ctx, tx, `SELECT 1 FROM repository_manifests WHERE repository = ? AND digest = ?`, repository, d)
 	if err == nil && !found {
 		return &NotFoundError{Kind: "manifest", Name: d.String()}
 	}
@@ -92,7 +92,7 @@ func (r *removal) finish(ctx context.Context) error {
 // next runs a step on the saved rest.
 func (r *removal) next(ctx context.Context, tx *sql.Tx) (more bool, err error) {
 	columns := func(p *pending) []any { return []any{&p.digest, &p.belongsTo} }
-	some, err := sqlite.List(ctx, tx, columns,
+	some, err := database.List(ctx, tx, columns,
 		`SELECT digest, belongs_to FROM removals WHERE id = ? ORDER BY digest LIMIT ?`, r.id, r.size)
 	if err != nil || len(some) == 0 {
 		return false, err
@@ -173,7 +173,7 @@ func (r *removal) step(ctx context.Context, tx *sql.Tx, some []pending) (next []
 // untagMost deletes a batch of the tags of a manifest that has very many, and reports whether it
 // had.
 func (r *removal) untagMost(ctx context.Context, tx *sql.Tx, d digest.Digest) (had bool, err error) {
-	had, err = sqlite.Exists(ctx, tx, `SELECT 1 FROM tags WHERE repository = ? AND digest = ? LIMIT 1 OFFSET ?`, r.repository, d, tagBatch)
+	had, err = database.Exists(ctx, tx, `SELECT 1 FROM tags WHERE repository = ? AND digest = ? LIMIT 1 OFFSET ?`, r.repository, d, tagBatch)
 	if had && err == nil {
 		_, err = r.store.untagSome(ctx, tx, r.repository, d)
 	}
@@ -227,7 +227,7 @@ func (r *removal) findBelongings(ctx context.Context, tx *sql.Tx, some []digest.
 		}
 		return err
 	}
-	return sqlite.Query(ctx, tx, scan, allBelongings, r.repository, asJSON(some))
+	return database.Query(ctx, tx, scan, allBelongings, r.repository, asJSON(some))
 }
 
 // takeOut deletes the tags and links of manifests, and the manifests that nothing else has.
@@ -248,7 +248,7 @@ func (r *removal) takeOut(ctx context.Context, tx *sql.Tx, some []digest.Digest)
 // finishRemovals continues the removals that a crash interrupted.
 func (s *core) finishRemovals(ctx context.Context) error {
 	columns := func(r *removal) []any { return []any{&r.id, &r.repository, &r.whole} }
-	all, err := sqlite.List(ctx, s.db.Reader(), columns, `SELECT DISTINCT id, repository, whole FROM removals`)
+	all, err := database.List(ctx, s.db.Reader(), columns, `SELECT DISTINCT id, repository, whole FROM removals`)
 	if err != nil {
 		return err
 	}
@@ -265,12 +265,12 @@ func (s *core) finishRemovals(ctx context.Context) error {
 }
 
 // listDigests runs a query about manifests of a repository.
-func listDigests(ctx context.Context, q sqlite.Querier, text string, repository int64,
+func listDigests(ctx context.Context, q database.Querier, text string, repository int64,
 	about []digest.Digest) ([]digest.Digest, error) {
 	if len(about) == 0 {
 		return nil, nil
 	}
-	return sqlite.Column[digest.Digest](ctx, q, text, repository, asJSON(about))
+	return database.Column[digest.Digest](ctx, q, text, repository, asJSON(about))
 }
 
 const (
@@ -330,7 +330,7 @@ func (s *core) finishAll(ctx context.Context) error {
 
 // clearAllEnded removes the staged rows that a crash or a failure left.
 func (s *core) clearAllEnded(ctx context.Context) error {
-	ids, err := sqlite.Column[string](ctx, s.db.Reader(), `SELECT id FROM runs r WHERE committed < 0 OR committed > 0 AND (
+	ids, err := database.Column[string](ctx, s.db.Reader(), `SELECT id FROM runs r WHERE committed < 0 OR committed > 0 AND (
 		EXISTS (SELECT 1 FROM run_tags WHERE run = r.id) OR EXISTS (SELECT 1 FROM run_manifests WHERE run = r.id)
 		OR EXISTS (SELECT 1 FROM run_blobs WHERE run = r.id) OR EXISTS (SELECT 1 FROM run_origins WHERE run = r.id))`)
 	if err != nil {
@@ -365,7 +365,7 @@ func (s *core) clear(ctx context.Context, id string) error {
 func clearRows(table, column string) func(ctx context.Context, tx *sql.Tx, id string) (more bool, err error) {
 	text := clearing(table, column, stagedStep)
 	return func(ctx context.Context, tx *sql.Tx, id string) (bool, error) {
-		n, err := sqlite.Affected(ctx, tx, text, id)
+		n, err := database.Affected(ctx, tx, text, id)
 		return n > 0, err
 	}
 }
@@ -382,7 +382,7 @@ var clearingManifests = clearing("run_manifests", "digest", droppedStep) + ` RET
 // clearManifests deletes some staged manifests of a run, also as manifests where nothing else has
 // them.
 func clearManifests(ctx context.Context, tx *sql.Tx, id string) (more bool, err error) {
-	staged, err := sqlite.Column[digest.Digest](ctx, tx, clearingManifests, id)
+	staged, err := database.Column[digest.Digest](ctx, tx, clearingManifests, id)
 	if err != nil || len(staged) == 0 {
 		return false, err
 	}

@@ -13,7 +13,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/image"
-	"github.com/mirror-appliance/appliance/registry/store/sqlite"
+	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
 // PastRun is a run that was committed, or a rollback.
@@ -31,11 +31,11 @@ func (s *Runs) Past(ctx context.Context, n int, without, after string) ([]PastRu
 		var r PastRun
 		var committed int64
 		err := rows.Scan(&r.ID, &r.Name, &committed, &r.Tags)
-		r.Committed = sqlite.Time(committed)
+		r.Committed = database.Time(committed)
 		all = append(all, r)
 		return err
 	}
-	err := sqlite.Query(ctx, s.db.Reader(), scan, `SELECT id, name, committed, (SELECT count(*) FROM tag_history WHERE run = r.id AND run <> '')
+	err := database.Query(ctx, s.db.Reader(), scan, `SELECT id, name, committed, (SELECT count(*) FROM tag_history WHERE run = r.id AND run <> '')
 		FROM runs r WHERE committed > 0 AND (?1 = '' OR substr(name, 1, length(?1)) <> ?1)
 		AND (?3 = '' OR committed < (SELECT committed FROM runs WHERE id = ?3) OR committed = (SELECT committed FROM runs WHERE id = ?3) AND id > ?3)
 		ORDER BY committed DESC, id LIMIT ?2`, without, n, after)
@@ -78,7 +78,7 @@ func (s *Runs) Changes(ctx context.Context, id, repository, tag string, n int) (
 		all = append(all, c)
 		return err
 	}
-	err := sqlite.Query(ctx, s.db.Reader(), scan, `SELECT r.name, h.name, h.was, h.became, coalesce(t.digest, '')
+	err := database.Query(ctx, s.db.Reader(), scan, `SELECT r.name, h.name, h.was, h.became, coalesce(t.digest, '')
 		FROM tag_history h CROSS JOIN repositories r ON r.id = h.repository
 		LEFT JOIN tags t ON t.repository = h.repository AND t.name = h.name
 		WHERE h.run = ?1 AND h.run <> '' AND (r.name, h.name) > (?2, ?3) ORDER BY r.name, h.name LIMIT ?4`, id, repository, tag, n)
@@ -89,7 +89,7 @@ func (s *Runs) Changes(ctx context.Context, id, repository, tag string, n int) (
 }
 
 // checkCommitted returns a *NotFoundError unless a run was committed.
-func checkCommitted(ctx context.Context, q sqlite.Querier, id string) error {
+func checkCommitted(ctx context.Context, q database.Querier, id string) error {
 	var committed int64
 	err := q.QueryRowContext(ctx, `SELECT committed FROM runs WHERE id = ?`, id).Scan(&committed)
 	if errors.Is(err, sql.ErrNoRows) || err == nil && committed <= 0 {
@@ -122,7 +122,7 @@ func (s *Runs) Rollback(ctx context.Context, id string) (Rollback, error) {
 		if done, err = planRollback(ctx, tx, id); err != nil || len(done.Moved) == 0 {
 			return err
 		}
-		now := sqlite.Nanos(s.now())
+		now := database.Nanos(s.now())
 		for _, statement := range rollingBack {
 			if _, err := tx.ExecContext(ctx, statement, id, random.String(), now); err != nil {
 				return err
@@ -140,7 +140,7 @@ func (s *Runs) Rollback(ctx context.Context, id string) (Rollback, error) {
 }
 
 // planRollback reads the moves of a run.
-func planRollback(ctx context.Context, q sqlite.Querier, id string) (r Rollback, err error) {
+func planRollback(ctx context.Context, q database.Querier, id string) (r Rollback, err error) {
 	if err := checkCommitted(ctx, q, id); err != nil {
 		return r, err
 	}
@@ -165,7 +165,7 @@ func planRollback(ctx context.Context, q sqlite.Querier, id string) (r Rollback,
 		r.Moved, repositories = append(r.Moved, c), append(repositories, repository)
 		return nil
 	}
-	err = sqlite.Query(ctx, q, scan, runMoves, id)
+	err = database.Query(ctx, q, scan, runMoves, id)
 	for i, c := range r.Moved {
 		if err == nil && c.Became == "" {
 			err = checkKept(ctx, q, repositories[i], c.Was, c.Repository+":"+c.Name)

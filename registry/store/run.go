@@ -15,7 +15,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mirror-appliance/appliance/internal/image"
-	"github.com/mirror-appliance/appliance/registry/store/sqlite"
+	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
 // Run is a staged sync. Its content is protected from collection and invisible until Commit, which
@@ -32,7 +32,7 @@ func (s *Runs) Begin(ctx context.Context, name string) (*Run, error) {
 	if err != nil {
 		return nil, fmt.Errorf("begin run: %w", err)
 	}
-	now := sqlite.Nanos(s.now())
+	now := database.Nanos(s.now())
 	err = s.db.Write(ctx, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO runs (id, name, started, last_seen, committed) VALUES (?, ?, ?, ?, 0)`,
 			random.String(), name, now, now)
@@ -50,7 +50,7 @@ func (s *Runs) Begin(ctx context.Context, name string) (*Run, error) {
 // Get returns an open run, or a committed one, whose Commit may be repeated after a lost answer. An
 // aborted one is not found.
 func (s *Runs) Get(ctx context.Context, id string) (*Run, error) {
-	found, err := sqlite.Exists(ctx, s.db.Reader(), `SELECT 1 FROM runs WHERE id = ? AND committed >= 0`, id)
+	found, err := database.Exists(ctx, s.db.Reader(), `SELECT 1 FROM runs WHERE id = ? AND committed >= 0`, id)
 	if err != nil {
 		return nil, fmt.Errorf("read run: %w", err)
 	}
@@ -83,14 +83,14 @@ func (r *Run) touch(ctx context.Context, tx *sql.Tx) error {
 
 // beat records the last access of the run, if it is open.
 func (r *Run) beat(ctx context.Context, tx *sql.Tx) error {
-	n, err := sqlite.Affected(ctx, tx, `UPDATE runs SET last_seen = ? WHERE id = ? AND committed = 0`, sqlite.Nanos(r.store.now()), r.id)
+	n, err := database.Affected(ctx, tx, `UPDATE runs SET last_seen = ? WHERE id = ? AND committed = 0`, database.Nanos(r.store.now()), r.id)
 	if err != nil {
 		return fmt.Errorf("touch run %s: %w", r.id, err)
 	}
 	if n == 1 {
 		return nil
 	}
-	committed, err := sqlite.Exists(ctx, tx, `SELECT 1 FROM runs WHERE id = ? AND committed > 0`, r.id)
+	committed, err := database.Exists(ctx, tx, `SELECT 1 FROM runs WHERE id = ? AND committed > 0`, r.id)
 	switch {
 	case err != nil:
 		return fmt.Errorf("touch run %s: %w", r.id, err)
@@ -189,7 +189,7 @@ type runTag struct {
 }
 
 func (r *Run) tag(ctx context.Context, tx *sql.Tx, t runTag) error {
-	held, err := sqlite.Exists(ctx, tx, `SELECT 1 FROM run_manifests WHERE run = ?1 AND repository = ?2 AND digest = ?3
+	held, err := database.Exists(ctx, tx, `SELECT 1 FROM run_manifests WHERE run = ?1 AND repository = ?2 AND digest = ?3
 		UNION ALL SELECT 1 FROM repository_manifests rm JOIN repositories r ON r.id = rm.repository
 		WHERE r.name = ?2 AND rm.digest = ?3`, r.id, t.repo, t.digest)
 	if err != nil {
@@ -259,9 +259,9 @@ func (s *core) recordSources(ctx context.Context, all []source, pulled bool) err
 		if err := from.check(); err != nil {
 			return err
 		}
-		fresh, err := sqlite.Exists(ctx, s.db.Reader(), `SELECT 1 FROM sources
+		fresh, err := database.Exists(ctx, s.db.Reader(), `SELECT 1 FROM sources
 			WHERE repository = ? AND registry = ? AND path = ? AND pulled >= ? AND seen > ?`,
-			from.repo, from.registry, from.path, pulled, sqlite.Nanos(now.Add(-sourceFresh)))
+			from.repo, from.registry, from.path, pulled, database.Nanos(now.Add(-sourceFresh)))
 		if err != nil {
 			return fmt.Errorf("record source of %s: %w", from.repo, err)
 		}
@@ -274,7 +274,7 @@ func (s *core) recordSources(ctx context.Context, all []source, pulled bool) err
 			for _, from := range batch {
 				_, err := tx.ExecContext(ctx, `INSERT INTO sources (repository, registry, path, pulled, seen) VALUES (?, ?, ?, ?, ?)
 					ON CONFLICT DO UPDATE SET pulled = max(pulled, excluded.pulled), seen = excluded.seen`,
-					from.repo, from.registry, from.path, pulled, sqlite.Nanos(now))
+					from.repo, from.registry, from.path, pulled, database.Nanos(now))
 				if err != nil {
 					return fmt.Errorf("record source of %s: %w", from.repo, err)
 				}

@@ -10,7 +10,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/mirror-appliance/appliance/registry/store/sqlite"
+	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
 // The largest store that there are figures for. Every manifest has a config of its own and
@@ -46,14 +46,14 @@ func fillScale(ctx context.Context, f *fixture) error {
 		indexes[name] = text
 		return err
 	}
-	if err := sqlite.Query(ctx, db, scan, `SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL`); err != nil {
+	if err := database.Query(ctx, db, scan, `SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL`); err != nil {
 		return err
 	}
 	count := func(n int) string {
 		return fmt.Sprintf(`WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < %d - 1) `, n)
 	}
 	manifest, blob := func(i string) string { return fmt.Sprintf(scaleManifest, i) }, func(i string) string { return fmt.Sprintf(scaleBlob, i) }
-	now := sqlite.Nanos(f.clock.now().Add(-scaleOld))
+	now := database.Nanos(f.clock.now().Add(-scaleOld))
 	statements := []string{`PRAGMA synchronous = OFF`, `PRAGMA cache_size = -400000`, `PRAGMA foreign_keys = 0`}
 	for name := range indexes {
 		statements = append(statements, `DROP INDEX `+name)

@@ -14,7 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mirror-appliance/appliance/internal/throttle"
-	"github.com/mirror-appliance/appliance/registry/store/sqlite"
+	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
 // scrub scrubs one blob and says what its damage was.
@@ -27,7 +27,7 @@ func (f *fixture) scrub(d digest.Digest) string {
 
 func (f *fixture) quarantineHas(d digest.Digest) (row, file bool) {
 	f.t.Helper()
-	row = f.count(`SELECT count(*) FROM quarantine WHERE digest = ? AND cause <> '' AND since = ?`, d, sqlite.Nanos(f.clock.now())) > 0
+	row = f.count(`SELECT count(*) FROM quarantine WHERE digest = ? AND cause <> '' AND since = ?`, d, database.Nanos(f.clock.now())) > 0
 	_, err := os.Lstat(filepath.Join(f.storage(), "quarantine", strings.Replace(d.String(), ":", "-", 1)))
 	return row, err == nil
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/internal/diskspace/diskspacetest"
-	"github.com/mirror-appliance/appliance/registry/store/sqlite"
+	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
 // largeManifest pushes a manifest of so many bytes.
@@ -76,7 +76,7 @@ func TestStore_DiskFullOfManifests(t *testing.T) {
 func (f *fixture) manifests() map[digest.Digest]bool {
 	f.t.Helper()
 	held := map[digest.Digest]bool{}
-	f.must(sqlite.Query(f.ctx, f.db.Reader(), func(rows *sql.Rows) error {
+	f.must(database.Query(f.ctx, f.db.Reader(), func(rows *sql.Rows) error {
 		var d digest.Digest
 		err := rows.Scan(&d)
 		held[d] = true

@@ -14,9 +14,9 @@ import (
 	"github.com/mirror-appliance/appliance/internal/diskspace"
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/database"
 	"github.com/mirror-appliance/appliance/registry/store/integrity"
 	"github.com/mirror-appliance/appliance/registry/store/migrations"
-	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
 // Secret returns the secret with a name: 32 random bytes, made by the first call.
@@ -104,7 +104,7 @@ func (s *core) Notes(ctx context.Context, prefix string) (map[string]string, err
 	}
 	last := len(prefix) - 1
 	after := prefix[:last] + string(prefix[last]+1)
-	err := sqlite.Query(ctx, s.db.Reader(), scan, `SELECT substr(name, length(?1) + 1), value FROM meta WHERE name > ?1 AND name < ?2`, prefix, after)
+	err := database.Query(ctx, s.db.Reader(), scan, `SELECT substr(name, length(?1) + 1), value FROM meta WHERE name > ?1 AND name < ?2`, prefix, after)
 	if err != nil {
 		return nil, fmt.Errorf("read notes %s: %w", prefix, err)
 	}
@@ -205,7 +205,7 @@ func (s *core) checkStorage(ctx context.Context, root string) error {
 		if !missing {
 			continue
 		}
-		found, err := sqlite.Exists(ctx, s.db.Reader(),
+		found, err := database.Exists(ctx, s.db.Reader(),
 			`SELECT 1 FROM blobs WHERE digest >= ?1 || ':' AND digest < ?1 || ';'`, a.String())
 		if err != nil {
 			return fmt.Errorf("look for blobs: %w", err)
@@ -260,7 +260,7 @@ func (s *Snapshot) Release() error {
 	return s.store.db.RemoveSnapshot(s.Name)
 }
 
-// Hold is as in sqlite.DB: pushes, deletes and jobs wait.
+// Hold is as in database.Rows: pushes, deletes and jobs wait.
 func (s *Store) Hold(ctx context.Context) (release func()) { return s.db.Hold(ctx) }
 
 // SchemaVersion returns the version of the databases that this program writes.

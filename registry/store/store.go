@@ -11,11 +11,10 @@ import (
 	"sync"
 	"time"
 
-	modernc "modernc.org/sqlite"
-
 	"github.com/mirror-appliance/appliance/internal/diskspace"
 	"github.com/mirror-appliance/appliance/internal/durable"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/database"
 	"github.com/mirror-appliance/appliance/registry/store/guard"
 	"github.com/mirror-appliance/appliance/registry/store/migrations"
 	"github.com/mirror-appliance/appliance/registry/store/sqlite"
@@ -77,7 +76,7 @@ type Garbage struct{ *core }
 // core is shared by the parts of a store.
 type core struct {
 	database string
-	db       *sqlite.DB
+	db       database.Engine
 	files    *blobfile.Dir
 	journal  *journal
 	space    diskspace.Checker
@@ -131,7 +130,7 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	}
 	s.db, err = sqlite.Open(ctx, sqlite.Options{Path: s.database, Schema: migrations.Schema(),
 		Current: o.Current, Log: s.log,
-		Changed:   func(row modernc.SQLitePreUpdateData) { s.cache.note(row); s.signal.note(row) },
+		Changed:   func(row database.Change) { s.cache.note(row); s.signal.note(row) },
 		Committed: func() { s.cache.forget(); s.signal.committed() }})
 	if err != nil {
 		return nil, err
@@ -214,13 +213,13 @@ func (s *core) saveChecks(ctx context.Context) error {
 	}
 	return s.db.Write(ctx, func(tx *sql.Tx) error {
 		for d, t := range checks {
-			_, err := tx.ExecContext(ctx, `UPDATE repository_blobs SET linked = max(linked, ?) WHERE digest = ?`, sqlite.Nanos(t), d)
+			_, err := tx.ExecContext(ctx, `UPDATE repository_blobs SET linked = max(linked, ?) WHERE digest = ?`, database.Nanos(t), d)
 			if err != nil {
 				return err
 			}
 		}
 		for id, t := range heard {
-			if _, err := tx.ExecContext(ctx, `UPDATE runs SET last_seen = max(last_seen, ?) WHERE id = ? AND committed = 0`, sqlite.Nanos(t), id); err != nil {
+			if _, err := tx.ExecContext(ctx, `UPDATE runs SET last_seen = max(last_seen, ?) WHERE id = ? AND committed = 0`, database.Nanos(t), id); err != nil {
 				return err
 			}
 		}

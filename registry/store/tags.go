@@ -11,7 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/internal/image"
-	"github.com/mirror-appliance/appliance/registry/store/sqlite"
+	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
 // pushesKept bounds the history of a tag that is moved by pushes. That by runs is kept.
@@ -43,7 +43,7 @@ type Tag struct {
 func (s *Tags) All(ctx context.Context, after Tag, n int) ([]Tag, error) {
 	columns := func(t *Tag) []any { return []any{&t.Repository, &t.Name, &t.Digest} }
 	// One repository after the other, along the index of their names.
-	tags, err := sqlite.List(ctx, s.db.Reader(), columns, `SELECT r.name, t.name, t.digest
+	tags, err := database.List(ctx, s.db.Reader(), columns, `SELECT r.name, t.name, t.digest
 		FROM repositories r CROSS JOIN tags t ON t.repository = r.id
 		WHERE r.name >= ?1 AND (r.name > ?1 OR t.name > ?2) ORDER BY r.name, t.name LIMIT ?3`, after.Repository, after.Name, n)
 	if err != nil {
@@ -56,7 +56,7 @@ func (s *Tags) All(ctx context.Context, after Tag, n int) ([]Tag, error) {
 // SQLite's GLOB, whose * matches slashes.
 func (s *Tags) Matching(ctx context.Context, repository, name string) ([]Tag, error) {
 	columns := func(t *Tag) []any { return []any{&t.Repository, &t.Name, &t.Digest} }
-	tags, err := sqlite.List(ctx, s.db.Reader(), columns, `SELECT r.name, t.name, t.digest
+	tags, err := database.List(ctx, s.db.Reader(), columns, `SELECT r.name, t.name, t.digest
 		FROM repositories r CROSS JOIN tags t ON t.repository = r.id
 		WHERE r.name GLOB ? AND t.name GLOB ? ORDER BY r.name, t.name`, repository, name)
 	if err != nil {
@@ -69,7 +69,7 @@ func (s *Tags) Matching(ctx context.Context, repository, name string) ([]Tag, er
 // pattern, as Matching has it. They need not have tags.
 func (s *Manifests) PulledIn(ctx context.Context, repository string) ([]Tag, error) {
 	columns := func(t *Tag) []any { return []any{&t.Repository, &t.Digest} }
-	all, err := sqlite.List(ctx, s.db.Reader(), columns, `SELECT r.name, l.digest
+	all, err := database.List(ctx, s.db.Reader(), columns, `SELECT r.name, l.digest
 		FROM repositories r CROSS JOIN repository_manifests l ON l.repository = r.id
 		WHERE r.name GLOB ? AND l.pulled <> 0 ORDER BY r.name, l.digest`, repository)
 	if err != nil {
@@ -94,7 +94,7 @@ func (s *core) page(ctx context.Context, n int, text string, args ...any) (names
 	if n > 0 {
 		limit = n + 1 // to know whether there are more
 	}
-	names, err = sqlite.Column[string](ctx, s.db.Reader(), text, append(args, limit)...)
+	names, err = database.Column[string](ctx, s.db.Reader(), text, append(args, limit)...)
 	if err != nil {
 		return nil, false, fmt.Errorf("list names: %w", err)
 	}
@@ -169,7 +169,7 @@ func (s *core) untagSome(ctx context.Context, tx *sql.Tx, repository int64, d di
 	if err != nil {
 		return false, err
 	}
-	return sqlite.Exists(ctx, tx, `SELECT 1 FROM tags WHERE repository = ? AND digest = ?`, repository, d)
+	return database.Exists(ctx, tx, `SELECT 1 FROM tags WHERE repository = ? AND digest = ?`, repository, d)
 }
 
 func (s *core) dropTag(ctx context.Context, tx *sql.Tx, repository int64, repo, tag string) error {
@@ -180,7 +180,7 @@ func (s *core) dropTag(ctx context.Context, tx *sql.Tx, repository int64, repo, 
 }
 
 // mayUntag returns an error for a tag that does not exist, or of what an attached cluster needs.
-func mayUntag(ctx context.Context, q sqlite.Querier, repository int64, repo, tag string) error {
+func mayUntag(ctx context.Context, q database.Querier, repository int64, repo, tag string) error {
 	var d digest.Digest
 	err := q.QueryRowContext(ctx, `SELECT digest FROM tags WHERE repository = ? AND name = ?`, repository, tag).Scan(&d)
 	if err != nil {
@@ -203,9 +203,9 @@ func (s *core) moveTags(ctx context.Context, tx *sql.Tx, moves string, args ...a
 // moves begin with ?2. A thousand tags take no more statements than one.
 func (s *core) change(ctx context.Context, tx *sql.Tx, statement, moves string, args ...any) error {
 	moving := movingTags(moves)
-	args = append([]any{sqlite.Nanos(s.now())}, args...)
+	args = append([]any{database.Nanos(s.now())}, args...)
 	for _, statement := range []string{recordMoves, trimHistory, statement} {
-		n, err := sqlite.Affected(ctx, tx, moving+statement, args...)
+		n, err := database.Affected(ctx, tx, moving+statement, args...)
 		if err != nil {
 			return fmt.Errorf("move tags: %w", err)
 		}
@@ -250,14 +250,14 @@ func (s *Tags) Checked(ctx context.Context, repo, tag string) (time.Time, error)
 	var checked int64
 	err := s.db.Reader().QueryRowContext(ctx, `SELECT t.checked FROM tags t JOIN repositories r ON r.id = t.repository
 		WHERE r.name = ? AND t.name = ?`, repo, tag).Scan(&checked)
-	return sqlite.Time(checked), orNotFound(err, "tag", tag)
+	return database.Time(checked), orNotFound(err, "tag", tag)
 }
 
 // SetChecked records when the upstream confirmed a tag.
 func (s *Tags) SetChecked(ctx context.Context, repo, tag string, t time.Time) error {
 	return s.db.Share(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		n, err := sqlite.Affected(ctx, tx, `UPDATE tags SET checked = ?
-			WHERE name = ? AND repository = (SELECT id FROM repositories WHERE name = ?)`, sqlite.Nanos(t), tag, repo)
+		n, err := database.Affected(ctx, tx, `UPDATE tags SET checked = ?
+			WHERE name = ? AND repository = (SELECT id FROM repositories WHERE name = ?)`, database.Nanos(t), tag, repo)
 		if err == nil && n == 0 {
 			return &NotFoundError{Kind: "tag", Name: tag}
 		}

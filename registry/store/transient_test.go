@@ -12,7 +12,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/throttle"
-	"github.com/mirror-appliance/appliance/registry/store/sqlite"
+	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
 // failing lets the next n opens of blobs fail.
@@ -103,7 +103,7 @@ func TestStore_aFailedSyncIsNoDamage(t *testing.T) {
 	f.blob("app", "first")
 	f.replace(f.database+"-wal", "/dev/null") // which takes what is written, and syncs nothing
 	err := f.SetNote(f.ctx, "n", "1")
-	var disk *sqlite.DiskError
+	var disk *database.DiskError
 	if !errors.As(err, &disk) || strings.Contains(disk.Hint(), "move") || strings.Contains(disk.Hint(), "appliance restore") {
 		t.Errorf("the write ends with %v", err)
 	}

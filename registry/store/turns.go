@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/mirror-appliance/appliance/registry/store/sqlite"
+	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
 const (
@@ -93,14 +93,14 @@ func sleep(d time.Duration) {
 const (
 	// manifestWrites bounds the manifests of a user in parsing and in the queue for the writer: a
 	// transaction takes no more.
-	manifestWrites = sqlite.GroupSize
+	manifestWrites = database.GroupSize
 	// largeManifest is the size from which a user has one at a time: parsing megabytes takes a
 	// core.
 	largeManifest = 256 << 10
 )
 
 // WithUser returns a context whose writes belong to a user: users take turns at the one writer.
-func WithUser(ctx context.Context, name string) context.Context { return sqlite.WithUser(ctx, name) }
+func WithUser(ctx context.Context, name string) context.Context { return database.WithUser(ctx, name) }
 
 // places bounds what each user does at a time.
 type places struct {
@@ -117,7 +117,7 @@ type userPlaces struct {
 
 // enter waits for a place of the user of ctx. The caller calls leave.
 func (p *places) enter(ctx context.Context) (leave func(), err error) {
-	name := sqlite.User(ctx)
+	name := database.User(ctx)
 	p.mu.Lock()
 	if p.users == nil {
 		p.users = map[string]*userPlaces{}

@@ -9,7 +9,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/mirror-appliance/appliance/registry/store/sqlite"
+	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
 // RemoveUntagged removes the images of a repository that nothing keeps there, neither a tag nor an
@@ -41,8 +41,8 @@ func (s *Garbage) RemoveUntagged(ctx context.Context, repo string, before time.T
 	return removed, err
 }
 
-func listOld(ctx context.Context, q sqlite.Querier, id int64, before time.Time) ([]digest.Digest, error) {
-	old, err := sqlite.Column[digest.Digest](ctx, q, `SELECT digest FROM repository_manifests WHERE repository = ? AND linked < ?`, id, sqlite.Nanos(before))
+func listOld(ctx context.Context, q database.Querier, id int64, before time.Time) ([]digest.Digest, error) {
+	old, err := database.Column[digest.Digest](ctx, q, `SELECT digest FROM repository_manifests WHERE repository = ? AND linked < ?`, id, database.Nanos(before))
 	if err != nil {
 		return nil, err
 	}

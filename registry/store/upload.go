@@ -18,7 +18,7 @@ import (
 	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/internal/throttle"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
-	"github.com/mirror-appliance/appliance/registry/store/sqlite"
+	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
 // spaceEvery is how many bytes are written between two checks of the free space.
@@ -56,7 +56,7 @@ func (s *Uploads) New(ctx context.Context, repo string) (*Upload, error) {
 	if err != nil {
 		return nil, err
 	}
-	u.user = sqlite.User(ctx)
+	u.user = database.User(ctx)
 	u.session = true
 	return u, nil
 }
@@ -109,7 +109,7 @@ func (s *Uploads) Resume(ctx context.Context, repo, id string) (*Upload, error) 
 		return nil, fmt.Errorf("resume upload %s: %w", id, err)
 	}
 	s.sessions.used(id, s.now())
-	return &Upload{store: s.core, user: sqlite.User(ctx), session: true, bytes: bytes, checked: bytes.Size()}, nil
+	return &Upload{store: s.core, user: database.User(ctx), session: true, bytes: bytes, checked: bytes.Size()}, nil
 }
 
 // ID returns the id of the session.

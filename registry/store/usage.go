@@ -9,7 +9,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/mirror-appliance/appliance/registry/store/sqlite"
+	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
 // usagePage is how many blobs one query counts: it holds a connection, and a snapshot that keeps the
@@ -98,7 +98,7 @@ func (s *Store) usageAfter(ctx context.Context, after digest.Digest, n int, u *U
 		return "", err
 	}
 	u.All.add(all.Blobs, all.Bytes)
-	return end, sqlite.Query(ctx, tx, func(rows *sql.Rows) error {
+	return end, database.Query(ctx, tx, func(rows *sql.Rows) error {
 		var id int64
 		var own, shared, once BlobSum
 		if err := rows.Scan(&id, &own.Blobs, &own.Bytes, &shared.Blobs, &shared.Bytes, &once.Blobs, &once.Bytes); err != nil {
@@ -119,7 +119,7 @@ func (s *Store) usageAfter(ctx context.Context, after digest.Digest, n int, u *U
 
 // nameUsage sets the names of repositories.
 func (s *Store) nameUsage(ctx context.Context, by map[int64]*RepositoryUsage) error {
-	return sqlite.Query(ctx, s.db.Reader(), func(rows *sql.Rows) error {
+	return database.Query(ctx, s.db.Reader(), func(rows *sql.Rows) error {
 		var id int64
 		var name string
 		err := rows.Scan(&id, &name)

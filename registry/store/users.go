@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/mirror-appliance/appliance/internal/image"
-	"github.com/mirror-appliance/appliance/registry/store/sqlite"
+	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
 // User is an account. Package auth knows its role, and hashes its password.
@@ -30,7 +30,7 @@ func scanUser(scan func(...any) error) (User, error) {
 	if repositories != "" {
 		u.Repositories = strings.Split(repositories, "\n")
 	}
-	u.Created, u.Updated = sqlite.Time(created), sqlite.Time(updated)
+	u.Created, u.Updated = database.Time(created), database.Time(updated)
 	return u, err
 }
 
@@ -51,7 +51,7 @@ func (s *Users) List(ctx context.Context) ([]User, error) {
 		users = append(users, u)
 		return err
 	}
-	if err := sqlite.Query(ctx, s.db.Reader(), scan, selectUser+` ORDER BY name`); err != nil {
+	if err := database.Query(ctx, s.db.Reader(), scan, selectUser+` ORDER BY name`); err != nil {
 		return nil, fmt.Errorf("list users: %w", err)
 	}
 	return users, nil
@@ -85,7 +85,7 @@ func (s *Users) Put(ctx context.Context, u User) error {
 }
 
 func (s *core) putUser(ctx context.Context, u User) error {
-	now := sqlite.Nanos(s.now())
+	now := database.Nanos(s.now())
 	return s.db.Write(ctx, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO users (name, role, repositories, password_hash, created, updated)
 			VALUES (?, ?, ?, ?, ?, ?)
@@ -101,7 +101,7 @@ func (s *core) putUser(ctx context.Context, u User) error {
 // Delete deletes an account, on a full disk too.
 func (s *Users) Delete(ctx context.Context, name string) error {
 	return s.db.WriteFreeing(ctx, func(tx *sql.Tx) error {
-		n, err := sqlite.Affected(ctx, tx, `DELETE FROM users WHERE name = ?`, name)
+		n, err := database.Affected(ctx, tx, `DELETE FROM users WHERE name = ?`, name)
 		if err == nil && n == 0 {
 			return &NotFoundError{Kind: "user", Name: image.Quote(name)}
 		}

@@ -21,6 +21,7 @@ import (
 	"github.com/mirror-appliance/appliance/internal/retry"
 	"github.com/mirror-appliance/appliance/internal/throttle"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/database"
 	"github.com/mirror-appliance/appliance/registry/store/integrity"
 	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
@@ -176,7 +177,7 @@ const filesBehind = 2 * time.Second
 
 // awaitFiles waits for the files of small blobs, which may be a moment behind their rows.
 func (b *backup) awaitFiles(ctx context.Context, snapshot *sql.DB) error {
-	late, err := sqlite.Column[digest.Digest](ctx, snapshot, `SELECT digest FROM blob_journal`)
+	late, err := database.Column[digest.Digest](ctx, snapshot, `SELECT digest FROM blob_journal`)
 	if err != nil {
 		return fmt.Errorf("read the journal of small blobs: %w", err)
 	}

@@ -19,7 +19,7 @@ import (
 	"github.com/mirror-appliance/appliance/internal/durable"
 	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
-	"github.com/mirror-appliance/appliance/registry/store/sqlite"
+	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
 // dirSink is a backup that is a directory.
@@ -268,7 +268,7 @@ func (b *dirSink) prune(ctx context.Context, snapshot *sql.DB) error {
 			if err != nil || image.CheckDigest(d) != nil { // a name that is not a digest is not ours to delete
 				return err
 			}
-			named, err := sqlite.Exists(ctx, snapshot, `SELECT 1 FROM blobs WHERE digest = ?`, d)
+			named, err := database.Exists(ctx, snapshot, `SELECT 1 FROM blobs WHERE digest = ?`, d)
 			if err != nil || named && filepath.FromSlash(name) == blobfile.Name(d) {
 				return err
 			}

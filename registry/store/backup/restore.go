@@ -18,6 +18,7 @@ import (
 	"github.com/mirror-appliance/appliance/internal/durable"
 	"github.com/mirror-appliance/appliance/internal/throttle"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/database"
 	"github.com/mirror-appliance/appliance/registry/store/integrity"
 	"github.com/mirror-appliance/appliance/registry/store/migrations"
 	"github.com/mirror-appliance/appliance/registry/store/sqlite"
@@ -53,7 +54,7 @@ type RestoreReport struct {
 // only what is missing. The database is put in place last: until then there is no store, and
 // Restore can be called again.
 //
-// Errors: *sqlite.LockedError, *Error, *sqlite.SchemaError, *diskspace.FullError, and
+// Errors: *database.LockedError, *Error, *database.SchemaError, *diskspace.FullError, and
 // *DamagedError, after everything else was copied.
 func Restore(ctx context.Context, from string, o RestoreOptions) (report RestoreReport, err error) {
 	if o.Database, err = filepath.Abs(o.Database); err != nil {
@@ -127,7 +128,7 @@ func (r *restore) run(ctx context.Context) error {
 	if err := r.fill(ctx); ctx.Err() != nil {
 		return ctx.Err() // which database/sql reports in other ways, too
 	} else if err != nil {
-		var not *sqlite.NotDatabaseError
+		var not *database.NotDatabaseError
 		if errors.As(err, &not) { // whose hint does not fit here
 			return r.damagedDatabase(not.Reason)
 		}
@@ -352,7 +353,7 @@ func checkEmpty(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	used, err := sqlite.Exists(ctx, db.Reader(),
+	used, err := database.Exists(ctx, db.Reader(),
 		`SELECT 1 FROM manifests UNION ALL SELECT 1 FROM blobs UNION ALL SELECT 1 FROM runs`)
 	if err := errors.Join(err, db.Close()); err != nil {
 		return fmt.Errorf("look into the store that is there: %w", err)

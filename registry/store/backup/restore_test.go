@@ -13,8 +13,8 @@ import (
 	"testing"
 
 	"github.com/mirror-appliance/appliance/registry/store"
+	"github.com/mirror-appliance/appliance/registry/store/database"
 	"github.com/mirror-appliance/appliance/registry/store/integrity"
-	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
 func TestRestore_refuses(t *testing.T) {
@@ -28,7 +28,7 @@ func TestRestore_refuses(t *testing.T) {
 		return errors.As(err, &h) && h.Hint() != ""
 	}
 	t.Run("a store in use", func(t *testing.T) {
-		var locked *sqlite.LockedError
+		var locked *database.LockedError
 		if err := f.restore(f.ctx, good); !errors.As(err, &locked) {
 			t.Errorf("got %v", err)
 		}

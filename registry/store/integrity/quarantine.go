@@ -12,7 +12,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
-	"github.com/mirror-appliance/appliance/registry/store/sqlite"
+	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
 // ScrubCursor is the name of the note with the last blob that an unfinished scrub has read.
@@ -31,7 +31,7 @@ func (c *Checker) Blobs(ctx context.Context, after digest.Digest, yield func(d d
 func EachBlob(ctx context.Context, db *sql.DB, after digest.Digest,
 	yield func(d digest.Digest, size int64) error) error {
 	for {
-		page, err := sqlite.List(ctx, db, func(b *sized) []any { return []any{&b.digest, &b.size} },
+		page, err := database.List(ctx, db, func(b *sized) []any { return []any{&b.digest, &b.size} },
 			`SELECT digest, size FROM blobs WHERE digest > ? ORDER BY digest LIMIT ?`, after, blobPage)
 		if err != nil {
 			return fmt.Errorf("list blobs: %w", err)
@@ -186,7 +186,7 @@ func (c *Checker) quarantine(ctx context.Context, d digest.Digest, size int64,
 	}()
 	err = c.DB.Freeing(func() error {
 		return c.DB.Write(ctx, func(tx *sql.Tx) error {
-			exists, err := sqlite.Exists(ctx, tx, `SELECT 1 FROM blobs WHERE digest = ?`, d)
+			exists, err := database.Exists(ctx, tx, `SELECT 1 FROM blobs WHERE digest = ?`, d)
 			if err != nil || !exists {
 				return err
 			}
@@ -215,7 +215,7 @@ func QuarantineRow(ctx context.Context, tx *sql.Tx, d digest.Digest, size int64,
 		args []any
 	}{
 		{`INSERT INTO quarantine (digest, size, cause, since) VALUES (?, ?, ?, ?)`,
-			[]any{d, size, cause, sqlite.Nanos(now)}},
+			[]any{d, size, cause, database.Nanos(now)}},
 		{`INSERT INTO quarantine_links (digest, repository, linked)
 			SELECT digest, repository, linked FROM repository_blobs WHERE digest = ?`, []any{d}},
 		// A run that staged it is told that it is missing when it puts the manifest.
@@ -265,7 +265,7 @@ func (c *Checker) Reinspect(ctx context.Context, d digest.Digest, size int64,
 // Quarantined lists the blobs in quarantine in the order of their digests.
 func (c *Checker) Quarantined(ctx context.Context) ([]Damage, error) {
 	columns := func(d *Damage) []any { d.Known = true; return []any{&d.Digest, &d.Size, &d.Cause} }
-	all, err := sqlite.List(ctx, c.DB.Reader(), columns, `SELECT digest, size, cause FROM quarantine ORDER BY digest`)
+	all, err := database.List(ctx, c.DB.Reader(), columns, `SELECT digest, size, cause FROM quarantine ORDER BY digest`)
 	if err != nil {
 		return nil, fmt.Errorf("list quarantine: %w", err)
 	}
@@ -283,7 +283,7 @@ func (c *Checker) TidyQuarantine(ctx context.Context) error {
 		return fmt.Errorf("tidy quarantine: %w", err)
 	}
 	err = c.Files.TidyQuarantine(func(d digest.Digest) (bool, error) {
-		return sqlite.Exists(ctx, c.DB.Reader(), `SELECT 1 FROM quarantine WHERE digest = ?`, d)
+		return database.Exists(ctx, c.DB.Reader(), `SELECT 1 FROM quarantine WHERE digest = ?`, d)
 	})
 	if err != nil {
 		return fmt.Errorf("tidy quarantine: %w", err)

@@ -9,38 +9,24 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/internal/image"
-	"github.com/mirror-appliance/appliance/registry/store/sqlite"
+	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
-// database runs SQLite's own check, also of indexes against tables.
+// database runs the engine's own check, also of indexes against tables.
 func (v *verification) database(ctx context.Context) error {
-	scan := func(rows *sql.Rows) error {
-		var what string
-		if err := rows.Scan(&what); err != nil {
-			return err
-		}
-		if what != "ok" {
-			v.problem(ProblemDatabase, v.Path, what, remedyDatabase)
-			_ = v.DB.Damaged(errors.New(what)) // which health tells
-		}
-		return nil
-	}
-	return sqlite.Query(ctx, v.DB.Reader(), scan, `PRAGMA integrity_check(100)`)
+	return v.DB.Structures(ctx, func(what string) {
+		v.problem(ProblemDatabase, v.Path, what, remedyDatabase)
+		_ = v.DB.Damaged(errors.New(what)) // which health tells
+	})
 }
 
 // foreignKeys counts the rows that refer to missing rows. Tags are checked by name elsewhere.
 func (v *verification) foreignKeys(ctx context.Context) error {
-	scan := func(rows *sql.Rows) error {
-		var table, parent string
-		var n int64
-		if err := rows.Scan(&table, &parent, &n); err != nil {
-			return err
+	return v.DB.Orphans(ctx, func(table, parent string, n int64) {
+		if table != "tags" {
+			v.problem(ProblemDatabase, table, fmt.Sprintf("%d of its rows name rows of %s that are not there", n, parent), remedyDatabase)
 		}
-		v.problem(ProblemDatabase, table, fmt.Sprintf("%d of its rows name rows of %s that are not there", n, parent), remedyDatabase)
-		return nil
-	}
-	return sqlite.Query(ctx, v.DB.Reader(), scan, `SELECT "table", parent, count(*) FROM pragma_foreign_key_check
-		WHERE "table" <> 'tags' GROUP BY "table", parent`)
+	})
 }
 
 // tags finds tags without a manifest in their repository.
@@ -53,7 +39,7 @@ func (v *verification) tags(ctx context.Context) error {
 		v.problem(ProblemTag, repo+":"+tag, "it names "+d+", which its repository does not have", remedyTag)
 		return nil
 	}
-	err := sqlite.Query(ctx, v.DB.Reader(), scan, `SELECT coalesce(r.name, '#' || t.repository), t.name, t.digest
+	err := database.Query(ctx, v.DB.Reader(), scan, `SELECT coalesce(r.name, '#' || t.repository), t.name, t.digest
 		FROM tags t LEFT JOIN repositories r ON r.id = t.repository
 		WHERE r.id IS NULL OR NOT EXISTS (
 			SELECT 1 FROM repository_manifests rm JOIN manifests m ON m.digest = rm.digest
@@ -85,7 +71,7 @@ func (v *verification) manifestPage(ctx context.Context, last digest.Digest) (pa
 		return nil, err
 	}
 	defer func() { _ = tx.Rollback() }() // it has nothing to commit
-	page, err = sqlite.Column[digest.Digest](ctx, tx,
+	page, err = database.Column[digest.Digest](ctx, tx,
 		`SELECT digest FROM manifests WHERE digest > ? ORDER BY digest LIMIT ?`, last, manifestPage)
 	if err != nil {
 		return nil, err
@@ -136,7 +122,7 @@ func (v *verification) manifest(ctx context.Context, tx *sql.Tx, d digest.Digest
 	if err != nil {
 		return err
 	}
-	refs, err := sqlite.List(ctx, tx, (*heldRef).columns, selectRefs, d)
+	refs, err := database.List(ctx, tx, (*heldRef).columns, selectRefs, d)
 	if err != nil {
 		return err
 	}
@@ -217,7 +203,7 @@ func (v *verification) needs(ctx context.Context, tx *sql.Tx, d digest.Digest, r
 	if len(missing)+len(other) == 0 {
 		return nil
 	}
-	lazily, err := sqlite.Exists(ctx, tx, pulledOnly, d)
+	lazily, err := database.Exists(ctx, tx, pulledOnly, d)
 	if err != nil {
 		return err
 	}
@@ -234,7 +220,7 @@ func (v *verification) needs(ctx context.Context, tx *sql.Tx, d digest.Digest, r
 func (v *verification) needsBlobs(ctx context.Context, tx *sql.Tx, d digest.Digest,
 	missing map[digest.Digest]bool, lazily bool) error {
 	for blob := range missing {
-		switch quarantined, err := sqlite.Exists(ctx, tx, `SELECT 1 FROM quarantine WHERE digest = ?`, blob); {
+		switch quarantined, err := database.Exists(ctx, tx, `SELECT 1 FROM quarantine WHERE digest = ?`, blob); {
 		case err != nil:
 			return err
 		case quarantined:

@@ -10,7 +10,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/internal/throttle"
-	"github.com/mirror-appliance/appliance/registry/store/sqlite"
+	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
 const (
@@ -212,7 +212,7 @@ const (
 // BlobImages lists the images that cannot be pulled whole without a blob, as repository:tag, or
 // repository@digest for a manifest without a tag above it; a hundred at most.
 func (c *Checker) BlobImages(ctx context.Context, d digest.Digest) ([]string, error) {
-	images, err := sqlite.Column[string](ctx, c.DB.Reader(), selectImages, d, imagesListed)
+	images, err := database.Column[string](ctx, c.DB.Reader(), selectImages, d, imagesListed)
 	if err != nil {
 		return nil, fmt.Errorf("list images of blob %s: %w", d, err)
 	}
@@ -226,7 +226,7 @@ func (c *Checker) BlobSources(ctx context.Context, d digest.Digest) ([]Source, e
 		return nil, err
 	}
 	columns := func(s *Source) []any { return []any{&s.Registry, &s.Repository} }
-	found, err := sqlite.List(ctx, c.DB.Reader(), columns, selectSources, d)
+	found, err := database.List(ctx, c.DB.Reader(), columns, selectSources, d)
 	if err != nil {
 		return nil, fmt.Errorf("list sources of blob %s: %w", d, err)
 	}

@@ -24,8 +24,8 @@ import (
 	"github.com/mirror-appliance/appliance/internal/retry"
 	"github.com/mirror-appliance/appliance/internal/throttle"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/database"
 	"github.com/mirror-appliance/appliance/registry/store/integrity/findings"
-	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
 const (
@@ -37,7 +37,7 @@ const (
 
 // Checker verifies and scrubs a store.
 type Checker struct {
-	DB    *sqlite.DB
+	DB    database.Engine
 	Path  string // of the database, for messages
 	Files *blobfile.Dir
 	Guard Guard
@@ -132,7 +132,7 @@ func (c *Checker) Verify(ctx context.Context, o VerifyOptions) (VerifyReport, er
 		{"uploads", v.uploads},
 	} {
 		err := step.run(ctx)
-		if damage := sqlite.Damage(err); damage != nil && ctx.Err() == nil {
+		if damage := c.DB.DamageIn(err); damage != nil && ctx.Err() == nil {
 			v.problem(ProblemDatabase, c.Path, fmt.Sprintf("reading %s failed: %v", step.what, damage), remedyDatabase)
 			continue
 		}
@@ -146,7 +146,7 @@ func (c *Checker) Verify(ctx context.Context, o VerifyOptions) (VerifyReport, er
 
 // CheckDatabase verifies only the database, of a backup before it is restored: its structures,
 // indexes among them, and its manifests. It returns the problems that only another database solves.
-func CheckDatabase(ctx context.Context, db *sqlite.DB, path string, progress func()) (problems []Problem, err error) {
+func CheckDatabase(ctx context.Context, db database.Engine, path string, progress func()) (problems []Problem, err error) {
 	v := &verification{Checker: &Checker{DB: db, Path: path},
 		options: VerifyOptions{Progress: func(VerifyReport, StoreSize) { progress() }}}
 	if err := errors.Join(v.database(ctx), v.manifests(ctx)); err != nil {
@@ -215,7 +215,7 @@ func (v *verification) blob(ctx context.Context, d digest.Digest, size int64) er
 		if err != nil || found.Damage == "" {
 			return err
 		}
-		exists, err := sqlite.Exists(ctx, v.DB.Reader(), `SELECT 1 FROM blobs WHERE digest = ?`, d)
+		exists, err := database.Exists(ctx, v.DB.Reader(), `SELECT 1 FROM blobs WHERE digest = ?`, d)
 		if err != nil || !exists || v.Store.HasBytes(d) {
 			return err
 		}

@@ -9,8 +9,8 @@
 //     transaction, each under a savepoint, so that they wait for the disk once. Users take turns.
 //   - A write that returned nil is on disk (synchronous=FULL).
 //   - Every error of SQLite passes through this package, below database/sql: damage becomes a
-//     *CorruptError and is remembered, a full disk a *diskspace.FullError, and after a failed sync
-//     nothing is written before a checkpoint.
+//     *database.CorruptError and is remembered, a full disk a *diskspace.FullError, and after a
+//     failed sync nothing is written before a checkpoint.
 //   - Maintain, on a schedule, bounds the WAL, feeds the planner and gives free pages back to the
 //     file system. A small reserved file lets deletes work when the disk is full. A database is
 //     copied before it is migrated.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/durable"
 	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
 // The header of an SQLite file, https://sqlite.org/fileformat.html.
@@ -49,7 +50,7 @@ func createFile(path string, id uint32) (fresh bool, err error) {
 	if info, err := f.Stat(); err != nil {
 		return false, fmt.Errorf("open database: %w", err)
 	} else if !info.Mode().IsRegular() { // the reading of a FIFO would never end
-		return false, &NotDatabaseError{Path: path, Reason: "it is not a regular file"}
+		return false, &database.NotDatabaseError{Path: path, Reason: "it is not a regular file"}
 	}
 	header := make([]byte, headerBytes)
 	n, err := io.ReadFull(f, header)
@@ -60,12 +61,12 @@ func createFile(path string, id uint32) (fresh bool, err error) {
 		return false, fmt.Errorf("read database %s: %w", path, err)
 	}
 	if n < len(header) || !bytes.HasPrefix(header, []byte(headerMagic)) {
-		return false, &NotDatabaseError{Path: path, Reason: "it does not begin like an SQLite file"}
+		return false, &database.NotDatabaseError{Path: path, Reason: "it does not begin like an SQLite file"}
 	}
 	// With neither a schema nor an id, it is our own, of which everything is still in the WAL.
 	schema, application := binary.BigEndian.Uint32(header[headerSchema:]), binary.BigEndian.Uint32(header[headerID:])
 	if application != id && (application != 0 || schema != 0) {
-		return false, &NotDatabaseError{Path: path, Reason: "another program wrote this SQLite file"}
+		return false, &database.NotDatabaseError{Path: path, Reason: "another program wrote this SQLite file"}
 	}
 	return false, nil
 }
@@ -101,7 +102,7 @@ func Lock(path string) (*os.File, error) {
 	}
 	err = durable.Lock(f, durable.Exclusive)
 	if errors.Is(err, durable.ErrLocked) {
-		return nil, errors.Join(&LockedError{Path: f.Name()}, f.Close())
+		return nil, errors.Join(&database.LockedError{Path: f.Name()}, f.Close())
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("lock the store: %w", err), f.Close())

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
 func TestOpen_fileThatIsNotADatabase(t *testing.T) {
@@ -43,7 +44,7 @@ func TestOpen_fileThatIsNotADatabase(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, err := Open(t.Context(), Options{Path: path, Schema: versions(2)})
-			var not *NotDatabaseError
+			var not *database.NotDatabaseError
 			if !errors.As(err, &not) || !strings.Contains(err.Error(), path) {
 				t.Fatalf("got %v, want a NotDatabaseError that names %s", err, path)
 			}
@@ -61,7 +62,7 @@ func TestOpen_refusesAFIFO(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := Open(t.Context(), Options{Path: path, Schema: versions(2)})
-	var not *NotDatabaseError
+	var not *database.NotDatabaseError
 	if !errors.As(err, &not) || !strings.Contains(err.Error(), path) {
 		t.Errorf("got %v, want a NotDatabaseError that names %s", err, path)
 	}
@@ -101,7 +102,7 @@ func TestLock_excludesASecondProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var locked *LockedError
+	var locked *database.LockedError
 	if _, err := Lock(path); !errors.As(err, &locked) || locked.Path != path+".lock" || locked.Hint() == "" {
 		t.Errorf("a second: %v", err)
 	}

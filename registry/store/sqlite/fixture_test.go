@@ -96,9 +96,7 @@ func (f *fixture) queued(n int) {
 	f.t.Helper()
 	deadline := time.Now().Add(time.Minute)
 	for {
-		f.group.mu.Lock()
-		have := f.group.queue.len()
-		f.group.mu.Unlock()
+		have := f.group.Queued()
 		if have == n {
 			return
 		}

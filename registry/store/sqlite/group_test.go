@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+
+	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
 // shareAll queues writes in order behind a held writer, lets them go, and gives what each returned.
@@ -74,7 +76,7 @@ func TestGroup_Hold(t *testing.T) {
 			if !released {
 				end()
 				for range 2 {
-					if err := <-answers; !errors.Is(err, errHeld) {
+					if err := <-answers; !errors.Is(err, database.ErrHeld) {
 						t.Errorf("got %v", err)
 					}
 					go func() { answers <- f.Share(f.ctx, insertNote("late")) }()
@@ -198,7 +200,7 @@ func TestGroup_EndsWithTheStore(t *testing.T) {
 	release()
 	f.must(<-queued)
 	f.must(<-closed)
-	if err := db.Share(f.ctx, insertNote("late")); !errors.Is(err, errClosed) {
+	if err := db.Share(f.ctx, insertNote("late")); !errors.Is(err, database.ErrClosed) {
 		t.Errorf("got %v", err)
 	}
 	f.must(db.Close()) // a second time

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
 const (
@@ -66,11 +68,11 @@ func (db *DB) optimize(ctx context.Context) error {
 	}
 	// 0x10000: all tables, not those alone that this connection has read; 1: say it, do
 	// not do it; 2: ANALYZE.
-	if err := Query(ctx, db.writer, scan, `PRAGMA optimize = 0x10003`); err != nil {
+	if err := database.Query(ctx, db.writer, scan, `PRAGMA optimize = 0x10003`); err != nil {
 		return err
 	}
 	for _, table := range tables {
-		large, err := Exists(ctx, db.reader, fmt.Sprintf(`SELECT 1 FROM %s LIMIT 1 OFFSET %d`, table, analysisRows))
+		large, err := database.Exists(ctx, db.reader, fmt.Sprintf(`SELECT 1 FROM %s LIMIT 1 OFFSET %d`, table, analysisRows))
 		if err != nil {
 			return err
 		}
@@ -89,7 +91,7 @@ func (db *DB) optimize(ctx context.Context) error {
 
 // forgetStatistics deletes the statistics of a table from when it was far smaller.
 func (db *DB) forgetStatistics(ctx context.Context, table string) error {
-	known, err := Exists(ctx, db.writer, `SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_stat1'`)
+	known, err := database.Exists(ctx, db.writer, `SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_stat1'`)
 	if err != nil || !known {
 		return err
 	}

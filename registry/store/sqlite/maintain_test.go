@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
 // growWAL writes while a transaction reads, so that nothing of the WAL can be used again.
@@ -13,7 +15,7 @@ func (f *fixture) growWAL() *sql.Tx {
 	f.t.Helper()
 	reader, err := f.reader.BeginTx(f.ctx, &sql.TxOptions{ReadOnly: true})
 	f.must(err)
-	_, err = Exists(f.ctx, reader, `SELECT 1 FROM notes`) // and from now on it sees the database as it is now
+	_, err = database.Exists(f.ctx, reader, `SELECT 1 FROM notes`) // and from now on it sees the database as it is now
 	f.must(err)
 	for i := 0; f.size("-wal") <= 2*walKept; i++ {
 		_, err := f.writer.ExecContext(f.ctx, `INSERT INTO notes (name, value) VALUES (?, randomblob(1000000))`, fmt.Sprint("large ", i))
@@ -66,7 +68,7 @@ func TestDB_WALIsBounded(t *testing.T) {
 
 func (f *fixture) analyzed(table string) bool {
 	f.t.Helper()
-	looked, err := Exists(f.ctx, f.reader, `SELECT 1 FROM sqlite_stat1 WHERE tbl = ?`, table)
+	looked, err := database.Exists(f.ctx, f.reader, `SELECT 1 FROM sqlite_stat1 WHERE tbl = ?`, table)
 	f.must(err)
 	return looked
 }

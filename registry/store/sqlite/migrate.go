@@ -13,6 +13,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/diskspace"
 	"github.com/mirror-appliance/appliance/internal/durable"
+	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
 // migrate runs the missing migrations, each in its own transaction, after a copy of the database if
@@ -27,11 +28,11 @@ func (db *DB) migrate(ctx context.Context, o Options) error {
 		return err
 	}
 	if have > len(names) {
-		return &SchemaError{Path: db.path, Have: have, Known: len(names)}
+		return &database.SchemaError{Path: db.path, Have: have, Known: len(names)}
 	}
 	if have > 0 && have < len(names) {
 		if o.Current {
-			return &SchemaError{Path: db.path, Have: have, Known: len(names)}
+			return &database.SchemaError{Path: db.path, Have: have, Known: len(names)}
 		}
 		if err := db.copyBeforeMigration(ctx, have); err != nil {
 			return diskspace.Full(db.path, 0, fmt.Errorf("back up database %s before migrating it: %w", db.path, err))
@@ -74,7 +75,7 @@ func (db *DB) version(ctx context.Context) (version int, err error) {
 		return version, nil
 	}
 	if errors.As(err, new(*modernc.Error)) && Damage(err) != nil {
-		return 0, &NotDatabaseError{Path: db.path, Reason: err.Error()}
+		return 0, &database.NotDatabaseError{Path: db.path, Reason: err.Error()}
 	}
 	return 0, fmt.Errorf("open database %s: %w", db.path, err)
 }

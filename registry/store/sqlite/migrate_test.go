@@ -11,6 +11,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/diskspace"
 	"github.com/mirror-appliance/appliance/internal/diskspace/diskspacetest"
+	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
 // oldDatabase makes a database of the first version with a note in it, and returns a
@@ -32,7 +33,7 @@ func TestOpen_migratesAfterACopy(t *testing.T) {
 	}
 	f.DB = nil
 	f.reopen()
-	if found, err := Exists(f.ctx, f.reader, `SELECT 1 FROM notes LEFT JOIN parts ON note = name`); err != nil || !found {
+	if found, err := database.Exists(f.ctx, f.reader, `SELECT 1 FROM notes LEFT JOIN parts ON note = name`); err != nil || !found {
 		t.Errorf("after the migration: %t, %v", found, err)
 	}
 	f.must(f.Close())
@@ -60,7 +61,7 @@ func TestOpen_currentRefusesToMigrate(t *testing.T) {
 	f.must(err)
 	f.options.Current = true
 	_, err = Open(f.ctx, f.options)
-	var older *SchemaError
+	var older *database.SchemaError
 	if !errors.As(err, &older) || older.Have != 1 || !strings.Contains(older.Hint(), "serve") {
 		t.Errorf("got %v", err)
 	}
@@ -79,7 +80,7 @@ func TestOpen_newerDatabaseIsRefused(t *testing.T) {
 	f.DB = nil
 	f.options.Schema = versions(1)
 	_, err := Open(f.ctx, f.options)
-	var newer *SchemaError
+	var newer *database.SchemaError
 	if !errors.As(err, &newer) || newer.Have != 2 || newer.Known != 1 || newer.Hint() == "" {
 		t.Errorf("got %v, want a SchemaError", err)
 	}

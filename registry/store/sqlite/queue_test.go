@@ -5,12 +5,13 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
 // A turn is a write of a user that takes as long as it says, and whether it is alone.
@@ -26,7 +27,7 @@ func (f *fixture) takeTurns(turns ...turn) string {
 	f.t.Helper()
 	release := f.hold()
 	var now atomic.Int64
-	f.group.now = func() time.Time { return time.Unix(0, now.Load()) }
+	f.group.Now = func() time.Time { return time.Unix(0, now.Load()) }
 	var order []string
 	var last *sql.Tx
 	note := func(i int, tx *sql.Tx) error {
@@ -41,7 +42,7 @@ func (f *fixture) takeTurns(turns ...turn) string {
 	var wg sync.WaitGroup
 	for i, turn := range turns {
 		wg.Go(func() {
-			ctx := WithUser(f.ctx, turn.user)
+			ctx := database.WithUser(f.ctx, turn.user)
 			write := func() error {
 				return f.Share(ctx, func(_ context.Context, tx *sql.Tx) error { return note(i, tx) })
 			}
@@ -84,29 +85,6 @@ func TestGroup_turns(t *testing.T) {
 				t.Errorf("the order is %s, want %s", got, c.want)
 			}
 		})
-	}
-}
-
-// A user who was away has the next turn, and not all the turns that were missed.
-func TestQueue_comesBack(t *testing.T) {
-	var q queue
-	for range 4 {
-		q.add(&shared{user: "a"})
-	}
-	any := func(*shared) bool { return true }
-	for range 2 {
-		q.charge(q.take(any).user, time.Second)
-	}
-	for range 3 {
-		q.add(&shared{user: "b"})
-	}
-	var got []string
-	for w := q.take(any); w != nil; w = q.take(any) {
-		got = append(got, w.user)
-		q.charge(w.user, time.Second)
-	}
-	if want := []string{"b", "a", "b", "a", "b"}; !slices.Equal(got, want) {
-		t.Errorf("the order is %v, want %v", got, want)
 	}
 }
 

@@ -11,9 +11,8 @@ import (
 	"path/filepath"
 	"time"
 
-	modernc "modernc.org/sqlite"
-
 	"github.com/mirror-appliance/appliance/internal/diskspace"
+	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
 const (
@@ -39,11 +38,11 @@ func (s Schema) Version() int {
 type Options struct {
 	Path    string // its directory must exist; the file is created 0600
 	Schema  Schema
-	Current bool         // refuse a database of an older version instead of migrating it: *SchemaError
+	Current bool         // refuse a database of an older version instead of migrating it: *database.SchemaError
 	Log     *slog.Logger // nil: discard
 
-	Changed   func(modernc.SQLitePreUpdateData) // called before each change of a row; may be nil
-	Committed func()                            // called after each commit, before the writes are acknowledged; may be nil
+	Changed   func(database.Change) // called before each change of a row; may be nil
+	Committed func()                // called after each commit, before the writes are acknowledged; may be nil
 }
 
 // DB is an open database. It is safe for concurrent use.
@@ -53,14 +52,14 @@ type DB struct {
 	damage   *damage
 	writer   *sql.DB
 	reader   *sql.DB
-	group    *group // what writes through writer
+	group    *database.Group // what writes through writer
 	shrinker *shrinker
 	reserve  reserve
 	space    diskspace.Checker // of copies of the database
 }
 
-// Open opens the database and migrates it. The caller has its Lock. Errors: *SchemaError,
-// *NotDatabaseError, *diskspace.FullError.
+// Open opens the database and migrates it. The caller has its Lock. Errors: *database.SchemaError,
+// *database.NotDatabaseError, *diskspace.FullError.
 func Open(ctx context.Context, o Options) (*DB, error) {
 	path, err := filepath.Abs(o.Path)
 	if err != nil {
@@ -77,7 +76,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 		return nil, err
 	}
 	db.refill()
-	db.group = openGroup(db.writer)
+	db.group = database.OpenGroup(db.writer)
 	db.openShrinker()
 	return db, nil
 }
@@ -139,7 +138,7 @@ func OpenSnapshot(path string) (*sql.DB, error) {
 func (db *DB) Close() error {
 	db.shrinker.close()
 	db.shrinkAtClose()
-	db.group.close()
+	db.group.Close()
 	// The writer is last: closing the last connection checkpoints the WAL.
 	return errors.Join(db.reader.Close(), db.writer.Close())
 }
@@ -149,13 +148,13 @@ func (db *DB) Reader() *sql.DB { return db.reader }
 
 // Hold has the transactions of clients and jobs wait until release is called, and fail when ctx ends
 // before. What is read, and the database's own upkeep, does not wait. ctx must end before Close.
-func (db *DB) Hold(ctx context.Context) (release func()) { return db.group.hold(ctx) }
+func (db *DB) Hold(ctx context.Context) (release func()) { return db.group.Hold(ctx) }
 
 // Share runs fn in a write transaction that it shares with concurrent ones. It is for short writes
 // of clients. fn uses its own context, which does not end: an interrupted statement would roll back
 // the whole transaction.
 func (db *DB) Share(ctx context.Context, fn func(ctx context.Context, tx *sql.Tx) error) error {
-	return db.group.write(ctx, &shared{ctx: context.WithoutCancel(ctx), fn: fn})
+	return db.group.Share(ctx, fn)
 }
 
 // ShareFreeing is Share for a deletion, which works on a full disk too.
@@ -167,8 +166,7 @@ func (db *DB) ShareFreeing(ctx context.Context, fn func(ctx context.Context, tx 
 // Write runs fn in a write transaction of its own, which ends when ctx does. It is for long or rare
 // writes.
 func (db *DB) Write(ctx context.Context, fn func(tx *sql.Tx) error) error {
-	alone := func(_ context.Context, tx *sql.Tx) error { return fn(tx) }
-	return db.group.write(ctx, &shared{ctx: ctx, alone: true, fn: alone})
+	return db.group.Write(ctx, fn)
 }
 
 // WriteFreeing is Write for a deletion, which works on a full disk too.
@@ -184,75 +182,4 @@ func (db *DB) Check(ctx context.Context) error {
 		return fmt.Errorf("database %s does not answer: %w", db.path, err)
 	}
 	return nil
-}
-
-// Querier is what *sql.DB and *sql.Tx have in common.
-type Querier interface {
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
-}
-
-// Query runs a query and calls scan for each row. It has read all rows when it returns, and
-// the connection is free.
-func Query(ctx context.Context, q Querier, scan func(*sql.Rows) error, text string, args ...any) error {
-	rows, err := q.QueryContext(ctx, text, args...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := scan(rows); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
-}
-
-// List returns the rows of a query, never nil. columns returns the variables of one row.
-func List[T any](ctx context.Context, q Querier, columns func(*T) []any, text string, args ...any) ([]T, error) {
-	all := []T{}
-	err := Query(ctx, q, func(rows *sql.Rows) error {
-		var one T
-		err := rows.Scan(columns(&one)...)
-		all = append(all, one)
-		return err
-	}, text, args...)
-	return all, err
-}
-
-// Column returns the rows of a query with one column.
-func Column[T any](ctx context.Context, q Querier, text string, args ...any) ([]T, error) {
-	return List(ctx, q, func(one *T) []any { return []any{one} }, text, args...)
-}
-
-// Exists reports whether a query has a row.
-func Exists(ctx context.Context, q Querier, text string, args ...any) (bool, error) {
-	var found bool
-	err := q.QueryRowContext(ctx, "SELECT EXISTS ("+text+")", args...).Scan(&found)
-	return found, err
-}
-
-// Affected runs a statement and returns how many rows it changed.
-func Affected(ctx context.Context, tx *sql.Tx, text string, args ...any) (int64, error) {
-	result, err := tx.ExecContext(ctx, text, args...)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected()
-}
-
-// Nanos returns t as it is in the database; the zero time is 0.
-func Nanos(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixNano()
-}
-
-// Time returns the time that Nanos was given.
-func Time(n int64) time.Time {
-	if n == 0 {
-		return time.Time{}
-	}
-	return time.Unix(0, n).UTC()
 }

@@ -12,10 +12,13 @@ import (
 	"sync/atomic"
 
 	modernc "modernc.org/sqlite"
+	code "modernc.org/sqlite/lib"
+
+	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
-// Damage returns a *CorruptError if the database was found damaged since Open, and nil otherwise. A
-// damaged page fails the requests that need it, and no others.
+// Damage returns a *database.CorruptError if the database was found damaged since Open, and nil
+// otherwise. A damaged page fails the requests that need it, and no others.
 func (db *DB) Damage() error {
 	if e := db.damage.first.Load(); e != nil {
 		return e
@@ -26,14 +29,14 @@ func (db *DB) Damage() error {
 // Damaged records damage that a reader of rows finds and SQLite does not, and returns it as a
 // *CorruptError.
 func (db *DB) Damaged(err error) error {
-	return db.damage.found(&CorruptError{Path: db.path, Err: err})
+	return db.damage.found(&database.CorruptError{Path: db.path, Err: err})
 }
 
 // damage sees every error of SQLite, and records the first that is damage.
 type damage struct {
 	path  string
 	log   *slog.Logger
-	first atomic.Pointer[CorruptError]
+	first atomic.Pointer[database.CorruptError]
 	// suspect means that the disk has failed since the last checkpoint. The kernel may have dropped
 	// the bytes of a failed sync and report the next one as a success, so no write runs until the
 	// WAL has reached the database.
@@ -48,16 +51,16 @@ func (d *damage) see(err error) error {
 	}
 	err = typed(d.path, err)
 	switch e := err.(type) {
-	case *CorruptError:
+	case *database.CorruptError:
 		return d.found(e)
-	case *DiskError:
+	case *database.DiskError:
 		d.suspect.Store(true)
 		d.failures.Add(1)
 	}
 	return err
 }
 
-func (d *damage) found(e *CorruptError) error {
+func (d *damage) found(e *database.CorruptError) error {
 	if d.first.CompareAndSwap(nil, e) {
 		d.log.Error("the database is damaged", "path", d.path, "error", e.Err, "remedy", e.Hint())
 	}
@@ -66,8 +69,23 @@ func (d *damage) found(e *CorruptError) error {
 
 // hooks are called by the transactions of the writer.
 type hooks struct {
-	changed   func(modernc.SQLitePreUpdateData)
+	changed   func(database.Change)
 	committed func()
+}
+
+// change is called by SQLite for each row that changes, before the commit.
+func (h hooks) change(row modernc.SQLitePreUpdateData) {
+	if row.DatabaseName != "main" { // VACUUM copies to another
+		return
+	}
+	op := database.Insert
+	switch row.Op {
+	case code.SQLITE_UPDATE:
+		op = database.Update
+	case code.SQLITE_DELETE:
+		op = database.Delete
+	}
+	h.changed(database.Change{Table: row.TableName, Op: op, Columns: &row})
 }
 
 // connect opens a pool of connections whose errors d sees. It is below database/sql, which returns
@@ -97,7 +115,7 @@ func (c *watchedConnector) Connect(ctx context.Context) (driver.Conn, error) {
 		return nil, errors.Join(fmt.Errorf("the SQLite driver lacks methods: %T", conn), conn.Close())
 	}
 	if c.hooks.changed != nil {
-		whole.RegisterPreUpdateHook(c.hooks.changed)
+		whole.RegisterPreUpdateHook(c.hooks.change)
 	}
 	return &watchedConn{connection: whole, damage: c.damage, generation: generation,
 		committed: c.hooks.committed, parsed: statements{}}, nil

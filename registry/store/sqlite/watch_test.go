@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	modernc "modernc.org/sqlite"
+
+	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
 // TestDB_Damage overwrites a page that a query comes to when it has read others.
@@ -38,16 +40,16 @@ func TestDB_Damage(t *testing.T) {
 	}
 	for range 2 {
 		read := 0
-		err = Query(f.ctx, f.reader, func(*sql.Rows) error { read++; return nil }, `SELECT value FROM notes`)
-		var corrupt *CorruptError
+		err = database.Query(f.ctx, f.reader, func(*sql.Rows) error { read++; return nil }, `SELECT value FROM notes`)
+		var corrupt *database.CorruptError
 		if read == 0 || !errors.As(err, &corrupt) || corrupt.Path != path || !errors.As(err, new(*modernc.Error)) || !strings.Contains(corrupt.Hint(), "appliance restore") {
 			t.Errorf("after %d rows the error is %v", read, err)
 		}
 	}
-	if _, err := Exists(f.ctx, f.reader, `SELECT 1 FROM notes WHERE name = '0000'`); err != nil {
+	if _, err := database.Exists(f.ctx, f.reader, `SELECT 1 FROM notes WHERE name = '0000'`); err != nil {
 		t.Errorf("what is not damaged: %v", err)
 	}
-	if !errors.As(f.Damage(), new(*CorruptError)) {
+	if !errors.As(f.Damage(), new(*database.CorruptError)) {
 		t.Errorf("the damage is %v", f.Damage())
 	}
 	if n := strings.Count(log.String(), "the database is damaged"); n != 1 || !strings.Contains(log.String(), "appliance verify") {
@@ -64,7 +66,7 @@ func TestDB_Damaged(t *testing.T) {
 	f := newFixture(t)
 	wrong := errors.New("a wrong row")
 	for _, err := range []error{f.Damaged(wrong), f.Damage()} {
-		var corrupt *CorruptError
+		var corrupt *database.CorruptError
 		if !errors.As(err, &corrupt) || !errors.Is(err, wrong) || corrupt.Path != f.path {
 			t.Errorf("got %v", err)
 		}

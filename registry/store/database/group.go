@@ -1,11 +1,10 @@
-package sqlite
+package database
 
 import (
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 )
@@ -19,14 +18,16 @@ const (
 	groupTime = 50 * time.Millisecond
 )
 
-var errClosed = errors.New("the store is closed")
+// ErrClosed is the error of a write that comes after Close.
+var ErrClosed = errors.New("the store is closed")
 
-// group commits concurrent writes in one transaction, so that they wait for the disk once. Each
+// Group commits concurrent writes in one transaction, so that they wait for the disk once. Each
 // runs under a savepoint of its own: one that fails is rolled back alone. All are answered after
 // the commit. A write of kind alone has a transaction of its own, and its turn like the others.
-type group struct {
+type Group struct {
+	Now func() time.Time // measures the cost of writes
+
 	writer *sql.DB
-	now    func() time.Time // measures the cost of writes
 	ended  chan struct{}
 	wake   chan struct{} // holds one token when there may be something in the queue
 
@@ -47,9 +48,9 @@ type shared struct {
 	answer chan error // takes one
 }
 
-// openGroup starts the goroutine, which close ends.
-func openGroup(writer *sql.DB) *group {
-	g := &group{writer: writer, now: time.Now, ended: make(chan struct{}), wake: make(chan struct{}, 1)}
+// OpenGroup starts the goroutine, which Close ends.
+func OpenGroup(writer *sql.DB) *Group {
+	g := &Group{writer: writer, Now: time.Now, ended: make(chan struct{}), wake: make(chan struct{}, 1)}
 	go func() {
 		defer close(g.ended)
 		for range g.wake {
@@ -66,10 +67,11 @@ type hold struct {
 	ended chan struct{}   // when it is closed, they go on
 }
 
-var errHeld = fmt.Errorf("the registry ends before writes were released: %w", context.Canceled)
+// ErrHeld is the error of writes that wait when the context of Hold ends.
+var ErrHeld = fmt.Errorf("the registry ends before writes were released: %w", context.Canceled)
 
-// hold has writes wait until release is called, and fail when ctx ends before.
-func (g *group) hold(ctx context.Context) (release func()) {
+// Hold has writes wait until release is called, and fail when ctx ends before.
+func (g *Group) Hold(ctx context.Context) (release func()) {
 	held := &hold{ctx: ctx, ended: make(chan struct{})}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -78,7 +80,7 @@ func (g *group) hold(ctx context.Context) (release func()) {
 }
 
 // begin waits for the end of a hold, and reports whether writes go on.
-func (g *group) begin() bool {
+func (g *Group) begin() bool {
 	g.mu.Lock()
 	held := g.held
 	g.mu.Unlock()
@@ -94,13 +96,13 @@ func (g *group) begin() bool {
 	case <-held.ctx.Done():
 	}
 	for w := g.take(true); w != nil; w = g.take(true) {
-		w.answer <- errHeld
+		w.answer <- ErrHeld
 	}
 	return false
 }
 
-// close ends the group once the queue is written.
-func (g *group) close() {
+// Close ends the group once the queue is written.
+func (g *Group) Close() {
 	g.mu.Lock()
 	if !g.closed { // the first time
 		g.closed = true
@@ -110,9 +112,28 @@ func (g *group) close() {
 	<-g.ended
 }
 
-// write queues a write and returns when it is answered. When ctx ends before fn has
-// begun, fn is not run.
-func (g *group) write(ctx context.Context, w *shared) error {
+// Share runs fn in a transaction that it shares with concurrent ones. fn uses its own context, which
+// does not end: an interrupted statement would roll back the whole transaction. When ctx ends
+// before fn has begun, fn is not run.
+func (g *Group) Share(ctx context.Context, fn func(ctx context.Context, tx *sql.Tx) error) error {
+	return g.write(ctx, &shared{ctx: context.WithoutCancel(ctx), fn: fn})
+}
+
+// Write runs fn in a transaction of its own, which ends when ctx does.
+func (g *Group) Write(ctx context.Context, fn func(tx *sql.Tx) error) error {
+	alone := func(_ context.Context, tx *sql.Tx) error { return fn(tx) }
+	return g.write(ctx, &shared{ctx: ctx, alone: true, fn: alone})
+}
+
+// Queued returns how many writes wait.
+func (g *Group) Queued() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.queue.len()
+}
+
+// write queues a write and returns when it is answered.
+func (g *Group) write(ctx context.Context, w *shared) error {
 	w.user, w.answer = User(ctx), make(chan error, 1)
 	if err := ctx.Err(); err != nil {
 		return err
@@ -131,11 +152,11 @@ func (g *group) write(ctx context.Context, w *shared) error {
 	return <-w.answer
 }
 
-func (g *group) enqueue(w *shared) error {
+func (g *Group) enqueue(w *shared) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
-		return errClosed
+		return ErrClosed
 	}
 	g.queue.add(w)
 	select {
@@ -146,34 +167,28 @@ func (g *group) enqueue(w *shared) error {
 }
 
 // leave removes w from the queue and reports whether it was there.
-func (g *group) leave(w *shared) bool {
+func (g *Group) leave(w *shared) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.queue.remove(w)
 }
 
-func (g *group) empty() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.queue.len() == 0
-}
-
 // take returns the next write, and nil when none can join the transaction.
-func (g *group) take(first bool) *shared {
+func (g *Group) take(first bool) *shared {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.queue.take(func(w *shared) bool { return first || !w.alone })
 }
 
-func (g *group) charge(user string, cost time.Duration) {
+func (g *Group) charge(user string, cost time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.queue.charge(user, cost)
 }
 
 // next runs a transaction of queued writes, answers them, and reports whether there were any.
-func (g *group) next() bool {
-	if g.empty() {
+func (g *Group) next() bool {
+	if g.Queued() == 0 {
 		return false
 	}
 	ctx := context.Background()
@@ -186,7 +201,7 @@ func (g *group) next() bool {
 		return w != nil
 	}
 	members, err := g.fill(ctx, tx)
-	began := g.now()
+	began := g.Now()
 	if err == nil {
 		if err = tx.Commit(); err != nil {
 			err = fmt.Errorf("commit transaction: %w", err)
@@ -194,7 +209,7 @@ func (g *group) next() bool {
 	}
 	_ = tx.Rollback() // after Commit it does nothing
 	for _, w := range members {
-		g.charge(w.user, g.now().Sub(began)/time.Duration(len(members)))
+		g.charge(w.user, g.Now().Sub(began)/time.Duration(len(members)))
 	}
 	for _, w := range members {
 		if w.err == nil {
@@ -207,8 +222,8 @@ func (g *group) next() bool {
 
 // fill runs writes in a transaction, until there are no more or it is full. An error is that of the
 // transaction.
-func (g *group) fill(ctx context.Context, tx *sql.Tx) (members []*shared, err error) {
-	began := g.now()
+func (g *Group) fill(ctx context.Context, tx *sql.Tx) (members []*shared, err error) {
+	began := g.Now()
 	for at := began; len(members) < GroupSize && at.Sub(began) < groupTime; {
 		w := g.take(len(members) == 0)
 		if w == nil {
@@ -222,7 +237,7 @@ func (g *group) fill(ctx context.Context, tx *sql.Tx) (members []*shared, err er
 		} else {
 			err = w.run(ctx, tx)
 		}
-		ended := g.now()
+		ended := g.Now()
 		g.charge(w.user, ended.Sub(at))
 		at = ended
 		if err != nil || w.alone {
@@ -247,100 +262,4 @@ func (w *shared) run(ctx context.Context, tx *sql.Tx) error {
 		return fmt.Errorf("the transaction that this write shared is lost: %w", errors.Join(w.err, err))
 	}
 	return nil
-}
-
-type userKey struct{}
-
-// WithUser returns a context whose writes count as those of a user: users take turns at the one
-// writer. Without it they count as those of the daemon.
-func WithUser(ctx context.Context, name string) context.Context {
-	return context.WithValue(ctx, userKey{}, name)
-}
-
-// User returns the user of WithUser.
-func User(ctx context.Context) string {
-	name, _ := ctx.Value(userKey{}).(string)
-	return name
-}
-
-// queue holds the writes that wait, by user. The user with the least served time, which is the
-// writer's time for it, is next: a write waits for those of its own user, and for one of each
-// other. A user without waiting writes starts at the served time of the last turn, so that missed
-// turns do not count.
-type queue struct {
-	lines map[string]*line
-	came  uint64        // how many writes have come
-	start time.Duration // the served time of the user taken last, before its turn
-}
-
-// line holds the writes of one user in order.
-type line struct {
-	served time.Duration
-	writes []*shared
-}
-
-func (q *queue) add(w *shared) {
-	if q.lines == nil {
-		q.lines = map[string]*line{}
-	}
-	l := q.lines[w.user]
-	if l == nil {
-		l = &line{}
-		q.lines[w.user] = l
-	}
-	if len(l.writes) == 0 {
-		l.served = max(l.served, q.start)
-	}
-	q.came++
-	w.came = q.came
-	l.writes = append(l.writes, w)
-}
-
-// take returns the next write if may accepts it, and nil otherwise. An empty queue forgets its
-// users.
-func (q *queue) take(may func(*shared) bool) *shared {
-	var next *line
-	for _, l := range q.lines {
-		if len(l.writes) > 0 && (next == nil || l.served < next.served ||
-			l.served == next.served && l.writes[0].came < next.writes[0].came) {
-			next = l
-		}
-	}
-	if next == nil {
-		q.lines, q.start = nil, 0
-		return nil
-	}
-	w := next.writes[0]
-	if !may(w) {
-		return nil
-	}
-	next.writes = slices.Delete(next.writes, 0, 1)
-	q.start = next.served
-	return w
-}
-
-func (q *queue) charge(user string, cost time.Duration) {
-	if l := q.lines[user]; l != nil {
-		l.served += cost
-	}
-}
-
-func (q *queue) remove(w *shared) bool {
-	l := q.lines[w.user]
-	if l == nil {
-		return false
-	}
-	i := slices.Index(l.writes, w)
-	if i < 0 {
-		return false
-	}
-	l.writes = slices.Delete(l.writes, i, i+1)
-	return true
-}
-
-func (q *queue) len() (n int) {
-	for _, l := range q.lines {
-		n += len(l.writes)
-	}
-	return n
 }
