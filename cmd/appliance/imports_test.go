@@ -41,6 +41,7 @@ func rooms() map[string][]string {
 		"registry/documents":    slices.Concat(front, []string{"mirror", "mirror/medium", "mirror/resources", "registry/admin/api"}),
 		"registry/admin":        slices.Concat(front, []string{"registry/admin/api", "registry/admin/openapi", "registry/jobs", "registry/store/integrity/findings", "gc", "cluster/state"}),
 		"registry/images":       slices.Concat(front, []string{"registry/admin/api"}),
+		"registry/follow":       {"registry/store", "registry/admin/api", "registry/admin/client", "mirror/upstream"},
 		"registry/jobs":         nil,
 		"registry/views":        slices.Concat(front, []string{"mirror", "mirror/*", "registry/jobs", "registry/documents", "registry/stored", "registry/admin/api"}),
 		"registry/limits":       {"registry/auth"},

@@ -62,6 +62,8 @@ type Options struct {
 	Proxy func(*http.Request) (*url.URL, error)
 	// Gate is asked before each request, which its error stops; nil: none.
 	Gate func() error
+	// OnlyHeld asks an appliance for what it has, and not for what it would pull through.
+	OnlyHeld bool
 	// Log receives every retry; nil discards.
 	Log *slog.Logger
 
@@ -106,7 +108,7 @@ func New(o Options) (*Client, error) {
 	hosts := newHostGuard(registry.RegistryStr(), wire)
 	var inner http.RoundTripper = &stallTransport{
 		limit: o.stall,
-		inner: &schemeGuard{plain: o.PlainHTTP, host: registry.RegistryStr(), userAgent: o.UserAgent, gate: o.Gate, inner: hosts},
+		inner: &schemeGuard{plain: o.PlainHTTP, host: registry.RegistryStr(), userAgent: o.UserAgent, onlyHeld: o.OnlyHeld, gate: o.Gate, inner: hosts},
 	}
 	if !o.Serving { // above stallTransport, which waiting is not
 		inner = o.Busy.Transport(inner, func(ctx context.Context, d time.Duration) error {

@@ -46,6 +46,7 @@ type schemeGuard struct {
 	plain     bool
 	host      string
 	userAgent string
+	onlyHeld  bool
 	gate      func() error
 	inner     http.RoundTripper
 }
@@ -74,6 +75,9 @@ func (g *schemeGuard) RoundTrip(req *http.Request) (*http.Response, error) {
 	req = req.Clone(req.Context())
 	req.Header.Set("User-Agent", g.userAgent)
 	req.Header.Set("Accept-Encoding", "identity") // without it, a proxy may compress
+	if g.onlyHeld {
+		req.Header.Set("Cache-Control", "only-if-cached") // RFC 9111, 5.2.1.7
+	}
 	return g.inner.RoundTrip(req)
 }
 

@@ -18,6 +18,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/admin/openapi"
@@ -102,6 +103,8 @@ type Handler struct {
 	// requests cannot remove the last two administrators.
 	users sync.Mutex
 
+	waiting atomic.Int32 // requests of followers
+
 	backups sync.Map // under way: the name of each snapshot, with its snapshotHeld
 }
 
@@ -134,6 +137,11 @@ func NewHandler(o Options) *Handler {
 	handle(h, api.PushCluster, h.pushCluster)
 	handle(h, api.ListClusters, h.listClusters)
 	handle(h, api.DetachCluster, h.detachCluster)
+
+	handle(h, api.RegisterFollower, h.registerFollower)
+	handle(h, api.ListFollowers, h.listFollowers)
+	handle(h, api.RemoveFollower, h.removeFollower)
+	handle(h, api.GetChanges, h.getChanges, api.ForFollower, api.SincePoint, api.ChangesLimit, api.ChangesWait)
 
 	handle(h, api.ListAudit, h.listAudit)
 

@@ -50,6 +50,8 @@ func statusOf(err error) int {
 		return http.StatusNotFound
 	case is[*store.KeptError](err), is[*store.BusyError](err), is[*store.PartialError](err), is[*jobs.BusyError](err), errors.Is(err, jobs.ErrStopping), errors.Is(err, jobs.ErrCancelled):
 		return http.StatusConflict
+	case is[*store.RelistError](err):
+		return http.StatusGone
 	case is[*store.MissingError](err):
 		return http.StatusUnprocessableEntity
 	case is[*store.FullError](err):

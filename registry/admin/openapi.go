@@ -41,6 +41,9 @@ func checkQuery(r *http.Request, parameters []api.Parameter) error {
 		if _, err := strconv.ParseBool(value); err != nil && value != "" && p.Type == "boolean" {
 			return badRequest(fmt.Sprintf("the parameter %s is %q", p.Name, value), "write true or false")
 		}
+		if n, err := strconv.Atoi(value); (err != nil || n < 0) && value != "" && p.Type == "integer" {
+			return badRequest(fmt.Sprintf("the parameter %s is %q", p.Name, value), "write a number")
+		}
 		delete(query, p.Name)
 	}
 	for name := range query {

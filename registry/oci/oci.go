@@ -94,6 +94,7 @@ type API struct {
 	missed   func(repo, ref, user, remote string)
 	anyPath  bool
 	routes   map[kind]map[string]handle
+	onlyHeld *API // for a client that wants what is here, and no download: RFC 9111, 5.2.1.7
 }
 
 // A handle answers a request, or returns an error before it has written anything.
@@ -114,6 +115,10 @@ func New(o Options) *API {
 	}
 	a.uploads = &uploads{limit: o.MaxUploads, active: make(map[string]int)}
 	a.routes = a.table()
+	held := *a
+	held.upstream, held.anyPath, held.missed = nil, false, func(_, _, _, _ string) {}
+	held.routes = held.table()
+	a.onlyHeld = &held
 	return a
 }
 
@@ -147,6 +152,9 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request) error {
 	t, err := parse(r.URL.Path)
 	if err != nil {
 		return err
+	}
+	if a.onlyHeld != nil && r.Header.Get("Cache-Control") == "only-if-cached" {
+		a = a.onlyHeld
 	}
 	methods := a.routes[t.kind]
 	h, ok := methods[r.Method]

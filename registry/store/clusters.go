@@ -204,16 +204,25 @@ func (s *Clusters) Keep(ctx context.Context, id string, needs []digest.Digest) e
 		return nil // as after most changes of the store
 	}
 	err = s.db.ShareFreeing(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		all := asJSON(append([]digest.Digest{}, needs...)) // not null
-		_, err := tx.ExecContext(ctx, `DELETE FROM cluster_manifests WHERE cluster = ? AND digest NOT IN (SELECT value FROM json_each(?))`, id, all)
-		if err == nil {
-			_, err = tx.ExecContext(ctx, `INSERT INTO cluster_manifests (digest, cluster) SELECT n.value, c.id FROM clusters c CROSS JOIN json_each(?2) n
-				WHERE c.id = ?1 ON CONFLICT DO NOTHING`, id, all)
-		}
-		return err
+		return keep(ctx, tx, id, asJSON(append([]digest.Digest{}, needs...))) // not null
 	})
 	if err != nil {
 		return fmt.Errorf("keep what cluster %s needs: %w", id, err)
+	}
+	return nil
+}
+
+// keep replaces the manifests that a cluster needs by those of a JSON array.
+func keep(ctx context.Context, tx *sql.Tx, id, all string) error {
+	for _, text := range []string{
+		`DELETE FROM cluster_manifests WHERE cluster = ?1 AND digest NOT IN (SELECT value FROM json_each(?2))`,
+		`INSERT INTO cluster_manifests (digest, cluster) SELECT n.value, c.id FROM clusters c CROSS JOIN json_each(?2) n
+			WHERE c.id = ?1 ON CONFLICT DO NOTHING`,
+		`UPDATE clusters SET updated = updated WHERE id = ?1 AND ?2 = ?2`, // for the feed of changes
+	} {
+		if _, err := tx.ExecContext(ctx, text, id, all); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -362,10 +362,10 @@ func (s *Garbage) RemoveUpload(ctx context.Context, before time.Time, id string)
 	return size, s.removeUploadFiles(id)
 }
 
-// StaleRuns yields the open runs without an access since before.
+// StaleRuns yields the open runs without an access since before, but not that of what is followed.
 func (s *Garbage) StaleRuns(ctx context.Context, before time.Time, yield func(id string) error) error {
 	stale, err := database.Column[string](ctx, s.db.Reader(),
-		`SELECT id FROM runs WHERE committed = 0 AND last_seen < ? ORDER BY id`, database.Nanos(before))
+		`SELECT id FROM runs WHERE committed = 0 AND last_seen < ? AND id NOT IN (SELECT run FROM following) ORDER BY id`, database.Nanos(before))
 	if err != nil {
 		return fmt.Errorf("list runs: %w", err)
 	}
@@ -384,7 +384,7 @@ func (s *Garbage) StaleRuns(ctx context.Context, before time.Time, yield func(id
 func (s *Garbage) RemoveRun(ctx context.Context, before time.Time, id string) error {
 	stale := false
 	err := s.db.WriteFreeing(ctx, func(tx *sql.Tx) (err error) {
-		stale, err = database.Exists(ctx, tx, `SELECT 1 FROM runs WHERE id = ? AND committed = 0 AND last_seen < ?`, id, database.Nanos(before))
+		stale, err = database.Exists(ctx, tx, `SELECT 1 FROM runs WHERE id = ? AND committed = 0 AND last_seen < ? AND id NOT IN (SELECT run FROM following)`, id, database.Nanos(before))
 		if err != nil {
 			return fmt.Errorf("remove run %s: %w", id, err)
 		}

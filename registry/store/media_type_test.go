@@ -76,6 +76,12 @@ func TestStore_MediaType_isThatOfTheLink(t *testing.T) {
 	f.mustBeClean()
 }
 
+// undoFollowers undoes migration 14. The triggers of other tables that are dropped go with these.
+const undoFollowers = `DROP TRIGGER tag_came; DROP TRIGGER tag_moved; DROP TRIGGER tag_went; DROP TRIGGER manifest_came;
+	DROP TRIGGER manifest_changed; DROP TRIGGER manifest_went; DROP TRIGGER blob_pulled; DROP TRIGGER blob_pulled_later; DROP TRIGGER blob_mended;
+	DROP TRIGGER user_came; DROP TRIGGER user_changed; DROP TRIGGER user_went; DROP TRIGGER wants_came; DROP TRIGGER wants_changed; DROP TRIGGER wants_went;
+	DROP VIEW changing; DROP TABLE followers; DROP TABLE feed; DROP TABLE changes; DROP TABLE following; DROP TABLE followed;`
+
 // An older store has one media type for all. It becomes that of each link.
 func TestOpen_migratesMediaTypesAndLinks(t *testing.T) {
 	f := newFixture(t)
@@ -91,6 +97,7 @@ func TestOpen_migratesMediaTypesAndLinks(t *testing.T) {
 	f.corrupt(`DELETE FROM repository_blobs WHERE digest = ?`, layerOf(named)) // deleted, as a client could
 	f.exec(`ALTER TABLE repository_manifests DROP COLUMN media_type;
 		ALTER TABLE run_manifests DROP COLUMN media_type;
+		` + undoFollowers + `
 		DROP INDEX tags_by_digest; CREATE INDEX tags_by_manifest ON tags (repository, digest); DROP TABLE audit; DROP TABLE cluster_manifests; DROP TABLE clusters; DROP TABLE removals; DROP TABLE origins; DROP TABLE run_origins; DROP TABLE blob_journal; DROP INDEX repository_manifests_pinned; DROP INDEX repository_blobs_pulled; ALTER TABLE repository_blobs DROP COLUMN pulled; PRAGMA user_version = 4`)
 	f.reopen()
 	f.mustBe("app", "t", m.Digest, acme)

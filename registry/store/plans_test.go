@@ -28,7 +28,9 @@ func composed() map[string]string {
 		"clear tags": clearing("run_tags", "name", 1), "clear origins": clearing("run_origins", "tag", 1), "clear blobs": clearing("run_blobs", "digest", 1), "clear manifests": clearingManifests,
 		"insert references": insertRows(2), "moves of a run": runMoves, "pinned": selectPinned, "pin": pinLink, "unpin": unpinLink, "parts": countParts, "keeping": selectKeeping,
 		"keepers": keepers, "havers": havers, "only of": onlyOf, "only here": onlyHere, "listed in": listedIn, "lists": lists, "shared": selectShared,
-		"usage": usageOf, "rest of origins": restOfOrigins, "origins after": originsAfter,
+		"usage": usageOf, "rest of origins": restOfOrigins, "origins after": originsAfter, "rest of manifests": restOfManifests, "manifests after": manifestsAfter, "rest of tags": restOfTags, "tags after": tagsAfter,
+		"users after": usersAfter, "clusters after": clustersAfter, "notes after": notesAfter,
+		"followed pulled": followedPulled, "lacks again": lacksAgain, "unlisted notes": unlistedNotes,
 	}
 	for name, texts := range map[string][]string{"link blobs": linkBlobs, "link references": linkReferences, "link again": linkAgain, "flip": flipping, "rolling back": rollingBack} {
 		for i, text := range texts {
@@ -61,9 +63,15 @@ func scans() map[string]string {
 		`SELECT id, digest, length(body)`:                                                                          "reads the journal when the store is opened",
 		`SELECT r.name, t.name, t.digest FROM repositories r CROSS JOIN tags t ON t.repository = r.id WHERE r.name GLOB`: "looks for releases after a change, in the background",
 		`SELECT r.name, l.digest FROM repositories r CROSS JOIN repository_manifests l ON`:                               "looks for releases after a change, in the background",
-		`SELECT name, role, repositories`:   "lists the accounts",
-		`SELECT id, name FROM repositories`: "names what uses the space, once for each count",
-		`INSERT INTO repositories`:          "SQLite looks for removals of the new row; there are few",
+		`SELECT name, role, repositories`:                                 "lists the accounts",
+		`SELECT id, name FROM repositories`:                               "names what uses the space, once for each count",
+		`SELECT t.repository, t.name, '' FROM tags t`:                     "compares all with a list of all",
+		`SELECT l.repository, l.digest FROM repository_manifests l CROSS`: "compares all with a list of all",
+		`DELETE FROM users WHERE name NOT IN`:                             "compares all with a list of all",
+		`SELECT 1 FROM followed WHERE lacks`:                              "finds the first row of an index of what is lacking",
+		`SELECT count(*) FROM (SELECT 1 FROM followed`:                    "counts up to a bound",
+		`SELECT seq FROM changes ORDER BY seq DESC`:                       "skips as many rows as are kept, at each maintenance",
+		`INSERT INTO repositories`:                                        "SQLite looks for removals of the new row; there are few",
 	}
 }
 
@@ -145,7 +153,7 @@ func scansTable(text, line string) bool {
 		return false
 	}
 	tables := `(repositories|blobs|repository_blobs|manifests|manifest_refs|repository_manifests|tags|tag_history|runs|run_blobs|` +
-		`run_manifests|run_tags|users|secrets|meta|sources|quarantine|quarantine_links|blob_journal|removals|origins|run_origins)`
+		`run_manifests|run_tags|users|secrets|meta|sources|quarantine|quarantine_links|blob_journal|removals|origins|run_origins|cluster_manifests|changes|followed)`
 	return regexp.MustCompile(`^`+tables+`$`).MatchString(match[1]) || regexp.MustCompile(`\b`+tables+` `+match[1]+`\b`).MatchString(plain(text))
 }
 

@@ -113,14 +113,15 @@ func (s *core) Notes(ctx context.Context, prefix string) (map[string]string, err
 
 // SetNote saves a value that a job needs after a restart, on a full disk too; "" removes the note.
 func (s *core) SetNote(ctx context.Context, name, value string) error {
-	err := s.db.ShareFreeing(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		if value == "" {
-			_, err := tx.ExecContext(ctx, `DELETE FROM meta WHERE name = ?`, name)
-			return err
-		}
-		_, err := tx.ExecContext(ctx, `INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value`, name, value)
-		return err
-	})
+	return s.db.ShareFreeing(ctx, func(ctx context.Context, tx *sql.Tx) error { return setNote(ctx, tx, name, value) })
+}
+
+func setNote(ctx context.Context, tx *sql.Tx, name, value string) (err error) {
+	if value == "" {
+		_, err = tx.ExecContext(ctx, `DELETE FROM meta WHERE name = ?`, name)
+	} else {
+		_, err = tx.ExecContext(ctx, `INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value`, name, value)
+	}
 	if err != nil {
 		return fmt.Errorf("write note %s: %w", name, err)
 	}
@@ -178,7 +179,8 @@ func (s *Store) Check(ctx context.Context) map[string]error {
 		"storage": diskspace.Full(s.files.Root(), 0, s.files.CheckWritable())}
 }
 
-// Maintain flushes times of access, finishes interrupted work, and maintains the database. It is
+// Maintain flushes times of access, finishes interrupted work, forgets changes that followers have, and maintains
+// the database. It is
 // called on a schedule, while the store is in use.
 func (s *Store) Maintain(ctx context.Context) error {
 	var errs []error
@@ -188,6 +190,7 @@ func (s *Store) Maintain(ctx context.Context) error {
 	}{
 		{"flush the times of last access", s.flushLastAccess},
 		{"finish interrupted work", s.finishAll},
+		{"forget what followers have", s.prune},
 		{"maintain the database", s.db.Maintain},
 	} {
 		if err := step.do(ctx); err != nil {

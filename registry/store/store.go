@@ -42,6 +42,8 @@ type Store struct {
 	Clusters  *Clusters  // attached clusters, and what they need
 	Garbage   *Garbage   // unused content
 	Audit     *Audit     // what users did and were refused
+	Feed      *Feed      // what followers are told
+	Following *Following // what came from the appliance that is followed
 
 	lock *os.File
 }
@@ -95,6 +97,7 @@ type memory struct {
 	accesses accesses
 	arrivals *arrivals
 	signal   changeSignal
+	feed     feedSignal
 }
 
 // turns bounds how long requests and long work wait for each other.
@@ -130,8 +133,8 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	}
 	s.db, err = sqlite.Open(ctx, sqlite.Options{Path: s.database, Schema: migrations.Schema(),
 		Current: o.Current, Log: s.log,
-		Changed:   func(row database.Change) { s.cache.note(row); s.signal.note(row) },
-		Committed: func() { s.cache.forget(); s.signal.committed() }})
+		Changed:   func(row database.Change) { s.cache.note(row); s.signal.note(row); s.feed.note(row) },
+		Committed: func() { s.cache.forget(); s.signal.committed(); s.feed.committed() }})
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +165,7 @@ func newStore(o Options) (*Store, error) {
 	c := &core{database: path, now: o.Now, log: o.Log,
 		turns: turns{places: newManifestPlaces(), part: partTime, patience: 10 * time.Second}}
 	s := &Store{core: c, Blobs: &Blobs{c}, Uploads: &Uploads{c}, Manifests: &Manifests{c}, Tags: &Tags{c},
-		Runs: &Runs{c}, Users: &Users{c}, Clusters: &Clusters{c}, Garbage: &Garbage{c}, Audit: &Audit{c}}
+		Runs: &Runs{c}, Users: &Users{c}, Clusters: &Clusters{c}, Garbage: &Garbage{c}, Audit: &Audit{c}, Feed: &Feed{c}, Following: &Following{c}}
 	s.space = diskspace.Checker{Bytes: diskspace.Bytes, Inodes: diskspace.Inodes, MinFree: o.MinFree}
 	if s.now == nil {
 		s.now = time.Now
@@ -173,6 +176,7 @@ func newStore(o Options) (*Store, error) {
 	s.cache.limit = cacheLimit()
 	s.guard = guard.New(s.now)
 	s.sessions = newSessions()
+	s.feed.kept = changesKept
 	s.arrivals = &arrivals{over: make(chan struct{}, 1)}
 	return s, nil
 }

@@ -52,7 +52,7 @@ type Call[Q, A any] struct {
 // request with another is refused.
 type Parameter struct {
 	Name, Text string
-	Type       string // of JSON: string or boolean
+	Type       string // of JSON: string, integer or boolean
 	Required   bool
 }
 
@@ -109,6 +109,14 @@ var (
 	PushCluster   = Call[None, AttachedCluster]{http.MethodPut, "/api/v1/clusters/{id}", http.StatusOK, 0}
 	ListClusters  = Call[None, []AttachedCluster]{http.MethodGet, "/api/v1/clusters", http.StatusOK, 0}
 	DetachCluster = Call[None, None]{http.MethodDelete, "/api/v1/clusters/{id}", http.StatusNoContent, 0}
+
+	// RegisterFollower registers an appliance that follows this one, ListFollowers lists these, and RemoveFollower forgets
+	// one. GetChanges returns what has changed here since a position, or all that there is after a registration. It is
+	// refused with status 410 where the changes since then are not known any more: the follower registers again.
+	RegisterFollower = Call[NewFollower, RegisteredFollower]{http.MethodPost, "/api/v1/followers", http.StatusOK, MaxJSON}
+	ListFollowers    = Call[None, []Follower]{http.MethodGet, "/api/v1/followers", http.StatusOK, 0}
+	RemoveFollower   = Call[None, None]{http.MethodDelete, "/api/v1/followers/{id}", http.StatusNoContent, 0}
+	GetChanges       = Call[None, Changes]{http.MethodGet, "/api/v1/changes", http.StatusOK, 0}
 
 	// GetUpdates returns what the update service offers, and the graph of a channel if one is named.
 	GetUpdates = Call[UpdatesRequest, Updates]{http.MethodPost, "/api/v1/updates", http.StatusOK, MaxJSON}

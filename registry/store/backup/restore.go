@@ -217,9 +217,13 @@ func (r *restore) fill(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	// A scrub that was under way during the backup has read other files, and what clusters have told since is lost.
+	// A scrub that was under way during the backup has read other files, and what clusters have told since is lost. A follower
+	// may have changes that are lost here, and lists all again.
 	err = db.Write(ctx, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `DELETE FROM meta WHERE name = ?`, integrity.ScrubCursor)
+		if err == nil {
+			_, err = tx.ExecContext(ctx, `UPDATE followers SET session = ''`)
+		}
 		if err == nil {
 			_, err = tx.ExecContext(ctx, `INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value`, integrity.Restored, time.Now().UTC().Format(time.RFC3339Nano))
 		}
