@@ -27,7 +27,7 @@ import (
 
 // Facts are what the files are made of.
 type Facts struct {
-	// Registries are the appliance and, if there is one, the second mirror.
+	// Registries are the appliance and, in the order in which they are asked, others with the same content.
 	Registries []Registry
 	Version    Version
 	Release    Release

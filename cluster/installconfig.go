@@ -30,7 +30,7 @@ func (r *renderer) installConfig() error {
 			repository, path.Base(above), above)
 	}
 	if len(r.Registries) > 1 {
-		r.warn("while the cluster is installed only %s is asked: the installer uses the first mirror of an entry in %s; the mirror sets have both",
+		r.warn("while the cluster is installed only %s is asked: the installer uses the first mirror of an entry in %s; the mirror sets have all",
 			r.first().Address, installConfigFile)
 	}
 	if r.NeverContactSource && !r.Version.sourcePolicy() {

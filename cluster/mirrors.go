@@ -66,9 +66,7 @@ func (f Facts) mirrors() (*mirrors, error) {
 		}
 	}
 	slices.SortFunc(m.install, func(a, b entry) int { return strings.Compare(a.source, b.source) })
-	if len(f.Registries) > 1 {
-		m.second(f.Registries[0].Address, f.Registries[1].Address)
-	}
+	m.addOthers(f.addresses())
 	return m, nil
 }
 
@@ -263,26 +261,6 @@ func addTo(sets []set, source, mirror string) (found bool) {
 		}
 	}
 	return found
-}
-
-// second puts the same place at a second registry behind each mirror at the first.
-func (m *mirrors) second(first, second string) {
-	double := func(all []entry) {
-		for n := range all {
-			var both []string
-			for _, mirror := range all[n].mirrors {
-				both = append(both, mirror)
-				if rest, ok := below(mirror, first); ok {
-					both = append(both, second+rest)
-				}
-			}
-			all[n].mirrors = both
-		}
-	}
-	for _, s := range slices.Concat(m.digests, m.tags) {
-		double(s.entries)
-	}
-	double(m.install)
 }
 
 // ReleaseRepositories returns the repositories of a registry that have releases or their

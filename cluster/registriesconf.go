@@ -92,7 +92,7 @@ func (r *renderer) forHosts() error {
 			head += "# CA: ca-bundle.pem, as /etc/containers/certs.d/" + one.Address + "/ca.crt\n"
 		}
 	}
-	r.add("registries.conf", registriesConf(head, locations(digests, tags), func(string) bool { return r.NeverContactSource }))
+	r.add("registries.conf", registriesConf(head, locations(digests, tags), r.never))
 	return nil
 }
 
@@ -116,7 +116,7 @@ func (r *renderer) zeroTouch() error {
 	for _, s := range r.otherSources() {
 		all, never[s.Source] = append(all, entry{s.Source, s.Mirrors}), s.Policy == neverContact
 	}
-	r.add("mirror/registries.conf", registriesConf(head, locations(all, nil), func(source string) bool { return r.NeverContactSource || never[source] }))
+	r.add("mirror/registries.conf", registriesConf(head, locations(all, nil), func(source string) bool { return r.never(source) || never[source] }))
 	if len(r.bundle) > 0 {
 		r.add("mirror/ca-bundle.crt", r.bundle)
 	}

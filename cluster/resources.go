@@ -59,7 +59,7 @@ func (r *renderer) mirrorObjects(kind, field string, sets []set) (all []object) 
 func (r *renderer) mirrorEntries(entries []entry, policy bool) (all []mirrorEntry) {
 	for _, e := range entries {
 		m := mirrorEntry{Mirrors: e.mirrors, Source: e.source}
-		if policy && r.NeverContactSource {
+		if policy && r.never(e.source) {
 			m.Policy = neverContact
 		}
 		all = append(all, m)

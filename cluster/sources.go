@@ -62,7 +62,7 @@ func (f Facts) Sources() (installing, running Sources, err error) {
 	}
 	for _, s := range m.digests {
 		for _, e := range s.entries {
-			running = running.Add(Source{e.source, e.mirrors, f.NeverContactSource})
+			running = running.Add(Source{e.source, e.mirrors, f.never(e.source)})
 		}
 	}
 	return installing, running, nil

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/mirror-appliance/appliance/cluster"
 	"github.com/mirror-appliance/appliance/cluster/directory"
@@ -19,7 +20,8 @@ type clusterConfigOptions struct {
 	applianceOptions
 	dir, installConfig string
 	wish               cluster.Wish
-	first, also        mirrorFlags
+	first              mirrorFlags
+	also               othersFlags
 	user               string
 	passwordStdin      bool
 	never, zeroTouch   bool
@@ -28,11 +30,22 @@ type clusterConfigOptions struct {
 	warnings           []string
 }
 
-// mirrorFlags are the flags about one of the mirrors.
+// mirrorFlags are the flags about the appliance.
 type mirrorFlags struct {
-	address    string
 	ca         string
 	pullSecret string
+}
+
+// othersFlags are the flags about the appliances besides it.
+type othersFlags struct {
+	addresses   []string
+	cas         []string
+	pullSecrets []string
+}
+
+func (o *othersFlags) addFlags(f *pflag.FlagSet) {
+	f.StringArrayVar(&o.addresses, "also", nil, "HOST:PORT of another appliance with the same content, which is asked when those before it do not answer; may be repeated")
+	f.Var(pathsValue{&o.cas}, "also-ca", "its CA in PEM form; may be repeated (default: of the usual certs.d directories, or its /ca.crt)")
 }
 
 func newClusterConfigCommand(std stdio) *cobra.Command {
@@ -48,10 +61,11 @@ appliance pulls through are both in it; from elsewhere the latter takes the logi
 Nodes get the login of the user puller. The directory is written whole or not at all, for its owner alone; one that
 is there is replaced if it is as this command has made it.`,
 		Example: `  sudo appliance cluster-config --version 4.20 --dir prod
-  appliance cluster-config docker://registry.example.com:8443 --pull-secret pull-secret.json --install-config mine.yaml --dir prod`,
+  appliance cluster-config docker://registry.example.com:8443 --pull-secret pull-secret.json --install-config mine.yaml --dir prod
+  sudo appliance cluster-config --also second.example.com:8443 --also-pull-secret second.json --dir prod`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := noEmptyValue(c, "version", "arch", "also", "user"); err != nil {
+			if err := noEmptyValue(c, "version", "arch", "user"); err != nil {
 				return err
 			}
 			return runClusterConfig(c.Context(), std, o, args)
@@ -67,9 +81,8 @@ is there is replaced if it is as this command has made it.`,
 	pathVar(f, &o.first.pullSecret, "pull-secret", "", "a pull secret with the login of the nodes (default: on the appliance's host, its quay-config/pull-secret.json)")
 	f.StringVar(&o.user, "user", "", "give nodes the login of this user, that of podman login, and not that of "+installer.PullerUser)
 	f.BoolVar(&o.passwordStdin, "password-stdin", false, "read the password of --user from standard input")
-	f.StringVar(&o.also.address, "also", "", "HOST:PORT of a second appliance with the same content, which is asked when the first does not answer")
-	pathVar(f, &o.also.ca, "also-ca", "", "its CA in PEM form (default: of the usual certs.d directories, or its /ca.crt)")
-	pathVar(f, &o.also.pullSecret, "also-pull-secret", "", "a pull secret with its login (default: --pull-secret)")
+	o.also.addFlags(f)
+	f.Var(pathsValue{&o.also.pullSecrets}, "also-pull-secret", "a pull secret with its login; may be repeated (default: --pull-secret)")
 	f.BoolVar(&o.never, "never-contact-source", false, "keep nodes from asking a source for what no mirror has")
 	f.BoolVar(&o.zeroTouch, "ztp", false, "add the files of zero-touch provisioning, mirror/registries.conf and mirror/ca-bundle.crt")
 	f.BoolVar(&o.force, "force", false, "move a directory aside that was changed, or that this command has not made")

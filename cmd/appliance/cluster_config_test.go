@@ -145,51 +145,6 @@ func (s *site) installs(t *testing.T, dir, arch string) {
 	}
 }
 
-// The second appliance is asked when the first is gone: with its CA, and its login.
-func TestClusterConfig_secondAppliance(t *testing.T) {
-	s, other := newClusterSite(t), newSite(t)
-	image := s.set(t, "one.yaml", "  additionalImages: [{name: HOST/samples/docker:v1}]\n")
-	other.mirror(t, image)
-	ca, secret := other.cfg.TLS.CA, filepath.Join(s.dir, "other.json")
-	_, err := other.admin.CreateUser(t.Context(), api.NewUser{Name: "puller", Role: "pull", Password: nodePassword})
-	must(t, err)
-	other.secret(t, secret, "puller", nodePassword)
-	dir := filepath.Join(s.dir, "out")
-	code, _, stderr := s.run(t, "cluster-config", "--quayRoot", s.root, "--dir", dir, "--arch", "multi", "--also", other.address, "--also-ca", s.cfg.TLS.CA, "--also-pull-secret", secret)
-	if code != 1 || !strings.Contains(stderr, "nodes would not trust "+other.address) || !strings.Contains(stderr, "--also-ca FILE; nothing was written") {
-		t.Errorf("with the CA of the first: exit code %d, %s", code, stderr)
-	}
-	a := s.config(t, "--quayRoot", s.root, "--dir", dir, "--arch", "multi", "--also", other.address, "--also-ca", ca, "--also-pull-secret", secret)
-	if !strings.Contains(strings.Join(a.Warnings, "\n"), "only "+s.address+" is asked") {
-		t.Errorf("it warns %q", a.Warnings)
-	}
-	sources, _ := installSources(t, dir)
-	if want := s.address + "/openshift/release " + other.address + "/openshift/release"; sources[s.source+"/"+sample.ComponentRepository] != want {
-		t.Errorf("the sources are %v", sources)
-	}
-	s.upstream.Close()
-	s.stop(t)
-	must(t, s.socket.Close())
-	if code, said := s.reads(t, dir, image); code != 0 {
-		t.Errorf("with the first gone: %d\n%s", code, said)
-	}
-	other.stop(t)
-	must(t, other.socket.Close())
-	if code, _ := s.reads(t, dir, image); code == 0 {
-		t.Error("it is read with both gone")
-	}
-}
-
-// reads reads an image set with the files of a directory, as podman would.
-func (s *site) reads(t *testing.T, dir, set string) (code int, said string) {
-	t.Helper()
-	c := exec.Command(s.program, "mirror", "-c", set, "file://"+t.TempDir(), "--retry-times", "0")
-	c.Env = append(os.Environ(), "HOME="+s.dir, "SSL_CERT_FILE="+dir+"/ca-bundle.pem", "REGISTRY_AUTH_FILE="+dir+"/pull-secret.json",
-		"CONTAINERS_REGISTRIES_CONF="+dir+"/registries.conf")
-	code, stdout, stderr := outcome(t, c)
-	return code, stdout + stderr
-}
-
 func TestClusterConfig_refuses(t *testing.T) {
 	s := newClusterSite(t)
 	dir := filepath.Join(s.dir, "out")
@@ -212,6 +167,9 @@ func TestClusterConfig_refuses(t *testing.T) {
 		"has files, and was not made by this command":                          append(here, "--dir", s.dir),
 		"--also " + s.address + " is the appliance itself":                     multi("--also", s.address),
 		"--also is missing":                                                    to(here, "--also-ca", "x"),
+		"--also is empty":                                                      multi("--also", ""),
+		"--also other.example.com:8443 is given twice":                         multi("--also", "other.example.com:8443", "--also", "https://OTHER.example.com:8443"),
+		"--also other.example.com/x has a path":                                multi("--also", "other.example.com/x"),
 		"is the appliance itself":                                              multi("--also", "https://"+strings.ToUpper(s.address)),
 		"a registry is named without http://":                                  multi("--also", "http://"+s.address),
 		"the appliance calls itself " + s.address + ", and is named 127.0.0.1": otherName,

@@ -29,22 +29,37 @@ func (o *clusterConfigOptions) checkFlags() error {
 	switch {
 	case o.dir == "" && !o.dryRun:
 		return hint.New(errors.New("--dir is missing"), "the directory to write, for example --dir prod")
-	case o.also.address == "" && o.also.ca+o.also.pullSecret != "":
-		return hint.New(errors.New("--also is missing, and its CA or its login is named"), "--also HOST:PORT")
 	case o.passwordStdin && o.user == "":
 		return hint.New(errors.New("--password-stdin is the password of --user, which is missing"), "--user NAME --password-stdin")
 	case o.user != "" && o.first.pullSecret != "":
 		return hint.New(errors.New("--user and --pull-secret are both the login of the nodes"), "give one of the two")
 	}
-	if o.also.address == "" {
-		return nil
+	return o.also.check()
+}
+
+// check reads the names of the other appliances.
+func (o *othersFlags) check() error {
+	if len(o.addresses) == 0 && len(o.cas)+len(o.pullSecrets) > 0 {
+		return hint.New(errors.New("--also is missing, and its CA or its login is named"), "--also HOST:PORT")
 	}
-	address, prefix, err := registryOf(o.also.address)
-	if err == nil && prefix != "" {
-		err = hint.New(fmt.Errorf("--also %s has a path", o.also.address), "name the appliance alone, HOST:PORT")
+	var all []string
+	for _, named := range o.addresses {
+		if named == "" {
+			return hint.New(errors.New("--also is empty"), "name an appliance, HOST:PORT, or leave the flag out")
+		}
+		address, prefix, err := registryOf(named)
+		switch {
+		case err != nil:
+			return err
+		case prefix != "":
+			return hint.New(fmt.Errorf("--also %s has a path", named), "name the appliance alone, HOST:PORT")
+		case slices.Contains(all, address):
+			return hint.New(fmt.Errorf("--also %s is given twice", address), "name each appliance once")
+		}
+		all = append(all, address)
 	}
-	o.also.address = address
-	return err
+	o.addresses = all
+	return nil
 }
 
 // registryOf reads the name of a registry, as clusters write it.
@@ -74,11 +89,11 @@ func (o *clusterConfigOptions) facts(ctx context.Context, std stdio, args []stri
 	if err == nil {
 		err = o.content(ctx, std, args, f)
 	}
-	if err == nil && o.also.address != "" {
-		if o.also.address == first.Address {
-			return nil, hint.New(fmt.Errorf("--also %s is the appliance itself", o.also.address), "name another one")
-		}
-		err = o.second(ctx, f)
+	if err == nil {
+		err = o.others(ctx, f)
+	}
+	for n := 1; n < len(f.Registries) && err == nil; n++ {
+		f.Registries[n].Auth, err = o.authOfOther(f.Registries[n].Address)
 	}
 	if err == nil {
 		err = o.tryLogins(ctx, f)
@@ -97,7 +112,7 @@ func (o *clusterConfigOptions) tryLogins(ctx context.Context, f *cluster.Facts) 
 		}
 		if errors.As(err, new(x509.UnknownAuthorityError)) {
 			flag := "--ca"
-			if r.Address == o.also.address {
+			if slices.Contains(o.also.addresses, r.Address) {
 				flag = "--also-ca"
 			}
 			return hint.New(fmt.Errorf("nodes would not trust %s: the CA that they would get has not signed its certificate: %w", r.Address, err), "name the file with its CA: "+flag+" FILE; nothing was written")
@@ -140,7 +155,11 @@ func (o *clusterConfigOptions) there(ctx context.Context, f *cluster.Facts, argu
 		return err
 	}
 	first := cluster.Registry{Address: address}
-	if first.CA, err = o.caOf(ctx, address, o.first.ca, o.destCertDir, "--ca"); err != nil {
+	var files []string
+	if o.first.ca != "" {
+		files = []string{o.first.ca}
+	}
+	if first.CA, err = o.caOf(ctx, address, files, o.destCertDir, "--ca"); err != nil {
 		return err
 	}
 	if o.user == "" {
@@ -152,18 +171,33 @@ func (o *clusterConfigOptions) there(ctx context.Context, f *cluster.Facts, argu
 	return nil
 }
 
-// second adds the second appliance.
-func (o *clusterConfigOptions) second(ctx context.Context, f *cluster.Facts) (err error) {
-	r := cluster.Registry{Address: o.also.address}
-	if r.CA, err = o.caOf(ctx, r.Address, o.also.ca, "", "--also-ca"); err != nil {
-		return err
+// others adds the other appliances, with their CAs.
+func (o *clusterConfigOptions) others(ctx context.Context, f *cluster.Facts) error {
+	for _, address := range o.also.addresses {
+		if address == f.Registries[0].Address {
+			return hint.New(fmt.Errorf("--also %s is the appliance itself", address), "name another one")
+		}
+		ca, err := o.caOf(ctx, address, o.also.cas, "", "--also-ca")
+		if err != nil {
+			return err
+		}
+		f.Registries = append(f.Registries, cluster.Registry{Address: address, CA: ca})
 	}
-	file := cmp.Or(o.also.pullSecret, o.first.pullSecret)
-	if r.Auth, err = o.pullerAuth(r.Address, file, "--also-pull-secret"); err != nil {
-		return err
-	}
-	f.Registries = append(f.Registries, r)
 	return nil
+}
+
+// authOfOther returns the login that nodes get for another appliance: of the first file that has one.
+func (o *clusterConfigOptions) authOfOther(address string) (auth string, err error) {
+	files := o.also.pullSecrets
+	if len(files) == 0 {
+		files = []string{o.first.pullSecret}
+	}
+	for _, file := range files {
+		if auth, err = o.pullerAuth(address, file, "--also-pull-secret"); err == nil {
+			break
+		}
+	}
+	return auth, err
 }
 
 // authIn returns the login of a registry in a pull secret.
@@ -224,18 +258,18 @@ func (o *clusterConfigOptions) authOf(ctx context.Context, std stdio, address st
 // maxCA bounds the CA of an appliance, as regular.ReadFile bounds a file.
 const maxCA = 1 << 20
 
-// caOf returns the CA of an appliance elsewhere: of a file, of the directories in which podman
+// caOf returns the CA of an appliance elsewhere: of files, of the directories in which podman
 // looks, or its own answer over a connection that is verified. nil: it has none of its own.
-func (o *clusterConfigOptions) caOf(ctx context.Context, address, file, dir, flag string) ([]byte, error) {
-	if file != "" {
-		return regular.ReadFile(file)
-	}
-	found, err := upstream.TrustFiles(dir, address)
-	if err != nil {
-		return nil, err
+func (o *clusterConfigOptions) caOf(ctx context.Context, address string, files []string, dir, flag string) ([]byte, error) {
+	if len(files) == 0 {
+		found, err := upstream.TrustFiles(dir, address)
+		if err != nil {
+			return nil, err
+		}
+		files = found.CAs
 	}
 	var all [][]byte
-	for _, ca := range found.CAs {
+	for _, ca := range files {
 		text, err := regular.ReadFile(ca)
 		if err != nil {
 			return nil, err
