@@ -35,7 +35,6 @@ func unusedExports() map[string]string {
 		"registry/store/integrity.Checker.Reinspect":      "tests of the store inspect one blob in quarantine",
 		"registry/store/integrity.Checker.ScrubBlob":      "tests of the store damage and scrub one blob",
 		"registry/store/integrity.Checker.SetScrubCursor": "tests of backups have a scrub under way",
-		"registry/store/integrity.Checker.TidyQuarantine": "tests of the store look at quarantine before and after",
 		"registry/store/database.ErrClosed":               "tests of engines tell how a write ended",
 		"registry/store/database.ErrHeld":                 "as ErrClosed",
 		"registry/store/database.Group.Queued":            "tests of engines wait until writes are queued",

@@ -57,7 +57,7 @@ func (h *Handler) checkSync(r *http.Request, run *store.Run, q api.Existing) (a 
 			}
 		}
 	}
-	a.Partial = h.store.Runs.Partial(missing)
+	a.Partial = h.store.Runs.Partial(r.Context(), missing)
 	return a, nil
 }
 

@@ -25,7 +25,7 @@ func (a *API) getBlob(w http.ResponseWriter, r *http.Request, t target) error {
 	if err == nil {
 		defer blob.Close()
 		a.held(t.repo)
-		return serveBlob(w, r, t.digest, blob.Size, blob.File)
+		return serveBlob(w, r, t.digest, blob.Size, blob.ReadSeekCloser)
 	}
 	if errors.Is(err, store.ErrNotFound) && a.pulledThrough(t.repo) {
 		ctx, cancel := context.WithCancel(r.Context())

@@ -199,7 +199,7 @@ func (ds *downloads) fetch(ctx context.Context, o origin, f *download) error {
 	if err != nil {
 		return err
 	}
-	offset := ds.store.Uploads.PulledPart(d, announced)
+	offset := ds.store.Uploads.PulledPart(ctx, d, announced)
 	body, size, err := o.Source.BlobFrom(ctx, o.upstream, d, offset)
 	if err != nil {
 		return o.failed("blob", d.String(), err)

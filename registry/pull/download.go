@@ -18,6 +18,12 @@ type downloadKey struct {
 	digest digest.Digest
 }
 
+// content is what came of a blob.
+type content interface {
+	io.ReaderAt
+	io.Closer
+}
+
 // A download is a blob on its way into the store, and its readers. Lock order: lifetime.mu, mu.
 type download struct {
 	key    downloadKey
@@ -32,8 +38,8 @@ type download struct {
 	mu      sync.Mutex // guards what follows
 	changed chan struct{}
 	started bool
-	file    *os.File
-	size    int64 // -1: unknown
+	file    content // nil before start and after closeFile
+	size    int64   // -1: unknown
 	written int64
 	done    bool
 	err     error
@@ -59,7 +65,7 @@ func (f *download) change(fn func()) {
 }
 
 // start has readers follow a file of which written bytes are there.
-func (f *download) start(file *os.File, size, written int64) {
+func (f *download) start(file content, size, written int64) {
 	f.change(func() { f.started, f.file, f.size, f.written = true, file, size, written })
 }
 
@@ -70,7 +76,9 @@ func (f *download) finish(err error) { f.change(func() { f.done, f.err = true, e
 func (f *download) closeFile() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	_ = f.file.Close() // nil if it was not started
+	if f.file != nil {
+		_ = f.file.Close()
+	}
 	f.file = nil
 }
 
@@ -127,7 +135,7 @@ func (f *download) known() int64 {
 }
 
 // readable waits for content at pos and returns the offset of its end.
-func (f *download) readable(ctx context.Context, pos int64) (file *os.File, limit int64, err error) {
+func (f *download) readable(ctx context.Context, pos int64) (file content, limit int64, err error) {
 	waitErr := f.await(ctx, func() bool {
 		file, limit, err = f.file, f.written, f.err
 		if !f.done {
@@ -180,6 +188,8 @@ func (a arriving) ReadAt(p []byte, pos int64) (int, error) {
 		return 0, err
 	case pos >= limit:
 		return 0, io.EOF
+	case file == nil:
+		return 0, os.ErrClosed
 	}
 	n, err := file.ReadAt(p[:min(int64(len(p)), limit-pos)], pos)
 	if n > 0 {

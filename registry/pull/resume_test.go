@@ -84,7 +84,7 @@ func TestPuller_Blob_goesOnFromAWrongPart(t *testing.T) {
 	if err := u.Keep(); err != nil {
 		t.Fatal(err)
 	}
-	if n := f.store.Uploads.PulledPart(f.blob, int64(len(f.layer))); n != int64(len(f.layer)/2) {
+	if n := f.store.Uploads.PulledPart(t.Context(), f.blob, int64(len(f.layer))); n != int64(len(f.layer)/2) {
 		t.Fatalf("%d bytes are kept", n)
 	}
 	f.ranges()

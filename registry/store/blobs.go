@@ -5,22 +5,21 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
+	"io"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/internal/diskspace"
 	"github.com/mirror-appliance/appliance/internal/image"
-	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/blobstore"
 	"github.com/mirror-appliance/appliance/registry/store/database"
 	"github.com/mirror-appliance/appliance/registry/store/guard"
 )
 
 // Blob is an open blob. It stays readable when the blob is deleted.
 type Blob struct {
-	*os.File
-	Size int64
+	io.ReadSeekCloser // an *os.File in a storage of files, which the kernel can send
+	Size              int64
 }
 
 // Stat returns the size of a blob of repo. It counts as a check: a client that got an answer may
@@ -32,10 +31,10 @@ func (s *Blobs) Stat(ctx context.Context, repo string, d digest.Digest) (int64, 
 		if err != nil {
 			return 0, err
 		}
-		if err = s.files.Blob(d).Check(size); err == nil {
+		if err = s.blobs.Blob(d).Check(ctx, size); err == nil {
 			return size, nil
 		}
-		if !blobfile.IsLoss(err) {
+		if !blobstore.IsLoss(err) {
 			return 0, fmt.Errorf("look at blob %s: %w", d, err)
 		}
 		if err := s.checker().Quarantine(ctx, d, size, err); err != nil {
@@ -80,12 +79,12 @@ func (s *Blobs) Open(ctx context.Context, repo string, d digest.Digest) (*Blob, 
 		if err != nil {
 			return nil, err
 		}
-		f, err := s.files.Blob(d).Open(size)
+		f, err := s.blobs.Blob(d).Open(ctx, size)
 		if err == nil {
-			return &Blob{File: f, Size: size}, nil
+			return &Blob{ReadSeekCloser: f, Size: size}, nil
 		}
 		err = fmt.Errorf("open blob %s: %w", d, err)
-		if blobfile.IsLoss(err) {
+		if blobstore.IsLoss(err) {
 			if err = s.checker().Quarantine(ctx, d, size, err); err == nil {
 				continue
 			}
@@ -133,7 +132,7 @@ func (s *Blobs) Mount(ctx context.Context, repo, from string, d digest.Digest) (
 // or a download repairs it.
 func (s *core) linkExisting(ctx context.Context, tx *sql.Tx, repo string, d digest.Digest,
 	size int64, by origin) error {
-	if err := s.files.Blob(d).Check(size); blobfile.IsLoss(err) {
+	if err := s.blobs.Blob(d).Check(ctx, size); blobstore.IsLoss(err) {
 		return &NotFoundError{Kind: "blob", Name: d.String()}
 	} else if err != nil {
 		return fmt.Errorf("look at blob %s: %w", d, err)
@@ -180,16 +179,16 @@ type linkFunc func(ctx context.Context, tx *sql.Tx) error
 
 // commitFile places the file of an upload durably, and then commits the row and the links of the
 // blob.
-func (s *core) commitFile(ctx context.Context, u *blobfile.Upload, d digest.Digest, link linkFunc) error {
+func (s *core) commitFile(ctx context.Context, u blobstore.Upload, d digest.Digest, link linkFunc) error {
 	if err := s.guard.Blobs.Enter(ctx, d); err != nil {
 		return err
 	}
 	defer s.guard.Blobs.Leave(d)
-	if placed, err := u.Place(d); err != nil {
+	if placed, err := u.Place(ctx, d); err != nil {
 		if placed != nil {
-			err = errors.Join(err, s.undoPlace(placed, d))
+			err = errors.Join(err, s.undoPlace(ctx, placed, d))
 		}
-		return diskspace.Full(s.files.Root(), 0, err)
+		return diskspace.Full(s.blobs.Root(), 0, err)
 	}
 	return s.db.Share(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		if _, err := s.insertBlob(ctx, tx, d, u.Size()); err != nil {
@@ -210,12 +209,12 @@ func (s *core) insertBlob(ctx context.Context, tx *sql.Tx, d digest.Digest, size
 
 // undoPlace removes a file that was placed and could not be synced, so that a full disk does not
 // keep it until collection. It leaves the file of a concurrent upload of the same blob.
-func (s *core) undoPlace(placed fs.FileInfo, d digest.Digest) error {
+func (s *core) undoPlace(ctx context.Context, placed blobstore.Version, d digest.Digest) error {
 	if !s.guard.Blobs.MarkNow(d, 1) {
 		return nil
 	}
 	defer s.guard.Blobs.Unmark(d)
-	return s.files.Blob(d).RemoveIf(placed)
+	return s.blobs.Blob(d).RemoveIf(ctx, placed)
 }
 
 // linkBlob makes an existing blob visible in a repository, as of now. The link of a push stays one.

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/mirror-appliance/appliance/internal/image"
-	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/blobstore"
 	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
@@ -64,8 +64,8 @@ func (s *Garbage) GarbageBlobs(ctx context.Context, before time.Time,
 		}
 		return one(d, size)
 	}
-	for _, a := range blobfile.Algorithms() {
-		parts, err := s.files.Parts(a)
+	for _, a := range blobstore.Algorithms() {
+		parts, err := s.blobs.Parts(ctx, a)
 		if err != nil {
 			g.Go(func() error { return fmt.Errorf("list blob files: %w", err) })
 		}
@@ -136,9 +136,9 @@ func (s *core) garbageOf(ctx context.Context, before time.Time, after digest.Dig
 
 // garbageFiles yields the old files without a row in one part of the storage, which a crash between
 // the file and its row leaves.
-func (s *core) garbageFiles(ctx context.Context, part blobfile.Part, before time.Time,
+func (s *core) garbageFiles(ctx context.Context, part blobstore.Part, before time.Time,
 	yield func(digest.Digest, int64) error) error {
-	names, err := part.Names()
+	names, err := part.Names(ctx)
 	if err != nil {
 		return fmt.Errorf("list blob files: %w", err)
 	}
@@ -151,7 +151,7 @@ func (s *core) garbageFiles(ctx context.Context, part blobfile.Part, before time
 		if !ok || s.guard.Blobs.Spared(d, before) {
 			continue // a file of another name is not ours to delete
 		}
-		size, old, err := s.files.Blob(d).Old(before, s.now())
+		size, old, err := s.blobs.Blob(d).Old(ctx, before, s.now())
 		if err != nil || !old {
 			continue
 		}
@@ -258,7 +258,7 @@ func (s *core) removeFiles(ctx context.Context, marked []digest.Digest,
 	var errs []error
 	for _, d := range marked {
 		_ = turn.yield(ctx) // an ended ctx does not stop this: the rows are gone
-		size, err := s.files.Blob(d).Remove()
+		size, err := s.blobs.Blob(d).Remove(ctx)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 		case err != nil:
@@ -293,7 +293,7 @@ func (s *core) isGarbage(ctx context.Context, tx *sql.Tx, before time.Time, d di
 	if named, err := database.Exists(ctx, tx, referredTo, d); named || err != nil {
 		return false, err
 	}
-	_, old, err := s.files.Blob(d).Old(before, s.now())
+	_, old, err := s.blobs.Blob(d).Old(ctx, before, s.now())
 	return old, err
 }
 
@@ -306,9 +306,9 @@ const referredTo = `SELECT 1 FROM manifest_refs f JOIN repository_manifests rm O
 // StaleUploads yields the upload sessions without a write since before, and their bytes, also those
 // that a crash left.
 func (s *Garbage) StaleUploads(ctx context.Context, before time.Time, yield func(id string, size int64) error) error {
-	ids, err := s.files.Uploads()
+	ids, err := s.blobs.Uploads(ctx)
 	if errors.Is(err, fs.ErrNotExist) { // Open made it
-		err = &StorageError{Path: s.files.Root()}
+		err = &StorageError{Path: s.blobs.Root()}
 	}
 	if err != nil {
 		return fmt.Errorf("list uploads: %w", err)
@@ -317,7 +317,7 @@ func (s *Garbage) StaleUploads(ctx context.Context, before time.Time, yield func
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		size, stale, err := s.files.OldUpload(id, before, s.now())
+		size, stale, err := s.blobs.OldUpload(ctx, id, before, s.now())
 		if err != nil {
 			return fmt.Errorf("look at upload %s: %w", id, err)
 		}
@@ -342,7 +342,7 @@ func (s *Garbage) RemoveUpload(ctx context.Context, before time.Time, id string)
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
-	if !blobfile.IsUploadID(id) {
+	if !blobstore.IsUploadID(id) {
 		return 0, &NotFoundError{Kind: "upload", Name: image.Quote(id)}
 	}
 	if !s.guard.Sessions.TryTake(id) {
@@ -352,7 +352,7 @@ func (s *Garbage) RemoveUpload(ctx context.Context, before time.Time, id string)
 	if s.sessions.forget(id, before) {
 		return 0, nil
 	}
-	size, stale, err := s.files.OldUpload(id, before, s.now())
+	size, stale, err := s.blobs.OldUpload(ctx, id, before, s.now())
 	if err != nil {
 		return 0, fmt.Errorf("look at upload %s: %w", id, err)
 	}

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/blobstore"
 )
 
 // durableDir, when set, makes the test binary the process that is watched.
@@ -266,7 +267,7 @@ func (w *watcher) name(path string) string {
 	}
 	path = strings.TrimPrefix(path, filepath.Join(w.dir, "storage")+"/")
 	id, suffix, _ := strings.Cut(strings.TrimPrefix(path, "uploads/"), ".")
-	if blobfile.IsUploadID(id) {
+	if blobstore.IsUploadID(id) {
 		path = "uploads/*"
 		if suffix != "" {
 			path += "." + suffix

@@ -11,7 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/blobstore"
 	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
@@ -90,7 +90,7 @@ func (r *Run) Existing(ctx context.Context, blobs, manifests map[string][]digest
 	if err := r.alive(ctx); err != nil {
 		return nil, nil, nil, err
 	}
-	whole := r.store.remembersFiles()
+	whole := r.store.remembersFiles(ctx)
 	if haveBlobs, unconfirmed, err = r.existingOf(ctx, blobContent(), blobs, whole); err != nil {
 		return nil, nil, nil, err
 	}
@@ -126,15 +126,15 @@ type wanted struct {
 type wholeFunc func(d digest.Digest, size int64) (bool, error)
 
 // remembersFiles returns a wholeFunc that checks each file once: images share layers.
-func (s *core) remembersFiles() wholeFunc {
+func (s *core) remembersFiles(ctx context.Context) wholeFunc {
 	known := map[digest.Digest]bool{}
 	return func(d digest.Digest, size int64) (bool, error) {
 		whole, ok := known[d]
 		if ok {
 			return whole, nil
 		}
-		err := s.files.Blob(d).Check(size)
-		if err != nil && !blobfile.IsLoss(err) {
+		err := s.blobs.Blob(d).Check(ctx, size)
+		if err != nil && !blobstore.IsLoss(err) {
 			return false, fmt.Errorf("look at blob %s: %w", d, err)
 		}
 		known[d] = err == nil
@@ -257,7 +257,7 @@ func (r *Run) stageAgain(ctx context.Context, tx *sql.Tx, repo string, d digest.
 // of another repository's blob is not a right to it. It returns the staged ones; the others are to
 // be put.
 func (r *Run) Confirm(ctx context.Context, blobs map[string][]ocispec.Descriptor) (staged map[string][]digest.Digest, err error) {
-	whole := r.store.remembersFiles()
+	whole := r.store.remembersFiles(ctx)
 	var all []confirmed
 	for repo, descs := range blobs {
 		for _, b := range descs {

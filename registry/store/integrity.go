@@ -12,7 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/internal/throttle"
-	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/blobstore"
 	"github.com/mirror-appliance/appliance/registry/store/integrity"
 )
 
@@ -32,7 +32,7 @@ type (
 func (s *Store) Integrity() *integrity.Checker { return s.checker() }
 
 func (s *core) checker() *integrity.Checker {
-	return &integrity.Checker{DB: s.db, Path: s.database, Files: s.files, Guard: s.guard.Blobs,
+	return &integrity.Checker{DB: s.db, Path: s.database, Storage: s.blobs, Guard: s.guard.Blobs,
 		Store: checked{&Garbage{s}}, Now: s.now, Log: s.log}
 }
 
@@ -71,8 +71,8 @@ func (c checked) PutBack(ctx context.Context, d digest.Digest, size int64, conte
 // UnnamedFiles implements integrity.Store.
 func (c checked) UnnamedFiles(ctx context.Context, yield func(d digest.Digest, size int64) error) error {
 	ever := c.now().Add(100 * 365 * 24 * time.Hour) // however new they are
-	for _, a := range blobfile.Algorithms() {
-		parts, err := c.files.Parts(a)
+	for _, a := range blobstore.Algorithms() {
+		parts, err := c.blobs.Parts(ctx, a)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // that its blobs are missing has been reported
 		}

@@ -14,14 +14,14 @@ import (
 	"github.com/mirror-appliance/appliance/internal/diskspace"
 	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/internal/retry"
-	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/blobstore"
 	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
 const (
 	// smallBlob is the size of the largest blob in the journal. To write so many bytes three times,
 	// to the WAL, the database and the file, takes less time than a sync.
-	smallBlob = blobfile.InMemory
+	smallBlob = blobstore.InMemory
 
 	// flushAfter is how long files wait to be synced together, and flushAgain how
 	// long after a failure.
@@ -272,7 +272,7 @@ func (s *core) commitSmall(ctx context.Context, body []byte, d digest.Digest, li
 	f := <-files
 	if err != nil {
 		if f.made != nil {
-			err = errors.Join(err, s.undoPlace(f.made, d))
+			err = errors.Join(err, s.undoPlace(ctx, f.made, d))
 		}
 		return false, err
 	}

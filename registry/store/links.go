@@ -12,7 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/internal/image"
-	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/blobstore"
 	"github.com/mirror-appliance/appliance/registry/store/database"
 	"github.com/mirror-appliance/appliance/registry/store/guard"
 )
@@ -145,7 +145,7 @@ func (t datedColumn) update() string {
 // otherwise be kept until then. Its grace period begins when it is first seen.
 func (s *Garbage) ClampTimes(ctx context.Context) error {
 	now := s.now()
-	ahead := database.Nanos(now.Add(blobfile.ClockSlack))
+	ahead := database.Nanos(now.Add(blobstore.ClockSlack))
 	for _, t := range datedColumns {
 		for full := true; full; {
 			keys, err := database.Column[string](ctx, s.db.Reader(), t.list(), ahead, clampPage)

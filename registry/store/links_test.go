@@ -11,7 +11,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/blobstore"
 	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
@@ -157,7 +157,7 @@ func TestStore_ClampTimes_inParts(t *testing.T) {
 	f := newFixture(t)
 	f.fillFuture(clampBatch + 1)
 	f.pushImage("app", "now")
-	future := `SELECT count(*) FROM blobs WHERE created > ` + fmt.Sprint(database.Nanos(f.clock.now().Add(blobfile.ClockSlack)))
+	future := `SELECT count(*) FROM blobs WHERE created > ` + fmt.Sprint(database.Nanos(f.clock.now().Add(blobstore.ClockSlack)))
 	left, most := f.count(future), 0
 	f.afterCommits(func() {
 		n := f.count(future)

@@ -13,7 +13,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mirror-appliance/appliance/internal/image"
-	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/blobstore"
 	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
@@ -247,10 +247,10 @@ func (s *core) checkEach(ctx context.Context, tx *sql.Tx, text string, p image.M
 			return invalidManifest("it says that its blob %s has %d bytes, which has %d", r.Digest, r.Size, size)
 		}
 		if err == nil {
-			err = s.files.Blob(r.Digest).Check(size)
+			err = s.blobs.Blob(r.Digest).Check(ctx, size)
 		}
 		switch {
-		case errors.Is(err, sql.ErrNoRows) || blobfile.IsLoss(err):
+		case errors.Is(err, sql.ErrNoRows) || blobstore.IsLoss(err):
 			missing = append(missing, r.Digest)
 		case err != nil:
 			return fmt.Errorf("look for blob %s: %w", r.Digest, err)

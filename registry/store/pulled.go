@@ -13,7 +13,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/diskspace"
 	"github.com/mirror-appliance/appliance/internal/image"
-	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/blobstore"
 	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
@@ -69,11 +69,11 @@ func (s *Uploads) NewPulled(ctx context.Context, repo string, size int64, arrive
 
 // PulledPart returns how many bytes of a blob of size bytes ContinuePulled can go on from: what a download
 // or a run left that broke off, also by a kill. It is less than size.
-func (s *Uploads) PulledPart(d digest.Digest, size int64) int64 {
-	if size < partialFrom || s.guard.Sessions.InUse(blobfile.PartialID(d)) {
+func (s *Uploads) PulledPart(ctx context.Context, d digest.Digest, size int64) int64 {
+	if size < partialFrom || s.guard.Sessions.InUse(blobstore.PartialID(d)) {
 		return 0
 	}
-	return min(s.files.PartialSize(d), size-1)
+	return min(s.blobs.PartialSize(ctx, d), size-1)
 }
 
 // ContinuePulled is NewPulled for a blob of a known size, after its first offset bytes. *PartialError if
@@ -129,7 +129,7 @@ func (s *Manifests) PutPulled(ctx context.Context, repo string, body []byte, o P
 
 // Open opens the content for reading, also that which is written later. It stays readable after
 // Commit and Cancel. Its digest is verified once Commit has returned.
-func (u *Upload) Open() (*os.File, error) {
+func (u *Upload) Open() (blobstore.Reader, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.closed {
@@ -137,7 +137,7 @@ func (u *Upload) Open() (*os.File, error) {
 	}
 	f, err := u.bytes.Open()
 	if err != nil {
-		return nil, diskspace.Full(u.store.files.Root(), 0, fmt.Errorf("read upload %s: %w", u.ID(), err))
+		return nil, diskspace.Full(u.store.blobs.Root(), 0, fmt.Errorf("read upload %s: %w", u.ID(), err))
 	}
 	return f, nil
 }

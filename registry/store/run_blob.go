@@ -15,7 +15,7 @@ import (
 	"github.com/mirror-appliance/appliance/internal/diskspace"
 	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/internal/throttle"
-	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/blobstore"
 )
 
 // partialFrom is the size of the smallest blob of which a part is kept when its upload breaks off.
@@ -24,10 +24,10 @@ const partialFrom = 1 << 20
 // Partial returns how many bytes of some blobs are here, left by uploads of runs that broke off, and
 // leaves out those without any. They belong to no repository: only PutRest can use them, and
 // collection removes them when they are as old as an abandoned upload.
-func (s *Runs) Partial(blobs []digest.Digest) map[digest.Digest]int64 {
+func (s *Runs) Partial(ctx context.Context, blobs []digest.Digest) map[digest.Digest]int64 {
 	var sizes map[digest.Digest]int64
 	for _, d := range blobs {
-		if size := s.files.PartialSize(d); size > 0 {
+		if size := s.blobs.PartialSize(ctx, d); size > 0 {
 			if sizes == nil {
 				sizes = map[digest.Digest]int64{}
 			}
@@ -43,8 +43,8 @@ func (s *Runs) Partial(blobs []digest.Digest) map[digest.Digest]int64 {
 func (r *Run) PutBlob(ctx context.Context, repo string, desc ocispec.Descriptor, content io.Reader) error {
 	var offset int64
 	if s, ok := content.(io.Seeker); ok && desc.Size >= partialFrom {
-		size := r.store.files.PartialSize(desc.Digest)
-		if size > 0 && size <= desc.Size && !r.store.guard.Sessions.InUse(blobfile.PartialID(desc.Digest)) {
+		size := r.store.blobs.PartialSize(ctx, desc.Digest)
+		if size > 0 && size <= desc.Size && !r.store.guard.Sessions.InUse(blobstore.PartialID(desc.Digest)) {
 			if _, err := s.Seek(size, io.SeekStart); err != nil {
 				return fmt.Errorf("continue blob %s at byte %d: %w", desc.Digest, size, err)
 			}
@@ -115,7 +115,7 @@ func (r *Run) Written(ctx context.Context, desc ocispec.Descriptor, n int64) (fi
 		return "", err
 	}
 	defer leave()
-	id := blobfile.PartialID(desc.Digest)
+	id := blobstore.PartialID(desc.Digest)
 	if err := r.store.guard.Sessions.Take(ctx, id, r.store.patience); err != nil {
 		return "", err
 	}
@@ -128,7 +128,7 @@ func (r *Run) Written(ctx context.Context, desc ocispec.Descriptor, n int64) (fi
 		err = u.bytes.Save(time.Time{})
 	}
 	if err != nil {
-		err = diskspace.Full(r.store.files.Root(), desc.Size-n, fmt.Errorf("keep the beginning of blob %s: %w", desc.Digest, err))
+		err = diskspace.Full(r.store.blobs.Root(), desc.Size-n, fmt.Errorf("keep the beginning of blob %s: %w", desc.Digest, err))
 		return "", errors.Join(err, u.Close())
 	}
 	return file, u.end(u.bytes.Close())
@@ -140,7 +140,7 @@ func (s *core) openPartial(ctx context.Context, repo string, desc ocispec.Descri
 	if offset < 0 || offset > desc.Size {
 		return nil, &InvalidError{What: "blob", Reason: fmt.Sprintf("%s has %d bytes and cannot go on at byte %d", desc.Digest, desc.Size, offset)}
 	}
-	id := blobfile.PartialID(desc.Digest)
+	id := blobstore.PartialID(desc.Digest)
 	switch {
 	case offset > 0:
 		// The request whose connection broke may still be saving what it got.
@@ -166,9 +166,9 @@ func (s *core) takenPartial(ctx context.Context, desc ocispec.Descriptor, offset
 	u := &Upload{store: s, want: desc.Size, partial: true, begun: offset > 0, checked: offset}
 	var err error
 	if offset == 0 {
-		u.bytes, err = s.files.NewPartial(desc.Digest, s.now().UTC())
+		u.bytes, err = s.blobs.NewPartial(ctx, desc.Digest, s.now().UTC())
 	} else {
-		u.bytes, err = s.files.ResumePartial(ctx, desc.Digest, offset)
+		u.bytes, err = s.blobs.ResumePartial(ctx, desc.Digest, offset)
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -206,7 +206,7 @@ func (r *Run) receive(ctx context.Context, u *Upload, desc ocispec.Descriptor, c
 func (u *Upload) leave() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.closed || !u.partial || u.bytes.Size() <= blobfile.InMemory {
+	if u.closed || !u.partial || u.bytes.Size() <= blobstore.InMemory {
 		return
 	}
 	if err := u.bytes.Save(time.Time{}); err != nil {

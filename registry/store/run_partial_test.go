@@ -15,7 +15,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mirror-appliance/appliance/internal/throttle"
-	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/blobstore"
 )
 
 // counted is content that breaks off at a byte, and counts what is read of it.
@@ -89,7 +89,7 @@ func TestRun_PutBlob_continuesWhatBrokeOff(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)
 			_, content, desc := f.partial()
-			tc.meanwhile(f, blobfile.PartialID(desc.Digest))
+			tc.meanwhile(f, blobstore.PartialID(desc.Digest))
 			r, err := f.Runs.Begin(f.ctx, "another")
 			f.must(err)
 			rest := of(content)
@@ -102,7 +102,7 @@ func TestRun_PutBlob_continuesWhatBrokeOff(t *testing.T) {
 			if got, err := os.ReadFile(f.path(desc.Digest)); !has || err != nil || !bytes.Equal(got, content) {
 				t.Errorf("exists: %v, %v", has, err)
 			}
-			if left := f.list("uploads"); len(left) != 0 || f.Runs.Partial([]digest.Digest{desc.Digest}) != nil {
+			if left := f.list("uploads"); len(left) != 0 || f.Runs.Partial(f.ctx, []digest.Digest{desc.Digest}) != nil {
 				t.Errorf("left over: %v", left)
 			}
 		})
@@ -112,7 +112,7 @@ func TestRun_PutBlob_continuesWhatBrokeOff(t *testing.T) {
 func TestRun_PutBlob_beginsAgainAfterOtherBytes(t *testing.T) {
 	f := newFixture(t)
 	r, content, desc := f.partial()
-	id := blobfile.PartialID(desc.Digest)
+	id := blobstore.PartialID(desc.Digest)
 	f.must(os.Remove(f.uploadPath(id + ".json")))
 	f.must(os.WriteFile(f.uploadPath(id), make([]byte, 2<<20), 0o600))
 	var wrong *DigestError
@@ -130,7 +130,7 @@ func TestRun_PutBlob_beginsAgainAfterOtherBytes(t *testing.T) {
 func TestRun_PutBlob_ofContentThatIsHere(t *testing.T) {
 	f := newFixture(t)
 	r, content, desc := f.partial()
-	f.must(os.WriteFile(f.uploadPath(blobfile.PartialID(desc.Digest)), content, 0o600))
+	f.must(os.WriteFile(f.uploadPath(blobstore.PartialID(desc.Digest)), content, 0o600))
 	all := of(content)
 	f.must(r.PutBlob(f.ctx, "app", desc, all))
 	if all.read != 0 {
@@ -177,9 +177,9 @@ func TestRun_PutBlob_whileAnotherDoes(t *testing.T) {
 	<-begun
 	f.must(r.PutBlob(f.ctx, "app", desc, of(content)))
 	// Nor does one that finds what has come of the other.
-	f.must(os.WriteFile(f.uploadPath(blobfile.PartialID(desc.Digest)), content[:1<<20], 0o600))
+	f.must(os.WriteFile(f.uploadPath(blobstore.PartialID(desc.Digest)), content[:1<<20], 0o600))
 	f.must(r.PutBlob(f.ctx, "app", desc, of(content)))
-	f.must(os.Remove(f.uploadPath(blobfile.PartialID(desc.Digest))))
+	f.must(os.Remove(f.uploadPath(blobstore.PartialID(desc.Digest))))
 	close(proceed)
 	f.must(<-done)
 	if left := f.list("uploads"); len(left) != 0 {
@@ -198,7 +198,7 @@ func (s signal) Read([]byte) (int, error) {
 func TestRun_PutBlob_whatIsLeftExpires(t *testing.T) {
 	f := newFixture(t)
 	_, _, desc := f.partial()
-	id := blobfile.PartialID(desc.Digest)
+	id := blobstore.PartialID(desc.Digest)
 	if _, err := f.Uploads.Resume(f.ctx, "app", id); !errors.Is(err, ErrNotFound) {
 		t.Errorf("a session resumes it: %v", err)
 	}

@@ -1,13 +1,14 @@
 package store
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
 	"sync"
 	"time"
 
-	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/blobstore"
 	"github.com/mirror-appliance/appliance/registry/store/guard"
 )
 
@@ -34,7 +35,7 @@ type sessions struct {
 
 type session struct {
 	user  string
-	bytes *blobfile.Upload
+	bytes blobstore.Upload
 	since time.Time // it was last used
 }
 
@@ -44,8 +45,8 @@ func newSessions() *sessions {
 }
 
 // find counts the sessions that an earlier process left.
-func (s *sessions) find(files *blobfile.Dir) error {
-	ids, err := files.Uploads()
+func (s *sessions) find(ctx context.Context, blobs blobstore.Storage) error {
+	ids, err := blobs.Uploads(ctx)
 	if err != nil {
 		return fmt.Errorf("list uploads: %w", err)
 	}
@@ -205,7 +206,7 @@ func (s *sessions) busy(user string, g *guard.Sessions) bool {
 }
 
 func (s *core) removeUploadFiles(id string) error {
-	if err := s.files.RemoveUpload(id); err != nil {
+	if err := s.blobs.RemoveUpload(context.Background(), id); err != nil {
 		return fmt.Errorf("remove upload %s: %w", id, err)
 	}
 	s.sessions.ended(id)

@@ -14,6 +14,7 @@ import (
 	"github.com/mirror-appliance/appliance/internal/diskspace"
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/blobstore"
 	"github.com/mirror-appliance/appliance/registry/store/database"
 	"github.com/mirror-appliance/appliance/registry/store/integrity"
 	"github.com/mirror-appliance/appliance/registry/store/migrations"
@@ -130,8 +131,8 @@ func setNote(ctx context.Context, tx *sql.Tx, name, value string) (err error) {
 
 // Space returns the free space of the blobs' file system, and of the database's if that is another.
 func (s *Store) Space() ([]diskspace.Space, error) {
-	paths := []string{s.files.Root()}
-	same, err := diskspace.Same(s.files.Root(), s.database)
+	paths := []string{s.blobs.Root()}
+	same, err := diskspace.Same(s.blobs.Root(), s.database)
 	if err != nil {
 		return nil, err
 	}
@@ -153,7 +154,7 @@ func (s *Store) CheckSpace() error { return s.checkNewFile(0) }
 // checkSpace returns a *FullError unless there is space for need bytes of a blob and for its row.
 func (s *core) checkSpace(need int64) error {
 	s.arrivals.crowd(need, func(quota int64) bool { return s.lacking(quota, need) > 0 })
-	if err := s.space.Check(s.files.Root(), need); err != nil {
+	if err := s.space.Check(s.blobs.Root(), need); err != nil {
 		return err
 	}
 	return s.space.Check(s.database, 0)
@@ -161,7 +162,7 @@ func (s *core) checkSpace(need int64) error {
 
 // checkNewFile is checkSpace for a blob that needs new files.
 func (s *core) checkNewFile(need int64) error {
-	if err := s.space.CheckInodes(s.files.Root()); err != nil {
+	if err := s.space.CheckInodes(s.blobs.Root()); err != nil {
 		return err
 	}
 	return s.checkSpace(need)
@@ -176,7 +177,7 @@ func (s *Store) Damage() error { return s.db.Damage() }
 // Check returns the errors of "database" and of "storage", nil for a healthy part.
 func (s *Store) Check(ctx context.Context) map[string]error {
 	return map[string]error{"database": s.db.Check(ctx),
-		"storage": diskspace.Full(s.files.Root(), 0, s.files.CheckWritable())}
+		"storage": diskspace.Full(s.blobs.Root(), 0, s.blobs.CheckWritable(ctx))}
 }
 
 // Maintain flushes times of access, finishes interrupted work, forgets changes that followers have, and maintains
@@ -203,7 +204,7 @@ func (s *Store) Maintain(ctx context.Context) error {
 // checkStorage returns an error when rows have blobs and there is no directory for them:
 // a disk that is not mounted must not look like a registry that lost everything.
 func (s *core) checkStorage(ctx context.Context, root string) error {
-	for _, a := range blobfile.Algorithms() {
+	for _, a := range blobstore.Algorithms() {
 		dir, missing := blobfile.Missing(root, a)
 		if !missing {
 			continue

@@ -14,6 +14,7 @@ import (
 	"github.com/mirror-appliance/appliance/internal/diskspace"
 	"github.com/mirror-appliance/appliance/internal/durable"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/blobstore"
 	"github.com/mirror-appliance/appliance/registry/store/database"
 	"github.com/mirror-appliance/appliance/registry/store/guard"
 	"github.com/mirror-appliance/appliance/registry/store/migrations"
@@ -79,7 +80,8 @@ type Garbage struct{ *core }
 type core struct {
 	database string
 	db       database.Engine
-	files    *blobfile.Dir
+	blobs    blobstore.Storage
+	files    *blobfile.Dir // nil unless blobs are files: small ones have a journal then, and the disk may get full
 	journal  *journal
 	space    diskspace.Checker
 	now      func() time.Time
@@ -145,7 +147,8 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	if s.files, err = blobfile.Open(o.Storage); err != nil {
 		return nil, diskspace.Full(o.Storage, 0, err)
 	}
-	if err := s.sessions.find(s.files); err != nil {
+	s.blobs = s.files.Storage()
+	if err := s.sessions.find(ctx, s.blobs); err != nil {
 		return nil, err
 	}
 	if err := s.openJournal(ctx); err != nil {
@@ -183,13 +186,13 @@ func newStore(o Options) (*Store, error) {
 
 // Close closes the store. Calls under way fail.
 func (s *Store) Close() error {
-	if s.files != nil {
+	if s.blobs != nil {
 		s.saveSessions()
 	}
 	s.journal.close()
 	var errs []error
-	if s.files != nil {
-		errs = append(errs, s.files.Close())
+	if s.blobs != nil {
+		errs = append(errs, s.blobs.Close())
 	}
 	if s.db != nil {
 		// An error is logged only: a push whose check is lost is told what is

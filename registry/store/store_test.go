@@ -12,7 +12,7 @@ import (
 	"testing/fstest"
 
 	"github.com/mirror-appliance/appliance/internal/image"
-	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/blobstore"
 	"github.com/mirror-appliance/appliance/registry/store/migrations"
 	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
@@ -123,7 +123,7 @@ func TestStore_Names(t *testing.T) {
 		}
 	}
 	for _, id := range []string{"", "..", "../../etc/passwd", "6BA7B810-9DAD-11D1-80B4-00C04FD430C8", "{6ba7b810-9dad-11d1-80b4-00c04fd430c8}", "6ba7b8109dad11d180b400c04fd430c8"} {
-		if blobfile.IsUploadID(id) {
+		if blobstore.IsUploadID(id) {
 			t.Errorf("id %q is accepted", id)
 		}
 	}

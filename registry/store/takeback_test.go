@@ -41,7 +41,7 @@ func testTakeBack(t *testing.T, a digest.Algorithm) {
 	}
 	f.must(f.guard.Blobs.Enter(f.ctx, d))
 
-	f.must(f.undoPlace(place(), d))
+	f.must(f.undoPlace(f.ctx, place(), d))
 	if _, err := os.Lstat(f.path(d)); !errors.Is(err, fs.ErrNotExist) {
 		t.Fatalf("the file that nobody else has put there: %v", err)
 	}
@@ -53,7 +53,7 @@ func testTakeBack(t *testing.T, a digest.Algorithm) {
 	f.must(err)
 	_, err = u.Commit(f.ctx, d)
 	f.must(err)
-	f.must(f.undoPlace(placed, d))
+	f.must(f.undoPlace(f.ctx, placed, d))
 	f.guard.Blobs.Leave(d)
 	if !f.guard.Blobs.Spared(d, f.clock.now().Add(time.Hour)) {
 		t.Error("the manifest that is to come of the other push is not expected any more")

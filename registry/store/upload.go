@@ -17,7 +17,7 @@ import (
 	"github.com/mirror-appliance/appliance/internal/diskspace"
 	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/internal/throttle"
-	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/blobstore"
 	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
@@ -38,7 +38,7 @@ type Upload struct {
 	arrived func(n int) // nil: there is no reader before the commit
 
 	mu      sync.Mutex // guards the fields below
-	bytes   *blobfile.Upload
+	bytes   blobstore.Upload
 	begun   bool // a byte has come since it was opened, and the session is counted
 	closed  bool
 	checked int64 // the size at the last check of the space
@@ -66,7 +66,7 @@ func (s *core) newUpload(repo string, want int64) (*Upload, error) {
 	if err := s.checkNewFile(want); err != nil {
 		return nil, fmt.Errorf("begin upload: %w", err)
 	}
-	bytes, err := s.files.NewUpload(repo, s.now().UTC())
+	bytes, err := s.blobs.NewUpload(repo, s.now().UTC())
 	if err != nil {
 		return nil, fmt.Errorf("begin upload: %w", err)
 	}
@@ -91,7 +91,7 @@ func (u *Upload) begin() error {
 // Resume opens a session of repo as its last Close left it, also after a restart. It waits a little
 // for another request that has the session, then fails with *BusyError.
 func (s *Uploads) Resume(ctx context.Context, repo, id string) (*Upload, error) {
-	if !blobfile.IsUploadID(id) {
+	if !blobstore.IsUploadID(id) {
 		return nil, &NotFoundError{Kind: "upload", Name: image.Quote(id)}
 	}
 	if err := s.guard.Sessions.Take(ctx, id, s.patience); err != nil {
@@ -100,7 +100,7 @@ func (s *Uploads) Resume(ctx context.Context, repo, id string) (*Upload, error) 
 	if u, ok := s.emptySession(repo, id); ok {
 		return u, nil
 	}
-	bytes, err := s.files.ResumeUpload(repo, id)
+	bytes, err := s.blobs.ResumeUpload(ctx, repo, id)
 	if err != nil {
 		s.guard.Sessions.Release(id)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -148,7 +148,7 @@ func (u *Upload) write(p []byte) (int, error) {
 	if u.arrived != nil {
 		u.arrived(n)
 	}
-	return n, diskspace.Full(u.store.files.Root(), max(0, u.want-u.bytes.Size()), err)
+	return n, diskspace.Full(u.store.blobs.Root(), max(0, u.want-u.bytes.Size()), err)
 }
 
 // checkSpace returns a *FullError when there is no space for the rest.
@@ -209,7 +209,7 @@ func (u *Upload) Close() error {
 	}
 	err := u.bytes.Save(time.Time{})
 	if err != nil {
-		err = diskspace.Full(u.store.files.Root(), 0, fmt.Errorf("save upload %s: %w", u.ID(), err))
+		err = diskspace.Full(u.store.blobs.Root(), 0, fmt.Errorf("save upload %s: %w", u.ID(), err))
 	}
 	return errors.Join(err, u.end(u.bytes.Close()))
 }

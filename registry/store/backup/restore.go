@@ -260,7 +260,7 @@ func (r *restore) blob(ctx context.Context, b blob) (damage string, err error) {
 		r.report.Kept++
 		return "", nil
 	}
-	if there.Info != nil && there.Info.IsDir() {
+	if info, ok := there.Seen.(fs.FileInfo); ok && info.IsDir() {
 		return there.Damage, nil
 	}
 	content, err := r.source.blob(b.digest)

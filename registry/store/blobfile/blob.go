@@ -2,6 +2,7 @@ package blobfile
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -15,10 +16,8 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/durable"
 	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/registry/store/blobstore"
 )
-
-// ClockSlack is how far in the future a time may be.
-const ClockSlack = time.Minute
 
 // Blob is the file of a blob, whether or not it exists. Its digest is valid, except for Inspect.
 type Blob struct {
@@ -43,15 +42,19 @@ func (b Blob) path() string {
 }
 
 // Open opens the file for reading if it has the size of its row: a shorter one would be served as
-// if it were whole. It retries transient errors, such as EIO or too many open files. IsLoss
+// if it were whole. It retries transient errors, such as EIO or too many open files. blobstore.IsLoss
 // recognizes a lost file.
-func (b Blob) Open(size int64) (file *os.File, err error) {
+func (b Blob) Open(_ context.Context, size int64) (io.ReadSeekCloser, error) {
+	var file *os.File
 	path := b.path()
-	err = retried(func() error {
+	err := retried(func() (err error) {
 		file, err = b.dir.openSized(path, size)
 		return err
 	})
-	return file, err
+	if err != nil {
+		return nil, lost(err)
+	}
+	return file, nil
 }
 
 func (d *Dir) openSized(path string, size int64) (*os.File, error) {
@@ -61,7 +64,7 @@ func (d *Dir) openSized(path string, size int64) (*os.File, error) {
 	}
 	info, err := file.Stat()
 	if err == nil && info.Size() != size {
-		err = fmt.Errorf("%w: %s", errSize, WrongSize(path, info.Size(), size))
+		err = fmt.Errorf("%w: %s", blobstore.ErrLost, WrongSize(path, info.Size(), size))
 	}
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
@@ -69,18 +72,18 @@ func (d *Dir) openSized(path string, size int64) (*os.File, error) {
 	return file, nil
 }
 
-// Check returns an error of IsLoss unless the file exists with the size of its row.
-func (b Blob) Check(size int64) error {
+// Check returns an error of blobstore.IsLoss unless the file exists with the size of its row.
+func (b Blob) Check(_ context.Context, size int64) error {
 	path := b.path()
 	info, err := os.Stat(path)
 	if err == nil && (info.Size() != size || !info.Mode().IsRegular()) {
-		err = fmt.Errorf("%w: %s", errSize, WrongSize(path, info.Size(), size))
+		err = fmt.Errorf("%w: %s", blobstore.ErrLost, WrongSize(path, info.Size(), size))
 	}
-	return err
+	return lost(err)
 }
 
 // Readable reports whether the file can be opened.
-func (b Blob) Readable() bool {
+func (b Blob) Readable(context.Context) bool {
 	file, err := b.dir.OpenFile(b.path())
 	if err == nil {
 		file.Close()
@@ -183,7 +186,7 @@ func (b Blob) Replace(body []byte) error {
 }
 
 // Remove removes the file and returns its size, or fs.ErrNotExist.
-func (b Blob) Remove() (int64, error) {
+func (b Blob) Remove(context.Context) (int64, error) {
 	path := b.path()
 	info, err := os.Lstat(path)
 	if err != nil {
@@ -193,9 +196,13 @@ func (b Blob) Remove() (int64, error) {
 }
 
 // RemoveIf removes the file if it is the one that Create or Place returned.
-func (b Blob) RemoveIf(made fs.FileInfo) error {
+func (b Blob) RemoveIf(_ context.Context, made blobstore.Version) error {
+	mine, ok := made.(fs.FileInfo)
+	if !ok {
+		return nil
+	}
 	info, err := os.Lstat(b.path())
-	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(info, made) {
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(info, mine) {
 		return nil
 	}
 	if err != nil {
@@ -205,7 +212,7 @@ func (b Blob) RemoveIf(made fs.FileInfo) error {
 }
 
 // IsStill reports whether the file is the one seen, or, for nil, missing.
-func (b Blob) IsStill(seen fs.FileInfo) bool {
+func (b Blob) IsStill(_ context.Context, seen blobstore.Version) bool {
 	if image.CheckDigest(b.digest) != nil {
 		return seen == nil
 	}
@@ -213,12 +220,13 @@ func (b Blob) IsStill(seen fs.FileInfo) bool {
 	if err != nil || seen == nil {
 		return err != nil
 	}
-	return os.SameFile(info, seen)
+	was, ok := seen.(fs.FileInfo)
+	return ok && os.SameFile(info, was)
 }
 
 // Old returns the size of the file and whether it was last changed before a time. A time in the
 // future is set to now, unless before is in the future itself.
-func (b Blob) Old(before, now time.Time) (size int64, old bool, err error) {
+func (b Blob) Old(_ context.Context, before, now time.Time) (size int64, old bool, err error) {
 	info, err := os.Lstat(b.path())
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !info.Mode().IsRegular() {
 		return 0, false, nil
@@ -230,7 +238,7 @@ func (b Blob) Old(before, now time.Time) (size int64, old bool, err error) {
 }
 
 func isOld(path string, info fs.FileInfo, before, now time.Time) bool {
-	if info.ModTime().After(now.Add(ClockSlack)) && !before.After(now) {
+	if info.ModTime().After(now.Add(blobstore.ClockSlack)) && !before.After(now) {
 		_ = os.Chtimes(path, now, now) // without it the file stays until the clock has caught up
 		return false
 	}

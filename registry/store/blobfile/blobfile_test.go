@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/internal/throttle"
+	"github.com/mirror-appliance/appliance/registry/store/blobstore"
 )
 
 var sum = digest.FromString("content")
@@ -84,7 +85,7 @@ func TestDir_Place(t *testing.T) {
 			must(t, err)
 			_, err = u.Write([]byte("content"))
 			must(t, err)
-			_, err = u.Place(sum)
+			_, err = u.Place(t.Context(), sum)
 			must(t, err)
 			must(t, u.Discard())
 			d.has(t, sum, "content")
@@ -109,8 +110,8 @@ func TestBlob_Create(t *testing.T) {
 		t.Error("Has compares wrongly")
 	}
 	must(t, d.Blob(sum).Replace([]byte("content")))
-	must(t, d.Blob(sum).RemoveIf(made))
-	if !d.Blob(sum).Exists() || d.Blob(sum).IsStill(made) {
+	must(t, d.Blob(sum).RemoveIf(t.Context(), made))
+	if !d.Blob(sum).Exists() || d.Blob(sum).IsStill(t.Context(), made) {
 		t.Error("the file of another was removed")
 	}
 }
@@ -131,12 +132,12 @@ func TestDir_Sync_reportsAFailure(t *testing.T) {
 
 func TestBlob_Open(t *testing.T) {
 	d := open(t)
-	if _, err := d.Blob(sum).Open(7); !IsLoss(err) {
+	if _, err := d.Blob(sum).Open(t.Context(), 7); !blobstore.IsLoss(err) {
 		t.Errorf("a missing file: %v", err)
 	}
 	must(t, d.Blob(sum).Replace([]byte("short")))
-	for _, err := range []error{d.Blob(sum).Check(7), func() error { _, err := d.Blob(sum).Open(7); return err }()} {
-		if !IsLoss(err) || !strings.Contains(err.Error(), "5 bytes, not 7") {
+	for _, err := range []error{d.Blob(sum).Check(t.Context(), 7), func() error { _, err := d.Blob(sum).Open(t.Context(), 7); return err }()} {
+		if !blobstore.IsLoss(err) || !strings.Contains(err.Error(), "5 bytes, not 7") {
 			t.Errorf("a short file: %v", err)
 		}
 	}
@@ -148,11 +149,11 @@ func TestBlob_Open(t *testing.T) {
 		}
 		return os.Open(path)
 	}
-	f, err := d.Blob(sum).Open(7)
+	f, err := d.Blob(sum).Open(t.Context(), 7)
 	must(t, err)
 	must(t, f.Close())
 	tries = -100
-	if _, err := d.Blob(sum).Open(7); !errors.Is(err, syscall.EMFILE) || IsLoss(err) {
+	if _, err := d.Blob(sum).Open(t.Context(), 7); !errors.Is(err, syscall.EMFILE) || blobstore.IsLoss(err) {
 		t.Errorf("without descriptors: %v", err)
 	}
 }
@@ -178,8 +179,8 @@ func TestBlob_Inspect(t *testing.T) {
 				if err != nil || (found.Damage == "") != (want == "") || !strings.Contains(found.Damage, want) {
 					t.Errorf("got %q, %v, want %q", found.Damage, err, want)
 				}
-				if (found.Info == nil) != (name == "missing") {
-					t.Errorf("its file is %v", found.Info)
+				if (found.Seen == nil) != (name == "missing") {
+					t.Errorf("its file is %v", found.Seen)
 				}
 			}
 		})
@@ -188,9 +189,9 @@ func TestBlob_Inspect(t *testing.T) {
 
 func TestDir_Quarantine(t *testing.T) {
 	d := open(t)
-	must(t, d.Blob(sum).Quarantine()) // that is missing
+	must(t, d.Blob(sum).Quarantine(t.Context())) // that is missing
 	must(t, d.Blob(sum).Replace([]byte("damaged")))
-	must(t, d.Blob(sum).Quarantine())
+	must(t, d.Blob(sum).Quarantine(t.Context()))
 	if d.Blob(sum).Exists() || !d.Quarantined(sum).Exists() {
 		t.Error("the file was not moved")
 	}
@@ -214,19 +215,19 @@ func TestBlob_Old_datesAFileFromTheFuture(t *testing.T) {
 	must(t, d.Blob(sum).Replace([]byte("content")))
 	ahead := now.Add(time.Hour)
 	must(t, os.Chtimes(d.Blob(sum).path(), ahead, ahead))
-	if _, old, err := d.Blob(sum).Old(now.Add(2*time.Hour), now); err != nil || !old {
+	if _, old, err := d.Blob(sum).Old(t.Context(), now.Add(2*time.Hour), now); err != nil || !old {
 		t.Errorf("a look from later: %v, %v", old, err)
 	}
-	if _, old, err := d.Blob(sum).Old(now, now); err != nil || old {
+	if _, old, err := d.Blob(sum).Old(t.Context(), now, now); err != nil || old {
 		t.Errorf("at first: %v, %v", old, err)
 	}
-	if size, old, err := d.Blob(sum).Old(now.Add(time.Second), now.Add(time.Second)); err != nil || !old || size != 7 {
+	if size, old, err := d.Blob(sum).Old(t.Context(), now.Add(time.Second), now.Add(time.Second)); err != nil || !old || size != 7 {
 		t.Errorf("afterwards: %d, %v, %v", size, old, err)
 	}
 }
 
 func TestUpload_resume(t *testing.T) {
-	for name, content := range map[string]string{"in memory": "content", "in a file": strings.Repeat("content", InMemory)} {
+	for name, content := range map[string]string{"in memory": "content", "in a file": strings.Repeat("content", blobstore.InMemory)} {
 		t.Run(name, func(t *testing.T) {
 			d := open(t)
 			u, err := d.NewUpload("app", time.Now())
@@ -249,7 +250,7 @@ func TestUpload_resume(t *testing.T) {
 			}
 			_, err = io.WriteString(u, content[half:])
 			must(t, err)
-			for _, a := range Algorithms() {
+			for _, a := range blobstore.Algorithms() {
 				if got, err := u.Digest(t.Context(), a); err != nil || got != a.FromString(content) {
 					t.Errorf("%s is %s, %v", a, got, err)
 				}

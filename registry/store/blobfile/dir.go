@@ -1,6 +1,5 @@
 // Package blobfile keeps blobs as files: it creates, resumes, places, opens, walks and quarantines
-// them. Only this package knows the path of a blob; a store in S3 would replace it. It knows no
-// row: the caller decides which blob exists, who may read it and when it goes.
+// them. Only this package knows the path of a blob. Dir.Storage implements package blobstore.
 //
 // Open opens the Dir of a storage. Dir.Blob returns the file of one blob, Dir.NewUpload and
 // Dir.ResumeUpload write one. The layout is that of Quay's local storage, so that a mirror can be
@@ -32,6 +31,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/durable"
 	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/registry/store/blobstore"
 )
 
 // Dir is an open storage. It is safe for concurrent use.
@@ -45,9 +45,6 @@ type Dir struct {
 	mu     sync.Mutex
 	synced map[string]bool // directories whose own entry is known to be on disk
 }
-
-// Algorithms returns the algorithms of blobs.
-func Algorithms() []digest.Algorithm { return []digest.Algorithm{digest.SHA256, digest.SHA512} }
 
 // Open opens the storage at root and creates its directories.
 func Open(root string) (*Dir, error) {
@@ -95,7 +92,7 @@ func Missing(root string, a digest.Algorithm) (dir string, missing bool) {
 // HasBlobs reports whether there are blobs below root, which need not be a storage.
 func HasBlobs(root string) (bool, error) {
 	d := &Dir{root: root}
-	for _, a := range Algorithms() {
+	for _, a := range blobstore.Algorithms() {
 		parts, err := d.Parts(a)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return false, err
@@ -111,10 +108,7 @@ func HasBlobs(root string) (bool, error) {
 }
 
 // Name returns the name of a blob's file in a storage or a backup.
-func Name(d digest.Digest) string {
-	hex := d.Encoded()
-	return filepath.Join(d.Algorithm().String(), hex[:2], hex)
-}
+func Name(d digest.Digest) string { return filepath.FromSlash(blobstore.Name(d)) }
 
 func (d *Dir) uploads() string                     { return filepath.Join(d.root, "uploads") }
 func (d *Dir) quarantine() string                  { return filepath.Join(d.root, "quarantine") }

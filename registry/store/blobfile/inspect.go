@@ -15,48 +15,46 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/internal/throttle"
+	"github.com/mirror-appliance/appliance/registry/store/blobstore"
 )
 
-// Finding is the result of Inspect.
-type Finding struct {
-	Damage string      // how the file differs from its row; "" if it does not
-	Info   fs.FileInfo // nil when there is no file
-	Read   int64       // how many bytes were read
-
+// finding is the result of Inspect.
+type finding struct {
+	blobstore.Finding
 	transient bool // the damage is an error that may pass
 }
 
 // Inspect compares the file with the digest and size of its row. With a pace it reads and hashes
 // the content. An error is one of this process, such as a lack of permission, and no damage.
-func (b Blob) Inspect(ctx context.Context, size int64, p throttle.Pace) (Finding, error) {
+func (b Blob) Inspect(ctx context.Context, size int64, p throttle.Pace) (blobstore.Finding, error) {
 	if err := image.CheckDigest(b.digest); err != nil {
-		return Finding{Damage: err.Error()}, nil
+		return blobstore.Finding{Damage: err.Error()}, nil
 	}
 	path := b.path()
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return Finding{Damage: missing(path)}, nil
+		return blobstore.Finding{Damage: missing(path)}, nil
 	case IsDamage(err):
-		return Finding{Damage: Unreadable(err)}, nil
+		return blobstore.Finding{Damage: Unreadable(err)}, nil
 	case err != nil:
-		return Finding{}, fmt.Errorf("look at blob %s: %w", b.digest, err)
+		return blobstore.Finding{}, fmt.Errorf("look at blob %s: %w", b.digest, err)
 	case !info.Mode().IsRegular():
-		return Finding{Damage: path + " is not a file", Info: info}, nil
+		return blobstore.Finding{Damage: path + " is not a file", Seen: info}, nil
 	case p != nil:
 		found, err := b.readAgain(ctx, path, size, p)
-		if found.transient && found.Info == nil {
-			found.Info = info // the file exists and cannot be opened
+		if found.transient && found.Seen == nil {
+			found.Seen = info // the file exists and cannot be opened
 		}
-		return found, err
+		return found.Finding, err
 	case info.Size() != size:
-		return Finding{Damage: WrongSize(path, info.Size(), size), Info: info}, nil
+		return blobstore.Finding{Damage: WrongSize(path, info.Size(), size), Seen: info}, nil
 	}
-	return Finding{Info: info}, nil
+	return blobstore.Finding{Seen: info}, nil
 }
 
 // readAgain reads the content until two reads agree on the damage.
-func (b Blob) readAgain(ctx context.Context, path string, size int64, p throttle.Pace) (found Finding, err error) {
+func (b Blob) readAgain(ctx context.Context, path string, size int64, p throttle.Pace) (found finding, err error) {
 	var read int64
 	for try := range triesOfRead {
 		found, err = b.read(ctx, path, size, p)
@@ -69,17 +67,18 @@ func (b Blob) readAgain(ctx context.Context, path string, size int64, p throttle
 	return found, err
 }
 
-func (b Blob) read(ctx context.Context, path string, size int64, p throttle.Pace) (found Finding, err error) {
+func (b Blob) read(ctx context.Context, path string, size int64, p throttle.Pace) (found finding, err error) {
 	f, err := b.dir.OpenFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return Finding{Damage: missing(path)}, nil
+		found.Damage = missing(path)
+		return found, nil
 	}
 	if err == nil {
 		defer f.Close()
 		// What readers have in the page cache stays there, and this does not take its place.
 		// Advice may be ignored.
 		_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_NOREUSE)
-		found.Info, err = f.Stat()
+		found.Seen, err = stat(f)
 	}
 	h := b.digest.Algorithm().Hash()
 	if err == nil {
@@ -100,6 +99,15 @@ func (b Blob) read(ctx context.Context, path string, size int64, p throttle.Pace
 	return found, nil
 }
 
+// stat keeps a nil fs.FileInfo from becoming a Version that is not nil.
+func stat(f *os.File) (blobstore.Version, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	return info, nil
+}
+
 func missing(path string) string { return "its file " + path + " is missing" }
 
 // WrongSize describes a file that has another size than its row says.
@@ -113,14 +121,21 @@ func Unreadable(err error) string { return "its file cannot be read: " + err.Err
 // ErrNotFile reports that the name of a blob is not a regular file.
 var ErrNotFile = errors.New("not a file")
 
-// errSize reports that a file has another size than its row.
-var errSize = errors.New("damaged")
-
-// IsLoss reports whether an error of Open or Check proves that the file is lost or damaged. EIO, a
-// lack of permission, or too many open files prove nothing.
-func IsLoss(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, errSize) || IsDamage(err) && !mayPass(err)
+// lost marks an error that proves that a file is damaged as blobstore.ErrLost. EIO, a lack of
+// permission, or too many open files prove nothing.
+func lost(err error) error {
+	if IsDamage(err) && !mayPass(err) {
+		return lostError{err}
+	}
+	return err
 }
+
+// lostError has the text of its error.
+type lostError struct{ error }
+
+func (e lostError) Unwrap() error { return e.error }
+
+func (e lostError) Is(target error) bool { return target == blobstore.ErrLost }
 
 // IsDamage reports whether an error is one of the medium, which any process would get.
 func IsDamage(err error) bool {

@@ -10,23 +10,16 @@ import (
 	"os"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/internal/throttle"
+	"github.com/mirror-appliance/appliance/registry/store/blobstore"
 )
-
-// partials is the name space of PartialID. Upload sessions have random ids, which are others.
-var partials = uuid.MustParse("5d4f2e0a-6c1b-4f0e-9a55-0c1d6f0c7a11")
-
-// PartialID returns the id of the upload of a blob that is known before. It is the same in each
-// process, so that what an interrupted upload has left is found again.
-func PartialID(blob digest.Digest) string { return uuid.NewSHA1(partials, []byte(blob)).String() }
 
 // NewPartial begins the upload of a blob, without what an interrupted one has left. It has no
 // repository: no session resumes it.
 func (d *Dir) NewPartial(blob digest.Digest, started time.Time) (*Upload, error) {
-	id := PartialID(blob)
+	id := blobstore.PartialID(blob)
 	if err := d.RemoveUpload(id); err != nil {
 		return nil, err
 	}
@@ -36,7 +29,7 @@ func (d *Dir) NewPartial(blob digest.Digest, started time.Time) (*Upload, error)
 
 // PartialSize returns how many bytes of a blob an interrupted upload has left.
 func (d *Dir) PartialSize(blob digest.Digest) int64 {
-	info, err := os.Lstat(d.upload(PartialID(blob)))
+	info, err := os.Lstat(d.upload(blobstore.PartialID(blob)))
 	if err != nil || !info.Mode().IsRegular() {
 		return 0
 	}
@@ -49,7 +42,7 @@ func (d *Dir) PartialSize(blob digest.Digest) int64 {
 // All bytes of the file count, whether Save has confirmed them or not: those that it has not are
 // read and hashed here. After a crash they may be others, which the digest of the whole tells.
 func (d *Dir) ResumePartial(ctx context.Context, blob digest.Digest, offset int64) (_ *Upload, err error) {
-	u := &Upload{dir: d, id: PartialID(blob), saved: true}
+	u := &Upload{dir: d, id: blobstore.PartialID(blob), saved: true}
 	if u.file, err = os.OpenFile(d.upload(u.id), os.O_RDWR, 0); err != nil {
 		return nil, err
 	}

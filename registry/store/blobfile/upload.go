@@ -20,10 +20,8 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/durable"
 	"github.com/mirror-appliance/appliance/internal/throttle"
+	"github.com/mirror-appliance/appliance/registry/store/blobstore"
 )
-
-// InMemory is how many bytes an upload keeps in memory before it creates a file.
-const InMemory = 64 << 10
 
 // Upload is a blob that is being written. It is not safe for concurrent use. Save makes it
 // resumable: it writes a second file beside the bytes, after these are on disk.
@@ -32,7 +30,7 @@ type Upload struct {
 	id    string
 	state state
 	hash  hash.Hash // sha256 of all bytes so far
-	small []byte    // the bytes, no more than InMemory, while there is no file
+	small []byte    // the bytes, no more than blobstore.InMemory, while there is no file
 	file  *os.File
 	disk  durable.Behind
 	saved bool // the state file, or a part of it, exists
@@ -129,7 +127,7 @@ func (u *Upload) Write(p []byte) (int, error) {
 }
 
 func (u *Upload) append(p []byte) (int, error) {
-	if u.file == nil && len(u.small)+len(p) <= InMemory {
+	if u.file == nil && len(u.small)+len(p) <= blobstore.InMemory {
 		u.small = append(u.small, p...)
 		return len(p), nil
 	}
@@ -161,11 +159,15 @@ func (u *Upload) Path() (string, error) { return u.dir.upload(u.id), u.spill() }
 
 // Open opens the content for reading, also that which is written later. It stays readable after
 // Place and Discard. Its digest is not verified.
-func (u *Upload) Open() (*os.File, error) {
+func (u *Upload) Open() (blobstore.Reader, error) {
 	if err := u.spill(); err != nil {
 		return nil, err
 	}
-	return os.Open(u.dir.upload(u.id))
+	file, err := os.Open(u.dir.upload(u.id))
+	if err != nil {
+		return nil, err
+	}
+	return file, nil
 }
 
 // Save makes the content durable for ResumeUpload. An empty upload, with which every push begins,
@@ -215,11 +217,15 @@ func (u *Upload) Forget() error {
 }
 
 // Place makes a blob of the upload, see Dir.Place. The caller has compared the digest.
-func (u *Upload) Place(blob digest.Digest) (placed fs.FileInfo, err error) {
+func (u *Upload) Place(_ context.Context, blob digest.Digest) (placed blobstore.Version, err error) {
 	if err := u.spill(); err != nil {
 		return nil, err
 	}
-	return u.dir.Place(u.file, blob)
+	info, err := u.dir.Place(u.file, blob)
+	if info == nil {
+		return nil, err
+	}
+	return info, err
 }
 
 // Discard removes the files of the upload and closes it.
@@ -268,12 +274,6 @@ func (d *Dir) uploadFiles(id string) []string {
 	return []string{d.upload(id), state, state + ".tmp"}
 }
 
-// IsUploadID reports whether id is one of this package: it becomes part of a path.
-func IsUploadID(id string) bool {
-	u, err := uuid.Parse(id)
-	return err == nil && u.String() == id
-}
-
 // Uploads lists the uploads with files, also of a crash, sorted. fs.ErrNotExist when the directory
 // is missing, which Open creates.
 func (d *Dir) Uploads() (ids []string, err error) {
@@ -281,7 +281,7 @@ func (d *Dir) Uploads() (ids []string, err error) {
 	last := ""
 	for _, e := range entries { // sorted, so that the files of one upload follow one another
 		id, _, _ := strings.Cut(e.Name(), ".")
-		if id != last && IsUploadID(id) {
+		if id != last && blobstore.IsUploadID(id) {
 			ids, last = append(ids, id), id
 		}
 	}

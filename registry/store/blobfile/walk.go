@@ -1,6 +1,7 @@
 package blobfile
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -38,7 +39,7 @@ func (p Part) path() string { return filepath.Join(p.dir.algorithm(p.algorithm),
 func (p Part) Prefix() string { return p.algorithm.String() + ":" + p.name }
 
 // Names lists the files in the part, sorted, also those that are no blobs.
-func (p Part) Names() ([]string, error) {
+func (p Part) Names(context.Context) ([]string, error) {
 	names, err := fileNames(p.path())
 	if errors.Is(err, fs.ErrNotExist) || err != nil && !isHexPair(p.name) { // not ours
 		return nil, nil
@@ -69,7 +70,7 @@ func fileNames(path string) ([]string, error) {
 }
 
 // Quarantine moves the file, if it exists, to quarantine.
-func (b Blob) Quarantine() error {
+func (b Blob) Quarantine(context.Context) error {
 	if image.CheckDigest(b.digest) != nil {
 		return nil
 	}

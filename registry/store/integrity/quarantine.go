@@ -12,6 +12,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/blobstore"
 	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
@@ -67,17 +68,17 @@ func (c *Checker) ScrubBlob(ctx context.Context, d digest.Digest,
 	if err != nil {
 		return "", fmt.Errorf("read row of blob %s: %w", d, err)
 	}
-	found, err := c.Files.Blob(d).Inspect(ctx, size, pay)
+	found, err := c.Storage.Blob(d).Inspect(ctx, size, pay)
 	if err != nil || found.Damage == "" {
 		return "", err
 	}
 	if rewritten, err := c.Store.Rewrite(ctx, d); rewritten || err != nil {
 		return "", err
 	}
-	if found.Info == nil {
+	if found.Seen == nil {
 		// A lost blob is far more often a file system that is not mounted, which
 		// must not cost a row.
-		dir, mounted, err := c.Files.CheckMounted(d.Algorithm())
+		dir, mounted, err := c.Storage.CheckMounted(ctx, d.Algorithm())
 		if err == nil && !mounted {
 			err = &StorageError{Path: dir}
 		}
@@ -103,7 +104,7 @@ func (c *Checker) Quarantine(ctx context.Context, d digest.Digest, size int64, f
 	if rewritten, err := c.Store.Rewrite(ctx, d); rewritten || err != nil {
 		return err
 	}
-	found, err := c.Files.Blob(d).Inspect(ctx, size, nil)
+	found, err := c.Storage.Blob(d).Inspect(ctx, size, nil)
 	if err != nil {
 		return errors.Join(failed, err)
 	}
@@ -114,7 +115,7 @@ func (c *Checker) Quarantine(ctx context.Context, d digest.Digest, size int64, f
 	if found.Damage == "" {
 		return nil // repaired since
 	}
-	if found.Info == nil || unreadable {
+	if found.Seen == nil || unreadable {
 		err = c.checkOthers(ctx, d)
 	}
 	if err == nil {
@@ -132,7 +133,7 @@ func (c *Checker) Quarantine(ctx context.Context, d digest.Digest, size int64, f
 func (c *Checker) checkOthers(ctx context.Context, d digest.Digest) error {
 	tried, opened, err := c.try(ctx, d.Algorithm(), d)
 	if err == nil && (opened == 0 || 2*opened < tried) {
-		err = &StorageError{Path: c.Files.Root()}
+		err = &StorageError{Path: c.Storage.Root()}
 	}
 	return err
 }
@@ -142,7 +143,7 @@ func (c *Checker) checkOthers(ctx context.Context, d digest.Digest) error {
 func (c *Checker) CheckStorage(ctx context.Context, a digest.Algorithm, except digest.Digest) error {
 	tried, opened, err := c.try(ctx, a, except)
 	if err == nil && tried > 1 && 2*opened < tried {
-		err = &StorageError{Path: c.Files.Root()}
+		err = &StorageError{Path: c.Storage.Root()}
 	}
 	return err
 }
@@ -167,7 +168,7 @@ func (c *Checker) try(ctx context.Context, a digest.Algorithm, except digest.Dig
 				continue
 			}
 			seen[other] = true
-			if c.Files.Blob(other).Readable() {
+			if c.Storage.Blob(other).Readable(ctx) {
 				opened++
 			}
 		}
@@ -177,7 +178,7 @@ func (c *Checker) try(ctx context.Context, a digest.Algorithm, except digest.Dig
 
 // quarantine takes a damaged blob out of service, unless it was collected or replaced since.
 func (c *Checker) quarantine(ctx context.Context, d digest.Digest, size int64,
-	found blobfile.Finding) (done bool, err error) {
+	found blobstore.Finding) (done bool, err error) {
 	var marked bool
 	defer func() {
 		if marked {
@@ -190,7 +191,7 @@ func (c *Checker) quarantine(ctx context.Context, d digest.Digest, size int64,
 			if err != nil || !exists {
 				return err
 			}
-			if marked = marked || c.Guard.MarkNow(d, 0); !marked || !c.Files.Blob(d).IsStill(found.Info) {
+			if marked = marked || c.Guard.MarkNow(d, 0); !marked || !c.Storage.Blob(d).IsStill(ctx, found.Seen) {
 				return nil
 			}
 			done = true
@@ -202,7 +203,7 @@ func (c *Checker) quarantine(ctx context.Context, d digest.Digest, size int64,
 	}
 	c.Log.Error("a damaged blob is in quarantine", "digest", d, "damage", found.Damage)
 	// The file has no row any more. If it cannot be moved, collection removes it.
-	if err := c.Files.Blob(d).Quarantine(); err != nil {
+	if err := c.Storage.Blob(d).Quarantine(ctx); err != nil {
 		c.Log.Warn("could not move a damaged blob to quarantine", "digest", d, "error", err)
 	}
 	return true, nil
@@ -245,12 +246,12 @@ func (c *Checker) Reinspect(ctx context.Context, d digest.Digest, size int64,
 	if image.CheckDigest(d) != nil {
 		return false, nil
 	}
-	file := c.Files.Quarantined(d)
+	file := c.Storage.Quarantined(d)
 	seen, err := file.Inspect(ctx, size, pay)
 	if err != nil || seen.Damage != "" {
 		return false, err
 	}
-	f, err := file.Open(size)
+	f, err := file.Open(ctx, size)
 	if err != nil {
 		return false, fmt.Errorf("read blob %s again: %w", d, err)
 	}
@@ -282,7 +283,7 @@ func (c *Checker) TidyQuarantine(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("tidy quarantine: %w", err)
 	}
-	err = c.Files.TidyQuarantine(func(d digest.Digest) (bool, error) {
+	err = c.Storage.TidyQuarantine(ctx, func(d digest.Digest) (bool, error) {
 		return database.Exists(ctx, c.DB.Reader(), `SELECT 1 FROM quarantine WHERE digest = ?`, d)
 	})
 	if err != nil {

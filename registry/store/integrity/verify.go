@@ -23,7 +23,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/retry"
 	"github.com/mirror-appliance/appliance/internal/throttle"
-	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/blobstore"
 	"github.com/mirror-appliance/appliance/registry/store/database"
 	"github.com/mirror-appliance/appliance/registry/store/integrity/findings"
 )
@@ -37,13 +37,13 @@ const (
 
 // Checker verifies and scrubs a store.
 type Checker struct {
-	DB    database.Engine
-	Path  string // of the database, for messages
-	Files *blobfile.Dir
-	Guard Guard
-	Store Store
-	Now   func() time.Time
-	Log   *slog.Logger
+	DB      database.Engine
+	Path    string // of the database, for messages
+	Storage blobstore.Storage
+	Guard   Guard
+	Store   Store
+	Now     func() time.Time
+	Log     *slog.Logger
 }
 
 // Guard knows the blobs in use. *guard.Blobs implements it.
@@ -210,7 +210,7 @@ func (v *verification) blobs(ctx context.Context) error {
 func (v *verification) blob(ctx context.Context, d digest.Digest, size int64) error {
 	for {
 		epoch, behind := v.Guard.Epoch(), v.Guard.InFlight(d)
-		found, err := v.Files.Blob(d).Inspect(ctx, size, v.pace)
+		found, err := v.Storage.Blob(d).Inspect(ctx, size, v.pace)
 		v.report.ContentBytes += found.Read
 		if err != nil || found.Damage == "" {
 			return err
