@@ -36,6 +36,25 @@ func (all Sources) Places(repository string) (places []string) {
 	return places
 }
 
+// Beside returns the places of a repository that is named at a mirror: those of the source that leads to it,
+// in order; none: no entry does.
+func (all Sources) Beside(repository string) []string {
+	for _, s := range all {
+		for _, m := range s.Mirrors {
+			rest, ok := below(repository, m)
+			if !ok {
+				continue
+			}
+			var places []string
+			for _, mirror := range s.Mirrors {
+				places = append(places, mirror+rest)
+			}
+			return places
+		}
+	}
+	return nil
+}
+
 // Repositories returns the repositories of a registry in which a repository is read, in the order in which they
 // are asked. One of that registry itself is read there.
 func (all Sources) Repositories(registry, name string) (found []string) {

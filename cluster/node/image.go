@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -26,6 +27,7 @@ type state struct {
 	wide              string   // the entry about it, if that is of more than its repository
 	unmapped, second  []problem
 	missing, refused  []problem
+	others            []*other
 }
 
 // manifest is one that was read.
@@ -73,6 +75,10 @@ func (c *checker) image(ctx context.Context, w wanted) *state {
 			"make the files anew: appliance cluster-config; or put it into imageDigestSources and the mirror sets"})
 		return s
 	}
+	isDown := func(p place) bool { return slices.Contains(c.down, p.registry) } // which was told
+	if up := slices.DeleteFunc(slices.Clone(places), isDown); len(up) > 0 {
+		places = up
+	}
 	for n, at := range places {
 		m, err := c.manifest(ctx, at, w.ref.Digest().String())
 		switch {
@@ -82,6 +88,7 @@ func (c *checker) image(ctx context.Context, w wanted) *state {
 			}
 			s.at, s.top = at, m
 			c.whole(ctx, s, m)
+			c.elsewhere(ctx, s, places[n+1:])
 			return s
 		case n < len(places)-1:
 			continue

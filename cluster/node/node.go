@@ -106,14 +106,18 @@ func (p place) String() string { return p.registry + "/" + p.repository }
 // places returns where an image is read, in order. mirrored reports that an entry is about it.
 func (f Facts) places(image reference.Named) (all []place, source cluster.Source, mirrored bool) {
 	source, mirrored = f.Sources.Of(image.Name())
+	names := f.Sources.Places(image.Name())
 	if !mirrored {
-		return []place{{reference.Domain(image), reference.Path(image)}}, source, false
+		// An image that a mirror names is looked at where the mirrors beside it have it.
+		if names = f.Sources.Beside(image.Name()); len(names) == 0 {
+			names = []string{image.Name()}
+		}
 	}
-	for _, name := range f.Sources.Places(image.Name()) {
+	for _, name := range names {
 		host, path, _ := strings.Cut(name, "/")
 		all = append(all, place{host, path})
 	}
-	return all, source, true
+	return all, source, mirrored
 }
 
 // checker is one call of Check.

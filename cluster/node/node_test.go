@@ -158,6 +158,73 @@ func TestCheck_secondMirror(t *testing.T) {
 	f.wants("images", finding.OK, "")
 }
 
+// beside adds a mirror behind the first, whose answers may be others.
+func (f *fixture) beside(answer func(w http.ResponseWriter, r *http.Request) bool) (host string) {
+	f.t.Helper()
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if answer == nil || !answer(w, r) {
+			f.Handler().ServeHTTP(w, r)
+		}
+	}))
+	f.t.Cleanup(server.Close)
+	host = server.Listener.Addr().String()
+	f.facts.Sources[0].Mirrors = append(f.facts.Sources[0].Mirrors, host)
+	return host
+}
+
+// Each registry has to have all, and what one lacks is told of that one: of an image that a source names, and of one
+// that the first names.
+func TestCheck_eachRegistry(t *testing.T) {
+	notFound := func(w http.ResponseWriter, code string) bool {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusNotFound)
+		fmt.Fprintf(w, `{"errors":[{"code":%q,"message":"none"}]}`, code)
+		return true
+	}
+	for name, c := range map[string]struct {
+		answer func(w http.ResponseWriter, r *http.Request) bool
+		level  finding.Level
+		text   string
+	}{
+		"whole": {nil, finding.OK, ""},
+		"a manifest": {func(w http.ResponseWriter, r *http.Request) bool {
+			return strings.Contains(r.URL.Path, "/manifests/sha256:") && notFound(w, "MANIFEST_UNKNOWN")
+		}, finding.Warning, "SECOND"},
+		"a layer": {func(w http.ResponseWriter, r *http.Request) bool {
+			return strings.Contains(r.URL.Path, "/blobs/") && notFound(w, "BLOB_UNKNOWN")
+		}, finding.Warning, "SECOND"},
+		"a signature": {func(w http.ResponseWriter, r *http.Request) bool {
+			return strings.HasSuffix(r.URL.Path, ".sig") && notFound(w, "MANIFEST_UNKNOWN")
+		}, finding.Warning, "has the signatures of 0 manifests"},
+		"the answer about signatures": {func(w http.ResponseWriter, r *http.Request) bool {
+			return strings.HasSuffix(r.URL.Path, ".sig") && notFound(w, "NAME_UNKNOWN")
+		}, finding.Warning, "nodes take this for an error"},
+	} {
+		for _, named := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, named), func(t *testing.T) {
+				f := newFixture(t)
+				second := f.beside(c.answer)
+				if named {
+					f.facts.Releases[0] = strings.Replace(f.facts.Releases[0], f.facts.Sources[0].Source, f.facts.Sources[0].Mirrors[0], 1)
+				}
+				f.wants("images", c.level, strings.ReplaceAll(c.text, "SECOND", second))
+				f.wants("signatures", finding.OK, "")
+				f.wants("release", finding.OK, "")
+			})
+		}
+	}
+}
+
+// A first mirror that cannot be asked is told of once, and not as one that lacks images.
+func TestCheck_firstMirrorIsDown(t *testing.T) {
+	f := newFixture(t)
+	f.beside(nil)
+	f.server.Close()
+	f.wants("certificate", finding.Failed, "no connection to ")
+	f.wants("mirrors", finding.OK, "")
+	f.wants("images", finding.OK, "")
+}
+
 // Of a list, hosts of one architecture may be all that it is for.
 func TestCheck_sparse(t *testing.T) {
 	f := newFixture(t)

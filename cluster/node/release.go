@@ -34,6 +34,7 @@ const (
 // have.
 func (c *checker) heldReleases(ctx context.Context) (all []string) {
 	for _, s := range c.Sources {
+		seen := map[string]string{} // registry by path and tag: another one with the same is looked at with it
 		for _, m := range s.Mirrors {
 			host, path, _ := strings.Cut(m, "/")
 			client, err := c.client(host)
@@ -46,7 +47,11 @@ func (c *checker) heldReleases(ctx context.Context) (all []string) {
 				continue
 			}
 			for _, tag := range tags {
-				if cluster.IsRelease(tag) {
+				if !cluster.IsRelease(tag) {
+					continue
+				}
+				if elsewhere := path + ":" + tag; seen[elsewhere] == "" || seen[elsewhere] == host {
+					seen[elsewhere] = host
 					all = append(all, m+":"+tag)
 				}
 			}
@@ -104,6 +109,7 @@ func (c *checker) release(ctx context.Context, spec string) {
 	}
 	c.tellMirrors(p, states)
 	c.tellImages(p, states)
+	c.tellOthers(p, states)
 	c.tellSignatures(p, states)
 	c.bootImage(ctx, p, states)
 }
