@@ -18,7 +18,7 @@ needs=(
 	sshd:openssh-server
 	ssh:openssh-client
 	openssl:openssl
-	chromium:chromium
+	chromium-headless-shell:chromium-headless-shell
 	node:nodejs
 	npm:npm
 )

@@ -30,7 +30,7 @@ func asUser(user string) *string { return &user }
 func (s *site) look(t *testing.T, name string, pages []looked) {
 	t.Helper()
 	root, _ := moduleRoot(t)
-	chromium, err := exec.LookPath("chromium")
+	chromium, err := exec.LookPath("chromium-headless-shell")
 	must(t, err)
 	order, err := json.Marshal(map[string]any{"base": "https://" + s.address, "chromium": chromium,
 		"out": filepath.Join(root, "build", "console", name), "user": "admin", "password": faultPassword, "pages": pages})
