@@ -79,9 +79,10 @@ type Follower struct {
 	state    State
 	asked    uint64        // counts the requests for changes
 	equalAt  uint64        // the last that led to being equal
-	failedAt uint64        // the last that led to an error
+	wanted   uint64        // the last that a caller of CatchUp is waiting for
+	failures uint64        // attempts that failed
 	hurry    func()        // ends a wait for changes or for another attempt
-	moved    chan struct{} // closed when equalAt or failedAt changes
+	moved    chan struct{} // closed when equalAt or failures changes
 }
 
 // New returns a Follower. It sends no request.
@@ -243,6 +244,9 @@ func (f *Follower) read(ctx context.Context, position string, wait time.Duration
 	f.mu.Lock()
 	f.asked++
 	asked = f.asked
+	if asked <= f.wanted {
+		wait = 0
+	}
 	f.mu.Unlock()
 	waiting, cancel := f.hurried(ctx)
 	defer cancel()
@@ -281,7 +285,7 @@ func (f *Follower) failed(err error, again time.Time) {
 	defer f.mu.Unlock()
 	var answered *client.Refused
 	f.state.Error, f.state.Retry, f.state.Connected = err, again, errors.As(err, &answered)
-	f.failedAt = max(f.asked, 1)
+	f.failures++
 	f.announce()
 }
 
@@ -302,18 +306,18 @@ func (f *Follower) State() State {
 // under way. The error of an attempt that fails meanwhile is its error.
 func (f *Follower) CatchUp(ctx context.Context) error {
 	f.mu.Lock()
-	want, failed := f.asked+1, f.failedAt
+	want, failures := f.asked+1, f.failures
+	f.wanted = want
 	f.hurry()
 	f.mu.Unlock()
 	for {
 		f.mu.Lock()
-		done, err, moved := f.equalAt >= want, f.state.Error, f.moved
-		hasFailed := f.failedAt > failed || f.failedAt >= want
+		done, failed, err, moved := f.equalAt >= want, f.failures > failures, f.state.Error, f.moved
 		f.mu.Unlock()
 		switch {
 		case done:
 			return nil
-		case hasFailed && err != nil:
+		case failed && err != nil:
 			return err
 		}
 		select {

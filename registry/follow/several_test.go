@@ -1,0 +1,120 @@
+package follow_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mirror-appliance/appliance/gc"
+)
+
+// A follower whose requests hang hinders neither pushes nor another follower.
+func TestFollower_slowOneHindersNothing(t *testing.T) {
+	first, slow, other := newHost(t), newHost(t), newHost(t)
+	fill(first)
+	hangs := make(chan struct{}, 100)
+	first.through(func(inner http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if !strings.Contains(r.URL.RawQuery, slowID(slow)) {
+				inner.ServeHTTP(w, r)
+				return
+			}
+			inner.ServeHTTP(&writer{w, func(p []byte) (int, error) { // reads nothing of the answer
+				hangs <- struct{}{}
+				<-r.Context().Done()
+				return 0, r.Context().Err()
+			}}, r)
+		})
+	})
+	s, f := first.start(slow), first.start(other)
+	<-hangs
+	for i := range 20 {
+		first.push("app", newImage(fmt.Sprint("push ", i), nil), fmt.Sprint("t", i))
+	}
+	f.catchUp()
+	equal(t, first, other)
+	s.stop()
+}
+
+// slowID is how the id of a follower looks in a query.
+func slowID(h *host) string {
+	return "follower=" + strings.NewReplacer("/", "%2F", " ", "+").Replace("of "+h.dir)
+}
+
+// Two followers, and one of a follower, are equal.
+func TestFollower_several(t *testing.T) {
+	first, second, third, fourth := newHost(t), newHost(t), newHost(t), newHost(t)
+	fill(first)
+	b, c, d := first.start(second), first.start(third), second.start(fourth)
+	for _, f := range []*following{b, c, d} {
+		f.catchUp()
+	}
+	first.push("app", newImage("later", nil), "t")
+	first.pullBlobs("hub/sparse", newImage("sparse", nil, []byte("s"), []byte("s2")), 3)
+	first.must(first.Users.Delete(first.ctx, "eva"))
+	for _, f := range []*following{b, c, d} {
+		f.catchUp()
+	}
+	for _, h := range []*host{second, third, fourth} {
+		equal(t, first, h)
+	}
+	followers, err := first.Feed.List(first.ctx)
+	first.must(err)
+	if len(followers) != 2 {
+		t.Errorf("the first has the followers %v", followers)
+	}
+}
+
+// A follower that is behind the horizon takes a new list, and what it has too much goes.
+func TestFollower_behindTheHorizon(t *testing.T) {
+	first, second := newHost(t), newHost(t)
+	fill(first)
+	f := first.start(second)
+	f.catchUp()
+	f.stop()
+	first.must(first.Feed.Remove(first.ctx, "of "+second.dir))
+	_, err := first.Manifests.DeleteImage(first.ctx, "other", newImage("untagged", nil).digest())
+	first.must(err)
+	first.must(first.Users.Delete(first.ctx, "eva"))
+	first.must(first.Clusters.Delete(first.ctx, "c1"))
+	first.must(first.Tags.Delete(first.ctx, "team/app", "v1"))
+	first.must(first.Runs.Want(first.ctx, "image set", json.RawMessage("null")))
+	f = first.start(second)
+	mustCatchUp(t, f)
+	equal(t, first, second)
+	if _, ok := second.content()["user eva"]; ok {
+		t.Error("what it had too much is there")
+	}
+}
+
+// Collections at the follower take nothing that came and does not show yet.
+func TestFollower_collectionsSpareWhatCame(t *testing.T) {
+	first, second := newHost(t), newHost(t)
+	fill(first)
+	layer := []byte("the last layer")
+	first.push("late", newImage("late", nil, layer), "t")
+	reached := make(chan struct{})
+	release := make(chan struct{})
+	first.through(func(inner http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if strings.HasSuffix(r.URL.Path, blob(layer).Digest.String()) {
+				close(reached)
+				<-release
+			}
+			inner.ServeHTTP(w, r)
+		})
+	})
+	f := first.start(second)
+	<-reached
+	later := time.Now().Add(time.Hour) // by which nothing has been used for long
+	plan, err := gc.MakePlan(t.Context(), second.Garbage, gc.Options{Before: later, RunsBefore: later})
+	second.must(err)
+	_, err = plan.Execute(t.Context(), second.Garbage, nil)
+	second.must(err)
+	close(release)
+	f.catchUp()
+	equal(t, first, second)
+}
