@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
@@ -11,6 +12,7 @@ import (
 	"github.com/mirror-appliance/appliance/mirror/medium"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/jobs"
+	"github.com/mirror-appliance/appliance/registry/role"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
@@ -29,9 +31,11 @@ type collector struct {
 		gc.Store
 		RemoveUntagged(ctx context.Context, repo string, before time.Time) (removed int, err error)
 	}
-	grace time.Duration
-	log   *slog.Logger
-	last  *jobs.Note[api.GCResult] // without dry runs
+	// changes calls what deletes, unless another appliance decides what there is.
+	changes func(ctx context.Context, change func(context.Context) error) error
+	grace   time.Duration
+	log     *slog.Logger
+	last    *jobs.Note[api.GCResult] // without dry runs
 
 	planned atomic.Pointer[api.GCResult] // by the last dry run that was detached; nil: none, or something was collected since
 
@@ -79,7 +83,11 @@ func (c *collector) planAndExecute(ctx context.Context, o gc.Options, result *ap
 		progress(now)
 	}
 	if !result.DryRun { // a file that another has replaced, or whose name was deleted
-		if _, err := c.store.RemoveUntagged(ctx, medium.Repository, o.Before); err != nil {
+		err := c.changes(ctx, func(ctx context.Context) error {
+			_, err := c.store.RemoveUntagged(ctx, medium.Repository, o.Before)
+			return err
+		})
+		if err != nil && !errors.As(err, new(*role.ReadOnlyError)) {
 			return err
 		}
 	}

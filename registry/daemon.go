@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -54,10 +55,12 @@ type daemon struct {
 
 	store     *store.Store
 	link      *link
+	family    *family
 	misses    *misses.Log
 	audit     *audit.Log
 	pinning   *jobs.Note[pinning]
 	upstreams *upstreams
+	holding   sync.Mutex // held while it is decided whether they are asked
 	tls       *tlsgen.Manager
 	auth      *auth.Authenticator
 	api       *oci.API
@@ -131,6 +134,9 @@ func (d *daemon) openStore(ctx context.Context) error {
 	d.log = slog.New(d.audit.Handler(d.log.Handler()))
 	if d.link, err = openLink(ctx, s); err != nil {
 		return fmt.Errorf("read whether the appliance is offline: %w", err)
+	}
+	if err := d.openFamily(ctx); err != nil {
+		return err
 	}
 	d.misses = misses.Open(ctx, s, d.log, nil)
 	d.upstreams = &upstreams{all: d.cfg.Routes()}
@@ -217,7 +223,7 @@ func (d *daemon) openAPI(ctx context.Context) error {
 	}
 	d.auth.SignWith(secret)
 	d.api = oci.New(oci.Options{
-		Store: d.store, Upstream: d.upstreams.puller, Log: d.log, Audit: d.log, MaxUploads: maxUploads,
+		Store: d.store, Upstream: d.upstreams.puller, Changes: d.family, Log: d.log, Audit: d.log, MaxUploads: maxUploads,
 		DeleteReferrers: d.cfg.DeleteReferrers, Missed: d.misses.Missed, AnyPath: d.cfg.ServeHeldDigests,
 	})
 	return nil
@@ -244,7 +250,7 @@ func (d *daemon) openControl(ctx context.Context) error {
 // openJobs makes the jobs, which commands use without a daemon as well.
 func (d *daemon) openJobs(ctx context.Context) {
 	d.evictor = &evictor{store: d.store, quota: int64(d.cfg.PullQuota), log: d.log}
-	d.collector = &collector{store: d.store.Garbage, grace: d.cfg.GC.GracePeriod, log: d.log,
+	d.collector = &collector{store: d.store.Garbage, changes: d.family.Do, grace: d.cfg.GC.GracePeriod, log: d.log,
 		last: jobs.OpenNote[api.GCResult](ctx, d.store, "gc.last", d.log)}
 	d.scrubber = &scrubber{
 		store: d.store, refetch: d.refetch, log: d.log,
@@ -261,13 +267,13 @@ func (d *daemon) openJobs(ctx context.Context) {
 	d.verdicts = newVerdicts(d)
 	d.jobs.Ready = d.verdicts.runner
 	d.pinning = jobs.OpenNote[pinning](ctx, d.store, "pinning", d.log)
-	d.jobs.Pin = jobs.New(jobs.Kind[api.PinRequest, api.PinProgress, api.PinResult]{Name: "pin", Run: pinner{d}.run, Drain: d.draining, Log: d.log})
+	d.jobs.Pin = jobs.New(jobs.Kind[api.PinRequest, api.PinProgress, api.PinResult]{Name: "pin", Run: changing(d.family, nil, pinner{d}.run), Drain: d.draining, Log: d.log})
 	d.openMirrors(ctx)
 	d.views = views.New(ctx, views.Options{Catalogs: d.cfg.Catalogs, Store: d.store, Registry: d.cfg.Address(),
-		Dir: d.cfg.Database + ".catalogs", Drain: d.draining, Log: d.log})
+		Dir: d.cfg.Database + ".catalogs", Changes: d.family, Drain: d.draining, Log: d.log})
 	d.jobs.Catalogs = d.views.Runner()
 	d.clusters = retain.New(retain.Options{Store: d.store, Registry: d.cfg.Address(), Updates: d.updates, Catalogs: d.views, Log: d.log})
-	d.jobs.Prune = jobs.New(jobs.Kind[api.PruneRequest, api.PruneProgress, api.PruneResult]{Name: "prune", Run: d.clusters.Prune,
+	d.jobs.Prune = jobs.New(jobs.Kind[api.PruneRequest, api.PruneProgress, api.PruneResult]{Name: "prune", Run: changing(d.family, api.PruneRequest.Plans, d.clusters.Prune),
 		DryRun: api.PruneRequest.Plans, Drain: d.draining, Log: d.log})
 	d.onClose(func() error {
 		d.jobs.GC.Wait()
@@ -280,7 +286,7 @@ func (d *daemon) openJobs(ctx context.Context) {
 
 // newAdmin returns the control API; status is nil if no daemon runs.
 func (d *daemon) newAdmin(status func(context.Context) (api.Status, error)) *admin.Handler {
-	o := admin.Options{Store: d.store, Auth: d.auth, Jobs: d.jobs, Catalogs: d.views, Link: d.link, Misses: d.misses, Mirrors: mirrors{d}, Pins: pinner{d}, Updates: d.updates, Verdicts: d.verdicts, Clusters: d.clusters, Audit: d.audit, Upkeep: upkeep{d},
+	o := admin.Options{Store: d.store, Auth: d.auth, Jobs: d.jobs, Catalogs: d.views, Link: d.link, Misses: d.misses, Mirrors: mirrors{d}, Pins: pinner{d}, Updates: d.updates, Verdicts: d.verdicts, Clusters: d.clusters, Audit: d.audit, Upkeep: upkeep{d}, Family: d.family,
 		Status: status, Drain: d.draining, Log: d.log}
 	described := &images.Images{Store: d.store, Alone: !d.cfg.DeleteReferrers, Verify: d.verdicts.judge.Verify}
 	o.Images = described
@@ -295,6 +301,7 @@ func (d *daemon) newAdmin(status func(context.Context) (api.Status, error)) *adm
 func (d *daemon) public() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/api/v1/", d.auth.Require(admin.Action, admitted(d.admin, admin.Denied), admin.Denied))
+	mux.Handle(api.ExchangeRoles.Method+" "+api.ExchangeRoles.Path, d.family) // whose login is a token
 	login := func(*http.Request) auth.Action { return auth.Login }
 	mux.Handle(updates.Path, d.updates)
 	mux.Handle(updates.SignaturesPath, d.updates)

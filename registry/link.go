@@ -22,7 +22,7 @@ type link struct {
 	cut    bool
 	online context.Context // ends when the link is cut
 	end    context.CancelCauseFunc
-	tell   func(cut bool) // is called with mu held
+	tell   func() // is called after each change
 }
 
 func openLink(ctx context.Context, s *store.Store) (*link, error) {
@@ -30,7 +30,7 @@ func openLink(ctx context.Context, s *store.Store) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &link{store: s, tell: func(bool) {}}
+	l := &link{store: s, tell: func() {}}
 	l.set(note != "")
 	return l, nil
 }
@@ -78,14 +78,22 @@ func (l *link) SetOffline(ctx context.Context, cut bool) error {
 	if cut {
 		value = "on"
 	}
+	changed, err := l.change(ctx, cut, value)
+	if changed {
+		l.tell()
+	}
+	return err
+}
+
+func (l *link) change(ctx context.Context, cut bool, value string) (changed bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := l.store.SetNote(ctx, offlineNote, value); err != nil {
-		return err
+		return false, err
 	}
-	if cut != l.cut {
-		l.set(cut)
-		l.tell(cut)
+	if cut == l.cut {
+		return false, nil
 	}
-	return nil
+	l.set(cut)
+	return true, nil
 }

@@ -60,7 +60,7 @@ func (d *daemon) openMirrors(ctx context.Context) {
 			last: jobs.OpenNote[api.MirrorResult](ctx, d.store, "mirror.last "+set.ImageSet, d.log),
 		}
 		kind := jobs.Kind[api.MirrorRequest, api.MirrorProgress, api.MirrorResult]{
-			Name: "mirror run", Run: s.run, Drain: d.draining, Log: s.log,
+			Name: "mirror run", Run: changing(d.family, nil, s.run), Drain: d.draining, Log: s.log,
 		}
 		if last := s.last.Get(); last != nil && last.Error == "" {
 			kind.LastSuccess = last.Ended

@@ -65,6 +65,7 @@ func (d *daemon) serve(ctx context.Context) error {
 	defer end()
 	g, ctx := errgroup.WithContext(ctx) // ends with ctx and with the first that fails
 	released := d.holdWrites(ctx)
+	d.family.Ask()
 	servers, err := d.listen(ctx)
 	if err != nil {
 		return err
@@ -81,14 +82,15 @@ func (d *daemon) serve(ctx context.Context) error {
 		return d.jobs.Scrub.Schedule(ctx, d.cfg.Scrub.Interval,
 			api.ScrubRequest{BytesPerSecond: int64(d.cfg.Scrub.Rate)})
 	})
-	g.Go(func() error { return d.scheduleMirrors(ctx) })
-	g.Go(func() error { return d.views.Follow(ctx) })
+	g.Go(func() error { return d.family.Talk(ctx) })
+	g.Go(func() error { return d.family.whilePrimary(ctx, d.scheduleMirrors) })
+	g.Go(func() error { return d.family.whilePrimary(ctx, d.views.Follow) })
 	g.Go(func() error { return d.updates.Follow(ctx) })
-	g.Go(func() error { return d.clusters.Follow(ctx) })
+	g.Go(func() error { return d.family.whilePrimary(ctx, d.clusters.Follow) })
 	g.Go(func() error { return d.maintain(ctx) })
 	g.Go(func() error { return d.warnOfCertificate(ctx) })
 	g.Go(func() error { return d.watchSpace(ctx) })
-	g.Go(func() error { return d.evictor.run(ctx) })
+	g.Go(func() error { return d.family.whilePrimary(ctx, d.evictor.run) })
 	g.Go(func() error { return d.misses.Keep(ctx) })
 	g.Go(func() error { return upstreamAdmin{d}.reloadOn(ctx, d.given.Hangups) })
 	feeding, fed := context.WithCancel(context.WithoutCancel(ctx)) // also while draining

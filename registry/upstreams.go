@@ -39,8 +39,8 @@ type upstreams struct {
 func (d *daemon) openUpstreams() error {
 	d.upstreams.puller = pull.New(d.store, nil, pull.Options{Log: d.log, Canonical: canonical, Unchecked: oci.MarkUnchecked})
 	d.onClose(d.upstreams.close)
-	d.link.tell = d.upstreams.hold
-	d.upstreams.hold(d.link.cut)
+	d.link.tell = d.holdUpstreams
+	d.link.tell()
 	return d.setUpstreams(d.cfg)
 }
 
@@ -73,13 +73,12 @@ func closeSources(all []*source) {
 	}
 }
 
-// hold ends all requests to upstreams and makes none while the link is cut.
-func (u *upstreams) hold(cut bool) {
-	if !cut {
-		u.puller.Hold(nil)
+// hold ends all requests to upstreams, and makes none until it is called with nil.
+func (u *upstreams) hold(reason error) {
+	u.puller.Hold(reason)
+	if reason == nil {
 		return
 	}
-	u.puller.Hold(errOffline)
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	closeSources(u.sources)

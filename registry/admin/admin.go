@@ -51,6 +51,7 @@ type Options struct {
 	Audit       Audit
 	Images      Images
 	Upkeep      Upkeep
+	Family      Family          // nil: no role refuses anything
 	Drain       context.Context // ends when the daemon drains
 	Log         *slog.Logger    // nil: discard
 }
@@ -94,6 +95,7 @@ type Handler struct {
 	audited   Audit
 	images    Images
 	upkeep    Upkeep
+	family    Family
 
 	certificate Certificate
 
@@ -115,7 +117,7 @@ func NewHandler(o Options) *Handler {
 	}
 	h := &Handler{store: o.Store, auth: o.Auth, status: o.Status, drain: o.Drain, log: o.Log,
 		mux: http.NewServeMux(), mirrors: o.Mirrors, catalogs: o.Catalogs, link: o.Link, upstreams: o.Upstreams, misses: o.Misses, pins: o.Pins, updates: o.Updates, clusters: o.Clusters, audited: o.Audit, images: o.Images, certificate: o.Certificate}
-	h.upkeep, h.verdicts = o.Upkeep, o.Verdicts
+	h.upkeep, h.verdicts, h.family = o.Upkeep, o.Verdicts, o.Family
 	handle(h, api.Ping, h.ping)
 	handle(h, api.GetStatus, h.getStatus)
 
@@ -201,6 +203,7 @@ func NewHandler(o Options) *Handler {
 	handle(h, api.ListChanges, h.listChanges)
 	handle(h, api.RollbackSync, h.rollback)
 
+	h.handleFamily()
 	handle(h, api.GetOpenAPI, h.getOpenAPI)
 	h.document = sync.OnceValues(h.describe)
 	h.mux.HandleFunc("/", h.unknown)

@@ -48,7 +48,7 @@ func statusOf(err error) int {
 		return refused.status
 	case errors.Is(err, store.ErrNotFound):
 		return http.StatusNotFound
-	case is[*store.KeptError](err), is[*store.BusyError](err), is[*store.PartialError](err), is[*jobs.BusyError](err), errors.Is(err, jobs.ErrStopping), errors.Is(err, jobs.ErrCancelled):
+	case refusedByRole(err), is[*store.KeptError](err), is[*store.BusyError](err), is[*store.PartialError](err), is[*jobs.BusyError](err), errors.Is(err, jobs.ErrStopping), errors.Is(err, jobs.ErrCancelled):
 		return http.StatusConflict
 	case is[*store.RelistError](err):
 		return http.StatusGone

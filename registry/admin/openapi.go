@@ -17,6 +17,7 @@ import (
 // has it does not reach serve.
 func (h *Handler) route(c openapi.Call, serve http.HandlerFunc) {
 	h.calls = append(h.calls, c)
+	serve = h.permit(c, serve)
 	h.mux.HandleFunc(c.Method+" "+c.Path, func(w http.ResponseWriter, r *http.Request) {
 		if err := checkQuery(r, c.Query); err != nil {
 			h.refuse(w, r, err)

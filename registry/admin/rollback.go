@@ -39,6 +39,14 @@ func PastSync(run store.PastRun) api.PastSync {
 }
 
 func (h *Handler) rollback(r *http.Request, q api.RollbackRequest) (api.Rollback, error) {
+	if !q.DryRun && h.family != nil {
+		within, leave, err := h.family.Enter(r.Context())
+		if err != nil {
+			return api.Rollback{}, err
+		}
+		defer leave()
+		r = r.WithContext(within)
+	}
 	id, roll := r.PathValue("id"), h.store.Runs.Rollback
 	if q.DryRun {
 		roll = h.store.Runs.PlanRollback

@@ -70,7 +70,8 @@ func (a *API) headBlob(w http.ResponseWriter, r *http.Request, t target) error {
 
 // deleteBlob removes a blob from a repository unless a manifest there refers to it.
 func (a *API) deleteBlob(w http.ResponseWriter, r *http.Request, t target) error {
-	if err := a.store.Blobs.Delete(r.Context(), t.repo, t.digest); err != nil {
+	err := a.changes.Do(r.Context(), func(ctx context.Context) error { return a.store.Blobs.Delete(ctx, t.repo, t.digest) })
+	if err != nil {
 		return blobCodes.explain(fmt.Errorf("delete blob: %w", err))
 	}
 	a.auditChange(r, change{event: "delete blob", repo: t.repo, digest: t.digest})

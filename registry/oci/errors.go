@@ -9,6 +9,7 @@ import (
 	"os"
 	"strconv"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/registry/auth"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
@@ -114,6 +115,11 @@ func (c errorCodes) explain(err error) error {
 		full    *store.FullError
 		inUse   *store.InUseError
 		kept    *store.KeptError
+
+		readOnly interface {
+			error
+			ReadOnly()
+		}
 	)
 	refusal := func(status int, code string) *problem {
 		return &problem{status: status, code: code, message: err.Error(), cause: err}
@@ -121,6 +127,11 @@ func (c errorCodes) explain(err error) error {
 	switch {
 	case errors.As(err, &told):
 		return told
+	case errors.As(err, &readOnly):
+		// podman, skopeo and oc show the message of a 403; a 405 or a 503 they repeat, or show as a number
+		p := refusal(http.StatusForbidden, codeDenied)
+		p.message = readOnly.Error() + ": " + hint.Of(readOnly)
+		return p
 	case errors.Is(err, store.ErrNotFound):
 		return refusal(http.StatusNotFound, c.notFound)
 	case errors.As(err, &missing):

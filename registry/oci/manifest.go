@@ -2,6 +2,7 @@ package oci
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -129,7 +130,11 @@ func (a *API) putManifest(w http.ResponseWriter, r *http.Request, t target) erro
 			return refuse(http.StatusBadRequest, codeManifestInvalid, "%.200q cannot be a tag", tag)
 		}
 	}
-	stored, err := a.store.Manifests.Put(r.Context(), t.repo, body, put)
+	var stored store.Manifest
+	err = a.changes.Do(r.Context(), func(ctx context.Context) (err error) {
+		stored, err = a.store.Manifests.Put(ctx, t.repo, body, put)
+		return err
+	})
 	if err != nil {
 		return manifestCodes.explain(err)
 	}
@@ -151,7 +156,8 @@ func (a *API) putManifest(w http.ResponseWriter, r *http.Request, t target) erro
 
 // deleteManifest deletes a tag, or a manifest with all its tags.
 func (a *API) deleteManifest(w http.ResponseWriter, r *http.Request, t target) error {
-	if err := a.delete(r, t); err != nil {
+	err := a.changes.Do(r.Context(), func(ctx context.Context) error { return a.delete(r.WithContext(ctx), t) })
+	if err != nil {
 		return manifestCodes.explain(err)
 	}
 	accepted(w)

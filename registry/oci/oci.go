@@ -57,10 +57,26 @@ type Upstream interface {
 	Locate(host, repo string) (local string, ok bool)
 }
 
+// Changes permits or refuses changes of content. Its refusals have a method ReadOnly.
+type Changes interface {
+	// Check returns the refusal of a change, nil if it is permitted.
+	Check(ctx context.Context) error
+	// Do calls change if it is permitted, and does not cease to permit it before the end.
+	Do(ctx context.Context, change func(context.Context) error) error
+}
+
+// always permits all changes.
+type always struct{}
+
+func (always) Check(context.Context) error { return nil }
+
+func (always) Do(ctx context.Context, change func(context.Context) error) error { return change(ctx) }
+
 // Options configures an API.
 type Options struct {
 	Store    *store.Store
 	Upstream Upstream     // nil: nothing is pulled through
+	Changes  Changes      // nil: all are permitted
 	Log      *slog.Logger // nil: discard
 
 	// Audit receives a line for each pushed manifest and each delete: message "audit" with the keys
@@ -86,6 +102,7 @@ type Options struct {
 type API struct {
 	store    *store.Store
 	upstream Upstream
+	changes  Changes
 	log      *slog.Logger
 	audit    *slog.Logger
 	uploads  *uploads
@@ -108,7 +125,10 @@ func New(o Options) *API {
 	if o.Audit == nil {
 		o.Audit = slog.New(slog.DiscardHandler)
 	}
-	a := &API{store: o.Store, upstream: o.Upstream, log: o.Log, audit: o.Audit,
+	if o.Changes == nil {
+		o.Changes = always{}
+	}
+	a := &API{store: o.Store, upstream: o.Upstream, changes: o.Changes, log: o.Log, audit: o.Audit,
 		missed: o.Missed, anyPath: o.AnyPath, cascade: o.DeleteReferrers, patience: pace.Patience}
 	if a.missed == nil {
 		a.missed = func(_, _, _, _ string) {}
@@ -165,12 +185,18 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request) error {
 	if err := authorize(r, t); err != nil {
 		return err
 	}
+	writes := r.Method != http.MethodGet && r.Method != http.MethodHead
+	if writes {
+		if err := a.changes.Check(r.Context()); err != nil {
+			return repoCodes.explain(err)
+		}
+	}
 	end, err := a.uploads.begin(r, t)
 	if err != nil {
 		return err
 	}
 	defer end()
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+	if writes {
 		id, _ := auth.IdentityFrom(r.Context())
 		r = r.WithContext(store.WithUser(r.Context(), id.Name))
 	}

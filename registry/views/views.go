@@ -43,9 +43,13 @@ type Options struct {
 	Store    *store.Store
 	Registry string // by which clusters reach the registry: host[:port]
 	Dir      string // what is read of catalogs is kept there; an uninstall removes what begins with the database's name
-	Drain    context.Context
-	Log      *slog.Logger
-	Now      func() time.Time // nil: time.Now
+	// Changes calls what changes the store, or refuses it.
+	Changes interface {
+		Do(ctx context.Context, change func(context.Context) error) error
+	}
+	Drain context.Context
+	Log   *slog.Logger
+	Now   func() time.Time // nil: time.Now
 }
 
 // Views are the views of a configuration.
@@ -78,7 +82,7 @@ func New(ctx context.Context, o Options) *Views {
 	}
 	v.openLeft(ctx, o)
 	v.runner = jobs.New(jobs.Kind[api.CatalogsRequest, api.CatalogsProgress, api.CatalogsResult]{
-		Name: "pass over the views of catalogs", Waits: true, Run: v.run, Drain: o.Drain, Log: o.Log})
+		Name: "pass over the views of catalogs", Waits: true, Run: v.changing(o), Drain: o.Drain, Log: o.Log})
 	return v
 }
 
@@ -141,6 +145,20 @@ func (v *Views) State() []api.CatalogView {
 		all = append(all, state)
 	}
 	return all
+}
+
+// changing returns run as what changes the store.
+func (v *Views) changing(o Options) func(context.Context, api.CatalogsRequest, func(api.CatalogsProgress)) (api.CatalogsResult, error) {
+	if o.Changes == nil {
+		return v.run
+	}
+	return func(ctx context.Context, q api.CatalogsRequest, progress func(api.CatalogsProgress)) (result api.CatalogsResult, err error) {
+		err = o.Changes.Do(ctx, func(ctx context.Context) (err error) {
+			result, err = v.run(ctx, q, progress)
+			return err
+		})
+		return result, err
+	}
 }
 
 // run is one pass. A view that cannot be made does not stop the others.

@@ -165,6 +165,16 @@ var (
 	StopReady     = Call[None, None]{http.MethodPost, "/api/v1/ready/stop", http.StatusNoContent, 0}
 	ReadyImageSet = Call[None, ImageSetFile]{http.MethodGet, "/api/v1/ready/image-set", http.StatusOK, 0}
 
+	// Follow makes an appliance a follower of another: it becomes equal to that, and takes no changes itself.
+	// StopFollowing makes it one of its own, with what it has. Promote makes it the primary, in the place of the one
+	// that it follows.
+	Follow        = Call[FollowRequest, Followed]{http.MethodPost, "/api/v1/follow", http.StatusOK, MaxList}
+	StopFollowing = Call[None, Family]{http.MethodDelete, "/api/v1/follow", http.StatusOK, 0}
+	Promote       = Job[PromoteRequest, PromoteProgress, Promoted]{"/api/v1/promote"}
+	// ExchangeRoles is what appliances of a family ask each other, with the token of the two for a login; package role
+	// answers it.
+	ExchangeRoles = Call[Exchange, Exchange]{http.MethodPost, "/api/v1/family", http.StatusOK, MaxJSON}
+
 	Catalogs = Job[CatalogsRequest, CatalogsProgress, CatalogsResult]{"/api/v1/catalogs"}
 
 	// Backup lasts until EndBackup, and is answered on the socket only.

@@ -28,6 +28,8 @@ type Status struct {
 	Verify      *VerifyProgress `json:"verify,omitempty"`     // the verification under way
 	LastVerify  *VerifyState    `json:"lastVerify,omitempty"` // also one that failed; GetDamage has its report
 	LastBackup  *BackupState    `json:"lastBackup,omitempty"`
+	Family      *Family         `json:"family,omitempty"`     // what it is among the appliances with the same content
+	Following   *Following      `json:"following,omitempty"`  // how far a follower is
 	Sync        []MirrorState   `json:"sync,omitempty"`       // the image sets of the configuration
 	LastMirror  *PastSync       `json:"lastMirror,omitempty"` // the last run that changed tags, by sync or a command
 	Catalogs    []CatalogView   `json:"catalogs,omitempty"`   // the views of the configuration

@@ -1,0 +1,111 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/mirror-appliance/appliance/internal/regular"
+	"github.com/mirror-appliance/appliance/registry/role"
+)
+
+// family is this appliance among those with the same content, and what of the daemon depends on its role.
+type family struct {
+	*role.Family
+	d *daemon
+
+	mu      sync.Mutex
+	turned  chan struct{} // closed when the role changes
+	primary context.Context
+	end     context.CancelFunc
+}
+
+// openFamily reads the role.
+func (d *daemon) openFamily(ctx context.Context) error {
+	f := &family{d: d, turned: make(chan struct{})}
+	f.primary, f.end = context.WithCancel(context.Background())
+	var err error
+	f.Family, err = role.Open(ctx, role.Options{Notes: d.store, Address: d.cfg.Address(), CA: d.ownCA, Turned: f.turn, Log: d.log})
+	if err != nil {
+		return err
+	}
+	d.family = f
+	return nil
+}
+
+// ownCA returns the CA that verifies this appliance, "" if that is not known.
+func (d *daemon) ownCA() string {
+	if d.cfg.TLS.CA == "" {
+		return ""
+	}
+	data, err := regular.ReadFile(d.cfg.TLS.CA)
+	if err != nil {
+		return ""
+	}
+	return string(certificatesIn(data))
+}
+
+// turn is called at each change of the role.
+func (f *family) turn(role.State) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	close(f.turned)
+	f.turned = make(chan struct{})
+	f.end()
+	f.primary, f.end = context.WithCancel(context.Background())
+	f.d.holdUpstreams()
+}
+
+// whilePrimary calls do while the appliance takes changes, until ctx ends.
+func (f *family) whilePrimary(ctx context.Context, do func(context.Context) error) error {
+	for {
+		f.mu.Lock()
+		turned, primary := f.turned, f.primary
+		f.mu.Unlock()
+		if f.Writable() {
+			within, cancel := context.WithCancel(ctx)
+			stop := context.AfterFunc(primary, cancel)
+			err := do(within)
+			stop()
+			cancel()
+			if err != nil && !errors.Is(err, context.Canceled) || ctx.Err() != nil {
+				return err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-turned:
+		}
+	}
+}
+
+// changing returns run for an appliance that takes changes: it is refused by another role, and ended before
+// the role changes. plans reports which requests change nothing; nil: none.
+func changing[Q, P, R any](f *family, plans func(Q) bool, run func(context.Context, Q, func(P)) (R, error)) func(context.Context, Q, func(P)) (R, error) {
+	return func(ctx context.Context, q Q, progress func(P)) (result R, err error) {
+		if plans != nil && plans(q) {
+			return run(ctx, q, progress)
+		}
+		err = f.Do(ctx, func(ctx context.Context) (err error) {
+			result, err = run(ctx, q, progress)
+			return err
+		})
+		return result, err
+	}
+}
+
+// holdUpstreams has no upstream asked while the link is cut, or the role has the content come from
+// elsewhere.
+func (d *daemon) holdUpstreams() {
+	if d.upstreams == nil || d.upstreams.puller == nil {
+		return
+	}
+	d.holding.Lock()
+	defer d.holding.Unlock()
+	reason := role.RefusalOf(d.family.State())
+	if reason == nil {
+		reason = d.link.Gate()
+	}
+	d.upstreams.hold(reason)
+}

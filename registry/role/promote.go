@@ -1,0 +1,173 @@
+package role
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/mirror-appliance/appliance/registry/admin/api"
+)
+
+// RefusedError refuses a command about the role.
+type RefusedError struct{ problem, next string }
+
+func (e *RefusedError) Error() string { return e.problem }
+
+// Hint returns what to do.
+func (e *RefusedError) Hint() string { return e.next }
+
+func refused(next, format string, args ...any) error {
+	return &RefusedError{fmt.Sprintf(format, args...), next}
+}
+
+var errBusy = &RefusedError{"another command that changes the role is under way", "wait until it has ended: appliance status"}
+
+// Promote makes the appliance the primary. In order, the primary of before takes no changes any more, what
+// it has acknowledged arrives here, and then this one takes changes: at no moment both do. Each step can be
+// repeated, and a promotion that was interrupted goes on when it is asked for again.
+//
+// With force it goes on where the primary does not answer, or where it would be refused since this appliance
+// lacks something; what could not be done is in the result.
+func (f *Family) Promote(ctx context.Context, q api.PromoteRequest, progress func(api.PromoteProgress)) (api.Promoted, error) {
+	if !f.acting.TryLock() {
+		return api.Promoted{}, errBusy
+	}
+	defer f.acting.Unlock()
+	if f.Writable() {
+		f.Wake()
+		return api.Promoted{Family: f.Describe(), Already: true}, nil
+	}
+	was := f.State()
+	before, known := f.before(ctx)
+	result := api.Promoted{}
+	var trouble error
+	if known {
+		progress(api.PromoteProgress{Step: "the primary ceases to take changes"})
+		trouble = f.yield(ctx, before, q.Force)
+		if errors.As(trouble, new(*RefusedError)) {
+			return result, trouble
+		}
+	}
+	next := f.next()
+	if trouble == nil && was.Role == Follower && f.CatchUp != nil {
+		progress(api.PromoteProgress{Step: "what it has arrives"})
+		if err := f.CatchUp(ctx); err != nil {
+			trouble = fmt.Errorf("not everything that https://%s has could be copied: %w", before.Address, err)
+		}
+	}
+	switch {
+	case ctx.Err() != nil:
+		return result, ctx.Err()
+	case trouble != nil && !q.Force:
+		return result, f.unanswered(before, trouble)
+	case trouble != nil:
+		result.Forced = f.lost(trouble)
+	}
+	told := Term{}
+	if known && trouble == nil {
+		told = next
+	}
+	if err := f.takeOver(ctx, next, told); err != nil {
+		return result, err
+	}
+	f.Wake()
+	result.Family = f.Describe()
+	return result, nil
+}
+
+// before returns the appliance that was the primary until now, as far as this one can ask it.
+func (f *Family) before(ctx context.Context) (Peer, bool) {
+	s := f.State()
+	if s.First != nil {
+		return s.First.Peer, true
+	}
+	all := f.others(ctx)
+	i := slices.IndexFunc(all, func(p Peer) bool { return p.ID == s.Known.ID })
+	if i < 0 {
+		return Peer{Address: s.Known.Address}, false
+	}
+	return all[i], true
+}
+
+// next returns the term that a promotion of this appliance begins, or has begun.
+func (f *Family) next() Term {
+	s := f.State()
+	if s.Known.ID == s.ID {
+		return Term{s.Known.Generation, s.ID, f.Address}
+	}
+	return Term{s.Known.Generation + 1, s.ID, f.Address}
+}
+
+// yield has the primary cease to take changes, if it may be replaced by this appliance.
+func (f *Family) yield(ctx context.Context, before Peer, force bool) error {
+	answer, err := f.tell(limited(ctx, talkLimit), before, f.message())
+	if err != nil {
+		return err
+	}
+	if err := f.hear(ctx, answer); err != nil {
+		return err
+	}
+	s := f.State()
+	next := f.next()
+	switch there := Role(answer.Role); {
+	case force:
+	case s.Role == Follower && there == Follower:
+		return refused(fmt.Sprintf("promote https://%[1]s, or follow the primary from here and promote then; without either: appliance promote --force", before.Address),
+			"https://%s, which this appliance follows, is a follower itself", before.Address)
+	case s.Role == Follower && there == Superseded && s.Known.ID != s.ID:
+		return refused(fmt.Sprintf("to have this appliance be a copy of that: appliance follow https://%s --credentials FILE; to have it take that one's place without its content: appliance promote --force", s.Known.Address),
+			"https://%s has taken the place of https://%s meanwhile", s.Known.Address, before.Address)
+	case s.Role == Superseded && there == Primary:
+		return refused(fmt.Sprintf("first have this appliance be a copy: appliance follow https://%s --credentials FILE; or give up what that one has had since: appliance promote --force", before.Address),
+			"https://%s has taken changes since it took the place of this appliance, which lacks them", before.Address)
+	}
+	m := f.message()
+	m.Known = api.Term(next)
+	if answer, err = f.tell(limited(ctx, yieldLimit), before, m); err != nil {
+		return err
+	}
+	if err := f.hear(ctx, answer); err != nil {
+		return err
+	}
+	if Role(answer.Role) == Primary || Term(answer.Known).After(next) {
+		return refused("see which one is to be the primary: appliance status", "https://%s does not give way", before.Address)
+	}
+	return nil
+}
+
+// takeOver makes this appliance the primary of a term, unless it has heard of a newer one meanwhile. told is
+// what the one that it has followed has confirmed.
+func (f *Family) takeOver(ctx context.Context, next, told Term) error {
+	f.turning.Lock()
+	defer f.turning.Unlock()
+	if s := f.State(); s.Known.After(next) {
+		return refused("appliance status has what this one knows", "https://%s was promoted meanwhile", s.Known.Address)
+	}
+	return f.turn(context.WithoutCancel(ctx), func(n *State) {
+		if n.First != nil {
+			p := n.First.Peer
+			p.Told = told
+			n.setPeer(p)
+		}
+		n.Role, n.Known, n.First = Primary, next, nil
+	})
+}
+
+// unanswered is the refusal of a promotion without force.
+func (f *Family) unanswered(before Peer, err error) error {
+	problem := fmt.Sprintf("the primary https://%s cannot be asked to give way: %s", before.Address, err)
+	if f.Behind != nil {
+		problem += "; " + f.Behind()
+	}
+	return refused(fmt.Sprintf("repeat this when https://%s answers; if it is gone, or is switched off, go on without it: appliance promote --force", before.Address), "%s", problem)
+}
+
+// lost describes what a forced promotion may lose.
+func (f *Family) lost(err error) string {
+	text := err.Error()
+	if f.Behind != nil {
+		text += "; " + f.Behind()
+	}
+	return text
+}
