@@ -65,6 +65,7 @@ func effects() map[string]effect {
 		key(api.ListOrigins): nothing, key(api.ListNeeds): nothing, key(api.GetCatalog): nothing, key(api.ListPackages): nothing, key(api.GetPackage): nothing,
 		key(api.ListSyncs): nothing, key(api.ListChanges): nothing,
 
+		key(api.RegisterFollower): local, key(api.RemoveFollower): local,
 		key(api.Follow): local, key(api.StopFollowing): local, jobKey(api.Promote): local,
 	}
 }
