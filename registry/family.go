@@ -18,6 +18,7 @@ type family struct {
 	turned  chan struct{} // closed when the role changes
 	primary context.Context
 	end     context.CancelFunc
+	engine  *copying // nil: nothing is copied
 }
 
 // openFamily reads the role.
@@ -25,7 +26,8 @@ func (d *daemon) openFamily(ctx context.Context) error {
 	f := &family{d: d, turned: make(chan struct{})}
 	f.primary, f.end = context.WithCancel(context.Background())
 	var err error
-	f.Family, err = role.Open(ctx, role.Options{Notes: d.store, Address: d.cfg.Address(), CA: d.ownCA, Turned: f.turn, Log: d.log})
+	f.Family, err = role.Open(ctx, role.Options{Notes: d.store, Address: d.cfg.Address(), Followers: f.followers, Register: f.register, Unregister: f.unregister,
+		Compare: f.compare, CatchUp: f.catchUp, Behind: f.behind, Turned: f.turn, Log: d.log})
 	if err != nil {
 		return err
 	}
@@ -45,10 +47,12 @@ func (d *daemon) ownCA() string {
 	return string(certificatesIn(data))
 }
 
-// turn is called at each change of the role.
+// turn is called at each change of the role. When it returns, nothing is copied any more.
 func (f *family) turn(role.State) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.engine.end()
+	f.engine = nil
 	close(f.turned)
 	f.turned = make(chan struct{})
 	f.end()

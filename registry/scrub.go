@@ -130,6 +130,9 @@ func (d *daemon) refetch(ctx context.Context, blob digest.Digest, _ int64,
 
 func (d *daemon) fetchFrom(ctx context.Context, source store.Source, blob digest.Digest) (io.ReadCloser, error) {
 	o, upstreams, err := d.readSource(source)
+	if first, ok := d.family.readFirst(source); ok {
+		o, upstreams, err = first, true, nil
+	}
 	if err == nil {
 		err = d.link.Gate()
 	}

@@ -26,7 +26,7 @@ func (d *daemon) status(ctx context.Context) (api.Status, error) {
 		s.LastVerify = &verified.VerifyState
 	}
 	family := d.family.Describe()
-	s.Family = &family
+	s.Family, s.Following = &family, d.family.state()
 	s.LastBackup = jobs.OpenNote[api.BackupState](ctx, d.store, admin.LastBackup, d.log).Get()
 	s.Offline, s.PendingConfig = d.link.Offline(), d.pendingConfig()
 	counted, err := d.counts.get(ctx, d.store.Stats) // before health: it may find damage

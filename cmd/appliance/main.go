@@ -134,6 +134,8 @@ Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see
 		newCatalogsCommand(plain),
 		newUpstreamCommand(plain),
 		newOfflineCommand(plain),
+		newFollowCommand(plain),
+		newPromoteCommand(plain),
 		newMissesCommand(plain),
 		newUpdatesCommand(plain),
 		newReadyCommand(plain),

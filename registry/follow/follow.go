@@ -116,6 +116,9 @@ func (o Options) first() (host string, trust *tls.Config, err error) {
 	return at.Host, trust, err
 }
 
+// Login returns a keychain with one login, whatever is asked.
+func Login(user, password string) authn.Keychain { return login{user, password} }
+
 // login is the keychain of the first alone.
 type login struct{ user, password string }
 

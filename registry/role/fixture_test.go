@@ -141,7 +141,7 @@ func (a *appliance) start() {
 	s, err := store.Open(ctx, store.Options{Database: filepath.Join(a.dir, "db"), Storage: filepath.Join(a.dir, "blobs")})
 	must(a.t, err)
 	notes := &killing{of: s}
-	f, err := role.Open(ctx, role.Options{Notes: notes, Address: a.address(), CA: a.ca, Log: slog.New(slog.NewTextHandler(a.log, nil)),
+	f, err := role.Open(ctx, role.Options{Notes: notes, Address: a.address(), Log: slog.New(slog.NewTextHandler(a.log, nil)),
 		Followers: func(context.Context) ([]role.Peer, error) {
 			a.mu.Lock()
 			defer a.mu.Unlock()

@@ -96,8 +96,7 @@ const noteName = "role"
 // Options are the options of Open.
 type Options struct {
 	Notes   Notes
-	Address string        // of this appliance, host:port
-	CA      func() string // that this appliance's certificate is of, PEM; "": the system's
+	Address string // of this appliance, host:port
 	// Followers returns the appliances that follow this one, of which the store knows.
 	Followers func(context.Context) ([]Peer, error)
 	// Compare compares the content with that of the appliance that is to be followed.
