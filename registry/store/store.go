@@ -133,13 +133,14 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	if err := checkDatabase(s.database, o.Storage); err != nil {
 		return nil, err
 	}
-	s.db, err = sqlite.Open(ctx, sqlite.Options{Path: s.database, Schema: migrations.Schema(),
+	db, err := sqlite.Open(ctx, sqlite.Options{Path: s.database, Schema: migrations.Schema(),
 		Current: o.Current, Log: s.log,
 		Changed:   func(row database.Change) { s.cache.note(row); s.signal.note(row); s.feed.note(row) },
 		Committed: func() { s.cache.forget(); s.signal.committed(); s.feed.committed() }})
 	if err != nil {
-		return nil, err
+		return nil, err // and s.db stays nil, which a nil *sqlite.DB in it is not
 	}
+	s.db = db
 	s.space.Reusable = s.db.Reusable
 	if err := s.checkStorage(ctx, o.Storage); err != nil {
 		return nil, err
