@@ -70,6 +70,11 @@ func run(t *testing.T, cfg *config.Config, roots *x509.CertPool) *running {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
+	return runOn(t, cfg, roots, l)
+}
+
+func runOn(t *testing.T, cfg *config.Config, roots *x509.CertPool, l net.Listener) *running {
+	t.Helper()
 	r := &running{cfg: cfg, roots: roots, addr: l.Addr().String(), log: &buffer{}, access: &buffer{}, ended: make(chan error, 1)}
 	r.http = r.client(&tls.Config{RootCAs: roots, ServerName: cfg.Hostname})
 	r.admin = client.NewUnix(cfg.ControlSocket)

@@ -159,6 +159,7 @@ func (d snapshot) Collect(out chan<- prometheus.Metric) {
 	d.collectJobs(s)
 	d.collectUpstreams(s)
 	d.collectUpdates(s)
+	d.collectFamily(s)
 	d.collectSpace(s)
 	d.collectStore(s)
 }

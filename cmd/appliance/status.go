@@ -73,6 +73,7 @@ func printStatus(w io.Writer, s api.Status) {
 	if s.Offline {
 		row("offline", "no other host is asked; appliance offline off ends that")
 	}
+	printFamily(row, s)
 	printHeld(row, s.Store)
 	for _, room := range s.Space {
 		full := ""
@@ -106,6 +107,21 @@ func printTrouble(w io.Writer, t api.Trouble) {
 	fmt.Fprintln(w, "trouble:", plain.Line(t.Problem))
 	if t.Hint != "" {
 		fmt.Fprintln(w, "hint:", plain.Line(t.Hint))
+	}
+}
+
+// printFamily prints the role, unless the appliance has always been alone.
+func printFamily(row func(name, format string, args ...any), s api.Status) {
+	if s.Family == nil || s.Family.Role == "primary" && s.Family.Generation == 1 {
+		return
+	}
+	text, next := s.Family.Summary()
+	row("role", "%s", text)
+	if next != "" {
+		row("", "%s", next)
+	}
+	if s.Following != nil {
+		row("follows", "%s", s.Following.Summary())
 	}
 }
 

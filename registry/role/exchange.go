@@ -88,8 +88,8 @@ func (f *Family) first(ctx context.Context) {
 	all.Wait()
 }
 
-// Wake has the others told at once.
-func (f *Family) Wake() {
+// hasten has the others told at once.
+func (f *Family) hasten() {
 	select {
 	case f.wake <- struct{}{}:
 	default:

@@ -69,7 +69,7 @@ func (f *Family) Follow(ctx context.Context, q api.FollowRequest) (api.Followed,
 	if err := f.follow(ctx, first, *there); err != nil {
 		return result, err
 	}
-	f.Wake()
+	f.hasten()
 	result.Family = f.Describe()
 	return result, nil
 }

@@ -35,7 +35,7 @@ func (f *Family) Promote(ctx context.Context, q api.PromoteRequest, progress fun
 	}
 	defer f.acting.Unlock()
 	if f.Writable() {
-		f.Wake()
+		f.hasten()
 		return api.Promoted{Family: f.Describe(), Already: true}, nil
 	}
 	was := f.State()
@@ -71,7 +71,7 @@ func (f *Family) Promote(ctx context.Context, q api.PromoteRequest, progress fun
 	if err := f.takeOver(ctx, next, told); err != nil {
 		return result, err
 	}
-	f.Wake()
+	f.hasten()
 	result.Family = f.Describe()
 	return result, nil
 }

@@ -176,7 +176,6 @@ func TestFamily_Promote_withoutTheFirst(t *testing.T) {
 		second.start()
 		third.talk() // and the second asks no other
 		for third.Describe().Untold != nil {
-			third.Wake()
 			time.Sleep(10 * time.Millisecond)
 		}
 		second.mustBe(role.Superseded)

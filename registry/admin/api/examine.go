@@ -13,6 +13,7 @@ import (
 func (s Status) Examine(now time.Time, tell func(finding.Finding)) {
 	t := teller{tell}
 	t.daemon(s)
+	t.family(s, now)
 	t.jobs(s, now)
 }
 

@@ -1,0 +1,80 @@
+package api
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+const (
+	// lateAfter is how long a follower may be without having been equal before doctor warns.
+	lateAfter = time.Hour
+)
+
+// Summary describes the role in a line, and what to type where something is to be done.
+func (f Family) Summary() (text, next string) {
+	again := "appliance follow https://" + f.Primary + " --credentials FILE"
+	switch {
+	case f.Role == "follower":
+		text = "a copy of https://" + f.Follows + ", read-only"
+		if f.Promoting {
+			return text + "; its promotion was interrupted", "go on: appliance promote"
+		}
+	case f.Role == "superseded" && f.Promoting:
+		return "read-only: its promotion was interrupted", "go on: appliance promote"
+	case f.Role == "superseded":
+		return "read-only: https://" + f.Primary + " has taken its place", "have it be a copy of that: " + again
+	case len(f.Untold) > 0:
+		return "primary of generation " + fmt.Sprint(f.Generation) + "; not told yet: " + strings.Join(f.Untold, " "),
+			"make sure that these are off, or reached by no client; each is told when it is reached, and asks when it starts"
+	default:
+		text = fmt.Sprintf("primary of generation %d", f.Generation)
+	}
+	return text, ""
+}
+
+// Summary describes in a line how far a follower is.
+func (f Following) Summary() string {
+	equal := "never equal to it yet"
+	if f.Equal != nil {
+		equal = "equal to it at " + f.Equal.Local().Format(time.DateTime)
+	}
+	switch {
+	case !f.Connected && f.Error != "":
+		return equal + "; it does not answer: " + f.Error
+	case f.Error != "":
+		return equal + "; " + f.Error
+	case f.CaughtUp:
+		return equal
+	}
+	return fmt.Sprintf("%s; %d changes and %d blobs are to come", equal, f.Changes, f.Blobs)
+}
+
+// family tells of the role, and how far a follower is.
+func (t teller) family(s Status, now time.Time) {
+	if s.Family == nil {
+		return
+	}
+	text, next := s.Family.Summary()
+	if next != "" {
+		t.Warn("family", "", text, next)
+	} else {
+		t.OK("family", "", "%s", text)
+	}
+	f := s.Following
+	if f == nil {
+		return
+	}
+	next = f.Hint
+	if next == "" {
+		next = "see whether https://" + s.Family.Follows + " runs and is reached from here: appliance status"
+	}
+	switch late := f.Equal == nil || now.Sub(*f.Equal) > lateAfter; {
+	case f.Error != "":
+		t.Warn("follow", "", f.Summary(), next)
+	case late && !f.CaughtUp && f.Equal != nil:
+		t.Warn("follow", "", f.Summary(), next)
+	default:
+		t.OK("follow", "", "%s", f.Summary())
+	}
+}
