@@ -33,6 +33,7 @@ type host struct {
 	ctx    context.Context
 	dir    string
 	server *httptest.Server
+	page   int // of its followers; 0: as always
 
 	mu       sync.Mutex
 	handler  http.Handler
@@ -145,6 +146,9 @@ func (h *host) startWith(o follow.Options) *following {
 	h.t.Helper()
 	f, err := follow.New(o)
 	h.must(err)
+	if h.page > 0 {
+		f.SetPage(h.page)
+	}
 	ctx, cancel := context.WithCancel(h.ctx)
 	ended := make(chan error, 1)
 	go func() { ended <- f.Run(ctx) }()

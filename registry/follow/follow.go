@@ -210,8 +210,12 @@ func (f *Follower) pass(ctx context.Context) error {
 		s.Connected, s.Changes = true, at.Changes+len(page.Changes)+page.Pending
 		s.CaughtUp = s.CaughtUp && s.Changes == 0
 	})
-	if err := f.fetch(ctx); err != nil || !page.CaughtUp {
+	if err := f.fetch(ctx); err != nil {
 		return err
+	}
+	f.set(func(s *State) { s.Error, s.Retry = nil, time.Time{} })
+	if !page.CaughtUp {
+		return nil
 	}
 	return f.show(ctx, asked, at.Whole || at.Changes+len(page.Changes) > 0)
 }
