@@ -90,6 +90,35 @@ func TestFollower_behindTheHorizon(t *testing.T) {
 	}
 }
 
+// What came before the follower fell behind the horizon, and did not show, may be less than the first has then.
+func TestFollower_moreOfWhatCame(t *testing.T) {
+	first, second := newHost(t), newHost(t)
+	sparse, last := newImage("sparse", nil, []byte("s"), []byte("s2")), newImage("last", nil, []byte("the last"))
+	first.page = 1
+	first.pull("hub", sparse, 1, "t")
+	first.push("late", last, "t")
+	reached := make(chan struct{}, 100)
+	end := first.through(func(inner http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if strings.HasSuffix(r.URL.Path, blob([]byte("the last")).Digest.String()) {
+				reached <- struct{}{}
+				<-r.Context().Done()
+				return
+			}
+			inner.ServeHTTP(w, r)
+		})
+	})
+	f := first.start(second)
+	<-reached
+	f.stop()
+	end()
+	first.must(first.Feed.Remove(first.ctx, "of "+second.dir))
+	first.pullBlobs("hub", sparse, 4) // all
+	f = first.start(second)
+	mustCatchUp(t, f)
+	equal(t, first, second)
+}
+
 // Collections at the follower take nothing that came and does not show yet.
 func TestFollower_collectionsSpareWhatCame(t *testing.T) {
 	first, second := newHost(t), newHost(t)

@@ -193,21 +193,20 @@ func checkChange(c Change) error {
 	return &InvalidError{What: "change", Reason: "its kind is not known to this version: upgrade this appliance first"}
 }
 
-// lacksManifest reports whether a manifest or a blob of it is neither in its repository nor in the run.
+// lacksManifest reports whether a manifest or a blob of it is neither in its repository nor in the run. A manifest in the
+// run may lack blobs: the first had fewer of what it pulls through when the manifest came.
 func lacksManifest(ctx context.Context, q database.Querier, run string, c Change, m manifestState) (bool, error) {
-	here, err := database.Exists(ctx, q, `SELECT 1 FROM run_manifests WHERE run = ? AND repository = ? AND digest = ?`, run, c.Repository, c.Name)
-	if err != nil || here {
-		return false, err
-	}
-	here, err = database.Exists(ctx, q, `SELECT 1 FROM repositories r CROSS JOIN repository_manifests l
-		WHERE r.name = ? AND l.repository = r.id AND l.digest = ?`, c.Repository, c.Name)
+	here, err := database.Exists(ctx, q, `SELECT 1 FROM run_manifests WHERE run = ?1 AND repository = ?2 AND digest = ?3
+		UNION ALL SELECT 1 FROM repositories r CROSS JOIN repository_manifests l
+		WHERE r.name = ?2 AND l.repository = r.id AND l.digest = ?3`, run, c.Repository, c.Name)
 	if err != nil || !here {
 		return true, err
 	}
 	return database.Exists(ctx, q, `SELECT 1 FROM manifest_refs f WHERE f.manifest = ?1 AND f.kind <> 'child' AND f.elsewhere = 0
 		AND (?3 OR f.digest IN (SELECT value FROM json_each(?4)))
+		AND NOT EXISTS (SELECT 1 FROM run_blobs p WHERE p.run = ?5 AND p.repository = ?2 AND p.digest = f.digest)
 		AND NOT EXISTS (SELECT 1 FROM repositories r CROSS JOIN repository_blobs l
-			WHERE r.name = ?2 AND l.repository = r.id AND l.digest = f.digest)`, c.Name, c.Repository, m.Pulled == 0, asJSON(append([]string{}, m.Blobs...)))
+			WHERE r.name = ?2 AND l.repository = r.id AND l.digest = f.digest)`, c.Name, c.Repository, m.Pulled == 0, asJSON(append([]string{}, m.Blobs...)), run)
 }
 
 // Lacking lists the next n manifests and blobs that came by the feed and are not here, after one.
