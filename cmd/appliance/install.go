@@ -86,6 +86,8 @@ type installOptions struct {
 	certificate  certificateOptions
 	adopt        bool
 	clean        bool
+	follow       string
+	first        firstOptions
 	foreign      foreignFlags
 	remote       remoteOptions
 }
@@ -102,6 +104,8 @@ func (o *installOptions) addFlags(f *pflag.FlagSet) {
 	o.certificate.addFlags(f)
 	f.BoolVar(&o.adopt, "adopt", false, "take the place of the mirror-registry 2.x or 3 on this host: its name, port, CA, users and images")
 	f.BoolVar(&o.clean, "cleanup", false, cleanupUsage)
+	f.StringVar(&o.follow, "follow", "", "then be a copy of the appliance at https://HOST:PORT, as appliance follow does")
+	o.first.addFlags(f, "follow-")
 	o.foreign.declare(f, foreignCommonFlags)
 	o.foreign.declare(f, foreignInstallFlags)
 }
@@ -133,7 +137,7 @@ install takes back what it did; a second install changes nothing and says so.`,
 			if err := o.foreign.check(c, std.err); err != nil {
 				return err
 			}
-			if err := noEmptyValue(c, "quayHostname", "initUser", "initPassword", "initPasswordFile", "sslCert", "sslKey"); err != nil {
+			if err := noEmptyValue(c, "quayHostname", "initUser", "initPassword", "initPasswordFile", "sslCert", "sslKey", "follow", "follow-credentials", "follow-ca"); err != nil {
 				return err
 			}
 			return runInstall(c.Context(), std, o)
@@ -149,6 +153,10 @@ func runInstall(ctx context.Context, std stdio, o installOptions) error {
 		return err
 	}
 	request, err := o.request(ctx, std.in)
+	if err != nil {
+		return err
+	}
+	first, err := o.followed(ctx, std.in) // before anything is changed
 	if err != nil {
 		return err
 	}
@@ -182,6 +190,9 @@ func runInstall(ctx context.Context, std stdio, o installOptions) error {
 	_, _, err = o.carryOut(ctx, std, plan)
 	if o.dryRun && err == nil {
 		takenOver()
+	}
+	if first != nil && err == nil {
+		err = o.followFirst(ctx, std, *first)
 	}
 	if o.clean && !o.dryRun && err == nil {
 		return o.cleanup(ctx, std, request, o.remote.autoApprove)

@@ -33,7 +33,7 @@ type remoteOptions struct {
 var remoteFlags = []string{"targetHostname", "targetUsername", "ssh-key", "jump", "become", "askBecomePass"}
 
 // sentFiles are the flags whose value is a file of this host, wherever the command is carried out.
-var sentFiles = []string{"sslCert", "sslKey", "initPasswordFile"}
+var sentFiles = []string{"sslCert", "sslKey", "initPasswordFile", "follow-credentials", "follow-ca"}
 
 // onOtherHosts lets a command be carried out on another host. Its caller has declared all other
 // flags of the command. Nothing else in a command knows of it.
