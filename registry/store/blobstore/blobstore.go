@@ -169,6 +169,10 @@ type Reader interface {
 // ErrLost reports that a blob has another size than its row, or cannot be read by any process.
 var ErrLost = errors.New("damaged")
 
+// ErrUnavailable reports that a storage does not answer, or does not take requests. A client may ask
+// again later.
+var ErrUnavailable = errors.New("the storage of the blobs is not available")
+
 // IsLoss reports whether an error of Blob.Open or Blob.Check proves that the blob is lost or damaged.
 // A lack of permission or a storage that does not answer prove nothing.
 func IsLoss(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrLost) }
