@@ -31,7 +31,7 @@ SCRIPTS = $(shell grep -rlE '^#!.*[/ ](ba)?sh$$' .ci testdata cmd/dist)
 #   ST1020-1022  a comment's first word: comments here say why, and not always in that form
 CHECKS := all,-ST1003,-ST1020,-ST1021,-ST1022
 
-.PHONY: help build test race cross olmcheck oc openshiftinstall ocmirror ocmirrorv1 cincinnati console openapi e2e bench dist distcheck lint run
+.PHONY: help build test race cross olmcheck s3 oc openshiftinstall ocmirror ocmirrorv1 cincinnati console openapi e2e bench dist distcheck lint run
 .DEFAULT_GOAL := help
 
 help: ## print this
@@ -66,6 +66,11 @@ cross: ## compile for s390x
 olmcheck: ## compare with the libraries of oc-mirror, opm and CRI-O, and serve a mirrored catalog
 	go -C $(OLMCHECK_MODULE) vet -tags containers_image_openpgp ./...
 	go -C $(OLMCHECK_MODULE) test -tags containers_image_openpgp -timeout 15m ./...
+
+s3: ## run the tests of blobs in S3, with a real server; it takes minutes to build
+	go -C testdata/s3server build -trimpath -buildvcs=false -o $(CURDIR)/bin/s3server .
+	go vet -tags s3 ./registry/store/blobs3/...
+	APPLIANCE_S3_SERVER=$(CURDIR)/bin/s3server go test -count=1 -tags s3 -timeout 10m ./registry/store/blobs3/...
 
 oc: ## drive an appliance with oc, which must be on PATH
 	go -C $(OLMCHECK_MODULE) vet -tags oc ./...

@@ -1,0 +1,152 @@
+// Package s3test starts a real server of S3 for tests, with a proxy before it that forces failures.
+//
+// Start uses the program of testdata/s3server that APPLIANCE_S3_SERVER names: `make s3` builds it.
+package s3test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/mirror-appliance/appliance/internal/retry"
+	"github.com/mirror-appliance/appliance/internal/s3url"
+)
+
+// Bucket is the bucket that Start makes.
+const Bucket = "images"
+
+// Action is what the proxy does with a request.
+type Action int
+
+// The actions.
+const (
+	Pass     Action = iota
+	SlowDown        // answers 503 SlowDown
+	Cut             // closes the connection without an answer
+	Lose            // has the server do it, and closes the connection
+)
+
+// Server is a running server.
+type Server struct {
+	Dir         string // of the objects of Bucket
+	Credentials string // file of AWS
+
+	front *httptest.Server
+
+	mu    sync.Mutex
+	fault func(*http.Request) Action
+}
+
+// Start starts a server that ends with the test.
+func Start(t testing.TB) *Server {
+	t.Helper()
+	program := os.Getenv("APPLIANCE_S3_SERVER")
+	if program == "" {
+		t.Fatal("APPLIANCE_S3_SERVER is empty: run `make s3`")
+	}
+	dir, err := os.MkdirTemp("", "s3test-")
+	must(t, err)
+	t.Cleanup(func() { must(t, os.RemoveAll(dir)) })
+	s := &Server{Dir: filepath.Join(dir, "objects", Bucket), Credentials: filepath.Join(dir, "credentials")}
+	must(t, os.MkdirAll(s.Dir, 0o700))
+	must(t, os.Mkdir(filepath.Join(dir, "versions"), 0o700))
+	must(t, os.WriteFile(s.Credentials, []byte("[default]\naws_access_key_id = test\naws_secret_access_key = testtesttest\n"), 0o600))
+	socket := filepath.Join(dir, "socket")
+	serve(t, program, filepath.Join(dir, "objects"), filepath.Join(dir, "versions"), socket)
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}
+	back := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(&url.URL{Scheme: "http", Host: r.In.Host})
+		r.Out.Host = r.In.Host // which is signed
+	}, Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}, ErrorLog: log.New(io.Discard, "", 0)}
+	s.front = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.proxy(w, r, back) }))
+	t.Cleanup(s.front.Close)
+	return s
+}
+
+// serve starts the program. It ends when its input is closed.
+func serve(t testing.TB, program string, args ...string) {
+	t.Helper()
+	server := exec.Command(program, args...)
+	server.Env = []string{"AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=testtesttest"}
+	server.Stderr = os.Stderr
+	input, err := server.StdinPipe()
+	must(t, err)
+	output, err := server.StdoutPipe()
+	must(t, err)
+	must(t, server.Start())
+	t.Cleanup(func() {
+		_ = input.Close()
+		_ = server.Wait()
+	})
+	if !bufio.NewScanner(output).Scan() {
+		t.Fatal("the server has not become ready")
+	}
+	for { // it is about to listen
+		conn, err := net.Dial("unix", args[len(args)-1])
+		if err == nil {
+			must(t, conn.Close())
+			return
+		}
+		must(t, retry.Sleep(t.Context(), 10*time.Millisecond))
+	}
+}
+
+func (s *Server) proxy(w http.ResponseWriter, r *http.Request, back http.Handler) {
+	s.mu.Lock()
+	fault := s.fault
+	s.mu.Unlock()
+	action := Pass
+	if fault != nil {
+		action = fault(r)
+	}
+	switch action {
+	case Pass:
+		back.ServeHTTP(w, r)
+	case SlowDown:
+		w.WriteHeader(http.StatusServiceUnavailable)
+		fmt.Fprint(w, `<?xml version="1.0"?><Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>`)
+	case Lose:
+		back.ServeHTTP(httptest.NewRecorder(), r)
+		panic(http.ErrAbortHandler)
+	default:
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// Fault has the proxy ask fault about each request. nil: all pass.
+func (s *Server) Fault(fault func(*http.Request) Action) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fault = fault
+}
+
+// Address returns the address of a storage below a prefix.
+func (s *Server) Address(t testing.TB, prefix string) (text string, a s3url.Address) {
+	t.Helper()
+	text = "s3://" + Bucket + "/" + prefix + "?endpoint=" + s.front.URL
+	a, err := s3url.Parse(text)
+	must(t, err)
+	return text, a
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
