@@ -15,6 +15,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/ansible-free/host"
 	"github.com/mirror-appliance/appliance/installer/adopt"
+	"github.com/mirror-appliance/appliance/internal/s3url"
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/systemd"
 )
@@ -128,6 +129,11 @@ func (s *site) completeDirs() bool {
 	ok := true
 	for i, path := range []*string{&s.QuayRoot, &s.QuayStorage, &s.SqliteStorage} {
 		if *path == "" {
+			continue
+		}
+		if s3url.Is(*path) {
+			s.refuseBucket(*path)
+			*path = ""
 			continue
 		}
 		*path = s.expand(*path)

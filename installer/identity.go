@@ -9,6 +9,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/ansible-free/host"
 	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/internal/s3url"
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/systemd"
 )
@@ -96,7 +97,10 @@ func (id *Identity) become(d Deps, other *host.Other) error {
 
 // storeDirs are the directories that the running registry writes to.
 func storeDirs(cfg *config.Config) []string {
-	dirs := []string{cfg.Storage, filepath.Dir(cfg.Database), filepath.Dir(cfg.ControlSocket)}
+	dirs := []string{filepath.Dir(cfg.Database), filepath.Dir(cfg.ControlSocket)}
+	if !s3url.Is(cfg.Storage) {
+		dirs = append([]string{cfg.Storage}, dirs...)
+	}
 	if cfg.TLS.State != "" {
 		dirs = append(dirs, cfg.TLS.State)
 	}
@@ -151,11 +155,15 @@ func (id *Identity) differ(a, b string) error {
 // open its files, and whose new files the registry could not open.
 func (id *Identity) CheckStore() error {
 	dirs := [2]string{id.Config.Storage, filepath.Dir(id.Config.Database)}
+	bucket := s3url.Is(dirs[0])
+	if bucket {
+		dirs[0] = dirs[1]
+	}
 	var owners [2]int
 	for i, dir := range dirs {
 		info, err := id.host.StatTarget(dir)
 		switch absent := errors.Is(err, fs.ErrNotExist); {
-		case absent && i == 0:
+		case absent && i == 0 && !bucket:
 			return hint.New(fmt.Errorf("the directory of the blobs, %s, does not exist", dir),
 				"mount the file system that has it; if it is lost, make it and give it to the service's "+
 					"user, and restore a backup: appliance restore")

@@ -58,6 +58,7 @@ func TestPreflight(t *testing.T) {
 			b.write("proc/net/tcp", takenPort)
 		}, "port 8443 is in use by a process of user", "ss -ltnp"},
 		{"a relative directory", false, func(b *box, r *Request) { r.QuayRoot = "quay" }, "--quayRoot quay is not an absolute path", "beginning with /"},
+		{"a bucket", false, func(b *box, r *Request) { r.QuayStorage = "s3://images?endpoint=https://s3.example.com" }, "the installer does not keep images in S3 yet", "appliance serve"},
 		{"the root directory", false, func(b *box, r *Request) { r.QuayRoot = "/" }, "--quayRoot / cannot be used", "/quay-install"},
 		{"a directory of the system", false, func(b *box, r *Request) { r.QuayRoot = "/etc/quay" }, "directory of the system", "quay-install"},
 		{"a home directory itself", false, func(b *box, r *Request) { r.QuayRoot = "/home/alice" }, "--quayRoot /home/alice cannot be used: it is a home directory", "/home/alice/quay-install"},

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/mirror-appliance/appliance/internal/s3url"
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/tlsgen"
 )
@@ -58,6 +59,7 @@ func (s *site) wantConfig() {
 			return
 		}
 		s.cfg, s.kept, s.text = cfg, true, config.Follow(s.content, cfg)
+		s.refuseBucket(cfg.Storage)
 		s.checkUnitNames()
 		s.readdress()
 		s.wantMove()
@@ -92,6 +94,14 @@ func (s *site) newConfig(storage, database string) *config.Config {
 		cfg.Database = filepath.Join(database, databaseName)
 	}
 	return cfg
+}
+
+// refuseBucket refuses a storage in S3: the steps make directories.
+func (s *site) refuseBucket(storage string) {
+	if s3url.Is(storage) {
+		s.problem("the installer does not keep images in S3 yet: "+storage,
+			"install with a directory, or run `appliance serve` with a configuration of your own whose `storage:` is that address")
+	}
 }
 
 func normalizeHostname(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }

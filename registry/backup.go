@@ -2,7 +2,10 @@ package registry
 
 import (
 	"context"
+	"errors"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/internal/s3url"
 	"github.com/mirror-appliance/appliance/registry/admin/client"
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/registry/store/backup"
@@ -13,6 +16,9 @@ import (
 func Backup(
 	ctx context.Context, control *client.Client, cfg *config.Config, uid int, dest string, o backup.Options,
 ) (report backup.Report, err error) {
+	if err := inFiles(cfg); err != nil {
+		return report, err
+	}
 	o.Database, o.Storage, o.Owner = cfg.Database, cfg.Storage, &uid
 	err = control.Backup(ctx, func(ctx context.Context, snapshot string) (err error) {
 		o.Snapshot = snapshot
@@ -27,6 +33,18 @@ func Backup(
 func Restore(
 	ctx context.Context, cfg *config.Config, from string, o backup.RestoreOptions,
 ) (backup.RestoreReport, error) {
+	if err := inFiles(cfg); err != nil {
+		return backup.RestoreReport{}, err
+	}
 	o.Database, o.Storage, o.MinFree = cfg.Database, cfg.Storage, int64(cfg.MinFree)
 	return backup.Restore(ctx, from, o)
+}
+
+// inFiles returns an error for a store whose blobs are in S3.
+func inFiles(cfg *config.Config) error {
+	if !s3url.Is(cfg.Storage) {
+		return nil
+	}
+	return hint.New(errors.New("backups of a store with blobs in S3 are not built yet"),
+		"stop the daemon, copy "+cfg.Database+", and then the objects of the bucket with the tools of the storage; a restore puts both back")
 }

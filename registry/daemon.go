@@ -121,7 +121,7 @@ func (d *daemon) onClose(c func() error) { d.closers = append(d.closers, c) }
 
 func (d *daemon) openStore(ctx context.Context) error {
 	s, err := store.Open(ctx, store.Options{
-		Database: d.cfg.Database, Storage: d.cfg.Storage, MinFree: int64(d.cfg.MinFree), Log: d.log,
+		Database: d.cfg.Database, Storage: d.cfg.Storage, Credentials: d.cfg.StorageCredentials, MinFree: int64(d.cfg.MinFree), Log: d.log,
 		Current: d.offline,
 	})
 	if err != nil {

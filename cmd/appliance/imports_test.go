@@ -80,13 +80,18 @@ func rooms() map[string][]string {
 		"systemd":               nil,
 		"ansible-free/host":     nil,
 		"testdata":              nil,
+		"testdata/s3server":     nil,
 		"testdata/olmcheck":     {"mirror/imageset", "mirror/operator", "mirror/operator/*", "testdata"},
 
 		"registry/admin/openapi": {"registry/admin/api"},
 
 		"registry/store/blobstore": nil,
 		"registry/store/blobfile":  {"registry/store/blobstore"},
+		"registry/store/blobs3":    {"registry/store/blobstore"},
 		"registry/store/guard":     nil,
+
+		"registry/store/blobstore/blobstoretest": {"registry/store/blobstore"},
+		"registry/store/blobs3/s3test":           nil,
 
 		"registry/store/integrity/findings": nil,
 

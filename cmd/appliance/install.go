@@ -18,6 +18,7 @@ import (
 	"github.com/mirror-appliance/appliance/installer"
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/regular"
+	"github.com/mirror-appliance/appliance/internal/s3url"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
@@ -33,7 +34,7 @@ type placeOptions struct {
 // absolute resolves relative directories against the current one, as mirror-registry does.
 func (o *placeOptions) absolute() error {
 	for _, dir := range []*string{&o.quayRoot, &o.quayStorage, &o.sqliteStorage} {
-		if *dir == "" {
+		if *dir == "" || s3url.Is(*dir) { // which the installer refuses
 			continue
 		}
 		abs, err := filepath.Abs(*dir)

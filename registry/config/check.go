@@ -12,6 +12,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/internal/s3url"
 )
 
 func hostname(h string) error {
@@ -58,6 +59,17 @@ func absolute(p *string) func() error {
 		*p = filepath.Clean(*p)
 		return nil
 	}
+}
+
+// storage is a directory or an address of S3.
+func storage(p *string) error {
+	if !s3url.Is(*p) {
+		return absolute(p)()
+	}
+	if _, err := s3url.Parse(*p); err != nil {
+		return complaint("the address of S3 is wrong: "+err.Error(), "write s3://BUCKET/PREFIX?endpoint=https://HOST:PORT&region=REGION")
+	}
+	return nil
 }
 
 // optional is a path that may be empty.

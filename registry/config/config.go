@@ -33,20 +33,21 @@ const DefaultFreshness = 5 * time.Minute
 
 // Config is what config.yaml says. All paths are absolute.
 type Config struct {
-	Hostname      string     // DNS name that clusters use, without a port
-	Port          int        // port that clusters use
-	Listen        string     // address to listen on; not used when systemd passes sockets
-	Storage       string     // directory of the blobs
-	Database      string     // the SQLite file
-	ControlSocket string     // unix socket of the control API
-	TLS           TLS        // certificates
-	Upstreams     []Upstream // registries to pull through
-	GC            GC         // collection
-	AnonymousPull []string   // patterns of repositories that may be pulled without a login
-	OpenMetrics   bool       // /metrics needs no login from anywhere
-	MinFree       Size       // bytes that pushes leave free; 0: as many as deleting needs
-	PullQuota     Size       // bytes that pulled-through content may take; 0: all there are
-	Scrub         Scrub      // reading everything again
+	Hostname           string     // DNS name that clusters use, without a port
+	Port               int        // port that clusters use
+	Listen             string     // address to listen on; not used when systemd passes sockets
+	Storage            string     // directory of the blobs, or an address of S3
+	StorageCredentials string     // file of AWS; "": those of the environment
+	Database           string     // the SQLite file
+	ControlSocket      string     // unix socket of the control API
+	TLS                TLS        // certificates
+	Upstreams          []Upstream // registries to pull through
+	GC                 GC         // collection
+	AnonymousPull      []string   // patterns of repositories that may be pulled without a login
+	OpenMetrics        bool       // /metrics needs no login from anywhere
+	MinFree            Size       // bytes that pushes leave free; 0: as many as deleting needs
+	PullQuota          Size       // bytes that pulled-through content may take; 0: all there are
+	Scrub              Scrub      // reading everything again
 
 	Sync     []Sync    // image sets to mirror from time to time
 	Catalogs []Catalog // views of operator catalogs

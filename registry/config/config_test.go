@@ -258,6 +258,8 @@ func TestParse_refused(t *testing.T) {
 		"bad listen":                    {least + "listen: 8443x\n", `c:8: listen: "8443x" is not an address with a port`, ":8443"},
 		"listen without port":           {least + "listen: 'host:'\n", `c:8: listen: "host:" has no valid port`, ":8443"},
 		"relative path":                 {replace("storage: quay-storage"), `c:2: storage: "quay-storage" is not an absolute path`, "beginning with /"},
+		"a bucket without an endpoint":  {replace("storage: s3://images/a"), "c:2: storage: the address of S3 is wrong: the parameter endpoint", "endpoint=https://HOST:PORT"},
+		"a bucket with a password":      {replace("storage: s3://user:geheim@images?endpoint=https://a"), "c:2: storage: the address of S3 is wrong: it has credentials", "s3://BUCKET/PREFIX"},
 		"relative optional path":        {least + "  ca: x\n", `c:8: tls.ca: "x" is not an absolute path`, "beginning with /"},
 		"long socket path":              {replace("controlSocket: /" + strings.Repeat("x", 107)), "at most 107 bytes, this one has 108", "shorter"},
 		"CA key without CA":             {least + "  caKey: /k\n  state: /s\n", "tls.ca: missing, though caKey is given", "leave out caKey"},

@@ -157,6 +157,10 @@ func (c errorCodes) explain(err error) error {
 		p := refusal(http.StatusForbidden, codeDenied)
 		p.message = kept.Error()
 		return p
+	case errors.Is(err, store.ErrUnavailable):
+		return &problem{status: http.StatusServiceUnavailable, code: codeUnavailable, cause: err,
+			message: "the storage of the blobs does not answer; the log of the appliance says more",
+			header:  map[string]string{"Retry-After": "10"}}
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return &problem{status: http.StatusServiceUnavailable, code: codeUnavailable, message: "cancelled", cause: err}
 	}
@@ -182,7 +186,9 @@ func (a *API) answer(w http.ResponseWriter, r *http.Request, err error) {
 		p = &problem{status: http.StatusInternalServerError, code: codeUnknown,
 			message: "internal error; the log of the appliance says more"}
 	}
-	if p.cause != nil {
+	if errors.Is(p.cause, store.ErrUnavailable) {
+		a.log.ErrorContext(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path, "err", p.cause, "hint", hint.Of(p.cause))
+	} else if p.cause != nil {
 		a.log.DebugContext(r.Context(), "request refused", "method", r.Method, "path", r.URL.Path,
 			"status", p.status, "err", p.cause)
 	}

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
@@ -149,6 +150,17 @@ func TestExplain_diskFull(t *testing.T) {
 		if !strings.Contains(string(got.body), part) {
 			t.Errorf("%s lacks %q", got.body, part)
 		}
+	}
+}
+
+// A client asks again, and the log has the reason.
+func TestExplain_storageUnavailable(t *testing.T) {
+	var log bytes.Buffer
+	w := httptest.NewRecorder()
+	err := hint.New(fmt.Errorf("write blob: %w", store.ErrUnavailable), "look at the bucket")
+	(&API{log: slog.New(slog.NewTextHandler(&log, nil))}).answer(w, httptest.NewRequest("PUT", "/v2/a/blobs/uploads/x", nil), uploadCodes.explain(err))
+	if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") != "10" || !strings.Contains(log.String(), "look at the bucket") {
+		t.Errorf("%d %s, logged %s", w.Code, w.Body, &log)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/diskspace"
 	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/registry/store/blobstore"
 	"github.com/mirror-appliance/appliance/registry/store/database"
 	"github.com/mirror-appliance/appliance/registry/store/guard"
 )
@@ -21,6 +22,9 @@ type (
 	SchemaError      = database.SchemaError
 	NotDatabaseError = database.NotDatabaseError
 )
+
+// ErrUnavailable reports that the storage of the blobs does not answer: a client may ask again.
+var ErrUnavailable = blobstore.ErrUnavailable
 
 // ErrNotFound matches every *NotFoundError.
 var ErrNotFound = errors.New("not found")

@@ -118,6 +118,9 @@ func (s *Garbage) EvictPulled(ctx context.Context, quota int64) (blobs int, byte
 // lacking returns how many bytes are missing on the disk for content of wanted bytes and for what
 // comes next.
 func (s *core) lacking(quota, wanted int64) int64 {
+	if s.files == nil {
+		return 0 // the disk of blobs is another's
+	}
 	_, total, err := s.space.Bytes(s.files.Root())
 	if err != nil {
 		return 0 // who writes to that disk finds out

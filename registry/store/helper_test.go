@@ -23,6 +23,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/registry/store/backup"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/blobs3/s3test"
 	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
@@ -53,7 +54,12 @@ type fixture struct {
 	ctx   context.Context
 	clock *clock
 	dir   string
+
+	bucket *s3test.Server // nil unless blobs are in S3
 }
+
+// inBucket has the fixtures keep their blobs in S3, and not in files.
+var inBucket = os.Getenv("APPLIANCE_TEST_STORAGE") == "s3"
 
 func newFixture(t testing.TB) *fixture {
 	t.Helper()
@@ -81,19 +87,32 @@ func (f *fixture) reopen() {
 	if f.Store != nil {
 		f.must(f.Close())
 	}
-	s, err := Open(f.ctx, Options{
+	o := Options{
 		Database: filepath.Join(f.dir, "appliance.db"),
 		Storage:  filepath.Join(f.dir, "storage"),
 		Now:      f.clock.now,
-	})
+	}
+	if inBucket {
+		if f.bucket == nil {
+			f.bucket = s3test.Start(f.t)
+		}
+		o.Storage, _ = f.bucket.Address(f.t, "")
+		o.Credentials = f.bucket.Credentials
+	}
+	s, err := Open(f.ctx, o)
 	f.must(err)
 	f.Store = s
 }
 
-func (f *fixture) storage() string { return f.files.Root() }
+func (f *fixture) storage() string {
+	if f.bucket != nil {
+		return f.bucket.Dir // the server has objects in files of their names
+	}
+	return f.files.Root()
+}
 
 // path is where the file of a blob is.
-func (f *fixture) path(d digest.Digest) string { return blobPath(f.Store, d) }
+func (f *fixture) path(d digest.Digest) string { return filepath.Join(f.storage(), blobfile.Name(d)) }
 
 func blobPath(s *Store, d digest.Digest) string {
 	return filepath.Join(s.files.Root(), blobfile.Name(d))

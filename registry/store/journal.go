@@ -76,8 +76,12 @@ type journaled struct {
 // be written: the file has to be written again.
 const unknown = -1
 
-// openJournal restores the files that a power cut took, and starts the goroutine that flushes.
+// openJournal restores the files that a power cut took, and starts the goroutine that flushes. In a
+// storage without files there is no journal.
 func (s *core) openJournal(ctx context.Context) error {
+	if s.files == nil {
+		return nil
+	}
 	j := &journal{store: s, few: fewFiles, sync: s.files.Sync, wake: make(chan struct{}, 1), ended: make(chan struct{})}
 	columns := func(r *journaled) []any { return []any{&r.id, &r.digest, &r.size} }
 	rows, err := database.List(ctx, s.db.Reader(), columns,

@@ -70,6 +70,9 @@ func (s *Uploads) NewPulled(ctx context.Context, repo string, size int64, arrive
 // PulledPart returns how many bytes of a blob of size bytes ContinuePulled can go on from: what a download
 // or a run left that broke off, also by a kill. It is less than size.
 func (s *Uploads) PulledPart(ctx context.Context, d digest.Digest, size int64) int64 {
+	if s.files == nil { // readers could not follow from the first byte
+		return 0
+	}
 	if size < partialFrom || s.guard.Sessions.InUse(blobstore.PartialID(d)) {
 		return 0
 	}

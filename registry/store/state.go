@@ -6,10 +6,10 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/internal/diskspace"
 	"github.com/mirror-appliance/appliance/internal/hint"
@@ -131,13 +131,16 @@ func setNote(ctx context.Context, tx *sql.Tx, name, value string) (err error) {
 
 // Space returns the free space of the blobs' file system, and of the database's if that is another.
 func (s *Store) Space() ([]diskspace.Space, error) {
-	paths := []string{s.blobs.Root()}
-	same, err := diskspace.Same(s.blobs.Root(), s.database)
+	paths := []string{s.database}
+	err := s.checkDisk(func(dir string) error {
+		same, err := diskspace.Same(dir, s.database)
+		if paths[0] = dir; !same {
+			paths = append(paths, s.database)
+		}
+		return err
+	})
 	if err != nil {
 		return nil, err
-	}
-	if !same {
-		paths = append(paths, s.database)
 	}
 	all := make([]diskspace.Space, len(paths))
 	for i, path := range paths {
@@ -154,7 +157,7 @@ func (s *Store) CheckSpace() error { return s.checkNewFile(0) }
 // checkSpace returns a *FullError unless there is space for need bytes of a blob and for its row.
 func (s *core) checkSpace(need int64) error {
 	s.arrivals.crowd(need, func(quota int64) bool { return s.lacking(quota, need) > 0 })
-	if err := s.space.Check(s.blobs.Root(), need); err != nil {
+	if err := s.checkDisk(func(dir string) error { return s.space.Check(dir, need) }); err != nil {
 		return err
 	}
 	return s.space.Check(s.database, 0)
@@ -162,7 +165,7 @@ func (s *core) checkSpace(need int64) error {
 
 // checkNewFile is checkSpace for a blob that needs new files.
 func (s *core) checkNewFile(need int64) error {
-	if err := s.space.CheckInodes(s.blobs.Root()); err != nil {
+	if err := s.checkDisk(s.space.CheckInodes); err != nil {
 		return err
 	}
 	return s.checkSpace(need)
@@ -209,10 +212,9 @@ func (s *core) checkStorage(ctx context.Context, root string) error {
 		if !missing {
 			continue
 		}
-		found, err := database.Exists(ctx, s.db.Reader(),
-			`SELECT 1 FROM blobs WHERE digest >= ?1 || ':' AND digest < ?1 || ';'`, a.String())
+		found, err := s.hasRows(ctx, a)
 		if err != nil {
-			return fmt.Errorf("look for blobs: %w", err)
+			return err
 		}
 		if found {
 			return hint.New(errors.New("the blobs of the database are missing: "+dir+" does not exist"),
@@ -222,18 +224,28 @@ func (s *core) checkStorage(ctx context.Context, root string) error {
 	return nil
 }
 
+// hasRows reports whether there are rows of blobs of an algorithm.
+func (s *core) hasRows(ctx context.Context, a digest.Algorithm) (bool, error) {
+	found, err := database.Exists(ctx, s.db.Reader(),
+		`SELECT 1 FROM blobs WHERE digest >= ?1 || ':' AND digest < ?1 || ';'`, a.String())
+	if err != nil {
+		return false, fmt.Errorf("look for blobs: %w", err)
+	}
+	return found, nil
+}
+
 // checkDatabase returns an error when there are blobs and no database. With a new one,
 // collection would remove them all.
-func checkDatabase(database, storage string) error {
-	if info, err := os.Stat(database); err == nil && info.Size() > 0 || err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil // opening it reports other errors
+func (s *core) checkDatabase(storage string) error {
+	if s.blobs != nil || !s.isNew() {
+		return nil
 	}
 	blobs, err := blobfile.HasBlobs(storage)
 	if err != nil {
 		return fmt.Errorf("look for blobs: %w", err)
 	}
 	if blobs {
-		return hint.New(fmt.Errorf("there is no database %s, and %s has blobs: without their rows the first collection would remove them", database, storage),
+		return hint.New(fmt.Errorf("there is no database %s, and %s has blobs: without their rows the first collection would remove them", s.database, storage),
 			"mount the file system that has the database, or restore a backup (`appliance restore`), which uses the blobs that are there; to begin anew, move "+storage+" away")
 	}
 	return nil

@@ -23,12 +23,14 @@ import (
 
 // Options are the options of Open.
 type Options struct {
-	Database string           // SQLite file, created 0600; its directory must exist
-	Storage  string           // directory of the blobs, see blobfile
-	Current  bool             // refuse a database of an older version instead of migrating it: *SchemaError
-	MinFree  int64            // bytes that pushes leave free on both file systems; 0: enough to delete
-	Now      func() time.Time // nil: time.Now
-	Log      *slog.Logger     // nil: discard
+	Database string // SQLite file, created 0600; its directory must exist
+	Storage  string // directory of the blobs, see blobfile, or an address of S3, see s3url
+	// Credentials is a file of AWS for a storage in S3; "": those of the environment.
+	Credentials string
+	Current     bool             // refuse a database of an older version instead of migrating it: *SchemaError
+	MinFree     int64            // bytes that pushes leave free on both file systems; 0: enough to delete
+	Now         func() time.Time // nil: time.Now
+	Log         *slog.Logger     // nil: discard
 }
 
 // Store is an opened store. It and its parts are safe for concurrent use.
@@ -130,7 +132,10 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	if err := checkDatabase(s.database, o.Storage); err != nil {
+	if err := s.openBucket(ctx, o); err != nil {
+		return nil, err
+	}
+	if err := s.checkDatabase(o.Storage); err != nil {
 		return nil, err
 	}
 	db, err := sqlite.Open(ctx, sqlite.Options{Path: s.database, Schema: migrations.Schema(),
@@ -142,13 +147,9 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	}
 	s.db = db
 	s.space.Reusable = s.db.Reusable
-	if err := s.checkStorage(ctx, o.Storage); err != nil {
+	if err := s.openBlobs(ctx, o); err != nil {
 		return nil, err
 	}
-	if s.files, err = blobfile.Open(o.Storage); err != nil {
-		return nil, diskspace.Full(o.Storage, 0, err)
-	}
-	s.blobs = s.files.Storage()
 	if err := s.sessions.find(ctx, s.blobs); err != nil {
 		return nil, err
 	}
@@ -187,7 +188,7 @@ func newStore(o Options) (*Store, error) {
 
 // Close closes the store. Calls under way fail.
 func (s *Store) Close() error {
-	if s.blobs != nil {
+	if s.blobs != nil && s.db != nil {
 		s.saveSessions()
 	}
 	s.journal.close()
