@@ -52,7 +52,7 @@ func TestFollower_isEqual(t *testing.T) {
 
 	// Each kind changes, and goes.
 	first.push("team/app", newImage("app 2", nil), "latest")
-	first.pullBlobs("hub/sparse", newImage("sparse", nil, []byte("s"), []byte("s2")), 3)
+	first.pullBlobs("hub/sparse", newImage("sparse", nil, []byte("s"), []byte("s2")), 4) // all
 	first.must(first.Users.Delete(first.ctx, "eva"))
 	first.must(first.Clusters.Delete(first.ctx, "c1"))
 	first.must(first.Runs.Want(first.ctx, "image set", json.RawMessage("null")))

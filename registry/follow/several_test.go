@@ -53,7 +53,7 @@ func TestFollower_several(t *testing.T) {
 		f.catchUp()
 	}
 	first.push("app", newImage("later", nil), "t")
-	first.pullBlobs("hub/sparse", newImage("sparse", nil, []byte("s"), []byte("s2")), 3)
+	first.pullBlobs("hub/sparse", newImage("sparse", nil, []byte("s"), []byte("s2")), 4) // all
 	first.must(first.Users.Delete(first.ctx, "eva"))
 	for _, f := range []*following{b, c, d} {
 		f.catchUp()

@@ -193,6 +193,10 @@ func TestFeed_position(t *testing.T) {
 	f.register("b")
 	_, err = f.Feed.Page(f.ctx, "b", after, 10)
 	mustRelist(t, err)
+	_, head, _ := f.readFeed("a", after, 100)
+	f.register("b") // whose changes begin here, as those after this position do
+	_, err = f.Feed.Page(f.ctx, "b", head, 10)
+	mustRelist(t, err)
 	_, now, _ := f.readFeed("a", after, 100)
 	_, err = f.Feed.Page(f.ctx, "a", now, 10)
 	f.must(err)
