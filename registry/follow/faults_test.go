@@ -12,6 +12,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/mirror-appliance/appliance/registry/follow"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
@@ -154,27 +155,43 @@ func mustCatchUp(t *testing.T, f *following) {
 func TestFollower_firstIsDown(t *testing.T) {
 	first, second := newHost(t), newHost(t)
 	fill(first)
-	var down atomic.Bool
+	var down, damaged atomic.Bool
+	var f atomic.Pointer[follow.Follower]
+	during := make(chan error, 100) // what is told while content is fetched
 	first.through(func(inner http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if down.Load() {
+			if down.Load() || damaged.Load() && strings.Contains(r.URL.Path, "/blobs/") {
 				panic(http.ErrAbortHandler)
+			}
+			if now := f.Load(); now != nil && strings.Contains(r.URL.Path, "/manifests/") {
+				during <- now.State().Error
 			}
 			inner.ServeHTTP(w, r)
 		})
 	})
-	f := first.start(second)
-	f.catchUp()
+	running := first.start(second)
+	running.catchUp()
+	f.Store(running.Follower)
 	down.Store(true)
 	first.push("app", newImage("while it is down", nil), "t")
-	if err := f.CatchUp(t.Context()); err == nil {
+	if err := running.CatchUp(t.Context()); err == nil {
 		t.Error("it has caught up")
 	}
-	if s := f.State(); s.Connected || s.Error == nil || s.Equal.IsZero() {
+	if s := running.State(); s.Connected || s.Error == nil || s.Equal.IsZero() {
 		t.Errorf("its state is %+v", s)
 	}
+	damaged.Store(true)
 	down.Store(false)
-	mustCatchUp(t, f)
+	for err := running.CatchUp(t.Context()); err == nil || !strings.Contains(err.Error(), "fetch blob"); err = running.CatchUp(t.Context()) {
+	}
+	if s := running.State(); !s.Connected {
+		t.Errorf("a first that answers, whose content is not read, is told as one that does not answer: %+v", s)
+	}
+	if err := <-during; err != nil {
+		t.Errorf("while content is fetched the error is told of the time when the first was down: %v", err)
+	}
+	damaged.Store(false)
+	mustCatchUp(t, running)
 	equal(t, first, second)
 }
 

@@ -158,6 +158,7 @@ func (f *Follower) Run(ctx context.Context) error {
 func (f *Follower) attempt(ctx context.Context, registered *bool) error {
 	if !*registered {
 		if err := f.register(ctx); err != nil {
+			f.answered(err)
 			return fmt.Errorf("register with %s: %w", f.o.URL, err)
 		}
 		*registered = true
@@ -207,6 +208,9 @@ func (f *Follower) pass(ctx context.Context) error {
 		}
 	}
 	f.set(func(s *State) {
+		if !s.Connected { // what was wrong with the way to the first is over
+			s.Error, s.Retry = nil, time.Time{}
+		}
 		s.Connected, s.Changes = true, at.Changes+len(page.Changes)+page.Pending
 		s.CaughtUp = s.CaughtUp && s.Changes == 0
 	})
@@ -262,6 +266,7 @@ func (f *Follower) read(ctx context.Context, position string, wait time.Duration
 		if waiting.Err() != nil && ctx.Err() == nil {
 			return nil, asked, nil
 		}
+		f.answered(err)
 		return nil, asked, fmt.Errorf("read the changes of %s: %w", f.o.URL, err)
 	}
 	page = &store.Page{Next: told.Next, CaughtUp: told.CaughtUp, Pending: told.Left}
@@ -286,12 +291,17 @@ func (f *Follower) set(change func(s *State)) {
 	change(&f.state)
 }
 
+// answered records whether the first answered a request that failed. Errors of content and of this
+// appliance, such as a full disk, say nothing of that.
+func (f *Follower) answered(err error) {
+	f.set(func(s *State) { s.Connected = errors.As(err, new(*client.Refused)) })
+}
+
 // failed records the error of an attempt.
 func (f *Follower) failed(err error, again time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var answered *client.Refused
-	f.state.Error, f.state.Retry, f.state.Connected = err, again, errors.As(err, &answered)
+	f.state.Error, f.state.Retry = err, again
 	f.failures++
 	f.announce()
 }
