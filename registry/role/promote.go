@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 )
 
@@ -43,8 +44,7 @@ func (f *Family) Promote(ctx context.Context, q api.PromoteRequest, progress fun
 	result := api.Promoted{}
 	var trouble error
 	if known {
-		progress(api.PromoteProgress{Step: "the primary ceases to take changes"})
-		trouble = f.yield(ctx, before, q.Force)
+		trouble = f.yield(ctx, before, q.Force, progress)
 		if errors.As(trouble, new(*RefusedError)) {
 			return result, trouble
 		}
@@ -53,7 +53,7 @@ func (f *Family) Promote(ctx context.Context, q api.PromoteRequest, progress fun
 	if trouble == nil && was.Role == Follower && f.CatchUp != nil {
 		progress(api.PromoteProgress{Step: "what it has arrives"})
 		if err := f.CatchUp(ctx); err != nil {
-			trouble = fmt.Errorf("not everything that https://%s has could be copied: %w", before.Address, err)
+			trouble = &lackingError{fmt.Errorf("not everything that https://%s has could be copied: %w", before.Address, err)}
 		}
 	}
 	switch {
@@ -75,6 +75,11 @@ func (f *Family) Promote(ctx context.Context, q api.PromoteRequest, progress fun
 	result.Family = f.Describe()
 	return result, nil
 }
+
+// lackingError is about content that did not arrive after the primary gave way.
+type lackingError struct{ error }
+
+func (e *lackingError) Unwrap() error { return e.error }
 
 // before returns the appliance that was the primary until now, as far as this one can ask it.
 func (f *Family) before(ctx context.Context) (Peer, bool) {
@@ -100,7 +105,7 @@ func (f *Family) next() Term {
 }
 
 // yield has the primary cease to take changes, if it may be replaced by this appliance.
-func (f *Family) yield(ctx context.Context, before Peer, force bool) error {
+func (f *Family) yield(ctx context.Context, before Peer, force bool, progress func(api.PromoteProgress)) error {
 	answer, err := f.tell(limited(ctx, talkLimit), before, f.message())
 	if err != nil {
 		return err
@@ -122,6 +127,12 @@ func (f *Family) yield(ctx context.Context, before Peer, force bool) error {
 		return refused(fmt.Sprintf("first have this appliance be a copy: appliance follow https://%s --credentials FILE; or give up what that one has had since: appliance promote --force", before.Address),
 			"https://%s has taken changes since it took the place of this appliance, which lacks them", before.Address)
 	}
+	if s.Role == Follower && Role(answer.Role) == Primary && !force {
+		if err := f.catchUpBefore(ctx, before, progress); err != nil {
+			return err
+		}
+	}
+	progress(api.PromoteProgress{Step: "the primary ceases to take changes"})
 	m := f.message()
 	m.Known = api.Term(next)
 	if answer, err = f.tell(limited(ctx, yieldLimit), before, m); err != nil {
@@ -134,6 +145,24 @@ func (f *Family) yield(ctx context.Context, before Peer, force bool) error {
 		return refused("see which one is to be the primary: appliance status", "https://%s does not give way", before.Address)
 	}
 	return nil
+}
+
+// catchUpBefore copies what there is while the primary still takes changes. One that gave way to an appliance
+// which cannot copy the rest, since its disk is full, would leave none that takes changes.
+func (f *Family) catchUpBefore(ctx context.Context, before Peer, progress func(api.PromoteProgress)) error {
+	if f.CatchUp == nil {
+		return nil
+	}
+	progress(api.PromoteProgress{Step: "what the primary has arrives"})
+	err := f.CatchUp(ctx)
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	next := "see what hinders it: appliance doctor; then repeat this"
+	if own := hint.Of(err); own != "" {
+		next = own + "; then repeat this"
+	}
+	return refused(next+"; to go on without what is lacking: appliance promote --force", "not everything that https://%s has could be copied, and it was not asked to give way: %s", before.Address, err)
 }
 
 // takeOver makes this appliance the primary of a term, unless it has heard of a newer one meanwhile. told is
@@ -157,10 +186,15 @@ func (f *Family) takeOver(ctx context.Context, next, told Term) error {
 // unanswered is the refusal of a promotion without force.
 func (f *Family) unanswered(before Peer, err error) error {
 	problem := fmt.Sprintf("the primary https://%s cannot be asked to give way: %s", before.Address, err)
+	next := fmt.Sprintf("repeat this when https://%s answers; if it is gone, or is switched off, go on without it: appliance promote --force", before.Address)
+	if errors.As(err, new(*lackingError)) {
+		problem = fmt.Sprintf("https://%s takes no changes any more, and %s", before.Address, err)
+		next = "repeat this; or have that one take changes again: appliance promote, on its host; or go on without what is lacking: appliance promote --force"
+	}
 	if f.Behind != nil {
 		problem += "; " + f.Behind()
 	}
-	return refused(fmt.Sprintf("repeat this when https://%s answers; if it is gone, or is switched off, go on without it: appliance promote --force", before.Address), "%s", problem)
+	return refused(next, "%s", problem)
 }
 
 // lost describes what a forced promotion may lose.

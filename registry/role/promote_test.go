@@ -192,6 +192,9 @@ func TestFamily_Promote_refused(t *testing.T) {
 			t.Errorf("error is %v", err)
 		}
 		a.mustBe(role.Primary)
+		if text, next := c.Describe().Summary(); next != "" {
+			t.Errorf("a follower of a follower describes itself as %q, and next %q", text, next)
+		}
 	})
 	t.Run("where another has taken the place of the first", func(t *testing.T) {
 		a, b, c := newAppliance(t), newAppliance(t), newAppliance(t)
@@ -204,6 +207,9 @@ func TestFamily_Promote_refused(t *testing.T) {
 			t.Errorf("error is %v, hint %s", err, hint.Of(err))
 		}
 		b.mustBe(role.Primary)
+		if text, next := c.Describe().Summary(); !strings.Contains(text, b.address()+" has taken the place of that") || !strings.Contains(next, "appliance follow https://"+b.address()) {
+			t.Errorf("the follower of a superseded one describes itself as %q, and next %q", text, next)
+		}
 	})
 	t.Run("where it lacks what the new one has had since", func(t *testing.T) {
 		a, b := newAppliance(t), newAppliance(t)
@@ -223,10 +229,26 @@ func TestFamily_Promote_refused(t *testing.T) {
 	t.Run("where the content cannot be copied to the end", func(t *testing.T) {
 		a, b := newAppliance(t), newAppliance(t)
 		b.follows(a)
-		b.behind = func() error { return errors.New("the disk is full") }
+		full := errors.New("the disk is full")
+		b.behind = func() error { return full }
 		_, err := b.promote(false)
-		if err == nil || !strings.Contains(err.Error(), "the disk is full") {
+		if err == nil || !strings.Contains(err.Error(), "the disk is full") || !strings.Contains(err.Error(), "not asked to give way") {
 			t.Errorf("error is %v", err)
+		}
+		a.mustBe(role.Primary)
+		b.mustBe(role.Follower)
+		// The disk may also become full after that.
+		asked := 0
+		b.behind = func() error {
+			if asked++; asked == 1 {
+				return nil
+			}
+			return full
+		}
+		_, err = b.promote(false)
+		if err == nil || !strings.Contains(err.Error(), a.address()+" takes no changes any more") || !strings.Contains(err.Error(), "the disk is full") ||
+			!strings.Contains(hint.Of(err), "appliance promote, on its host") {
+			t.Errorf("error is %v, hint %s", err, hint.Of(err))
 		}
 		a.mustBe(role.Superseded)
 		b.mustBe(role.Follower)

@@ -2,6 +2,7 @@ package api
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -19,6 +20,9 @@ func (f Family) Summary() (text, next string) {
 		text = "a copy of https://" + f.Follows + ", read-only"
 		if f.Promoting {
 			return text + "; its promotion was interrupted", "go on: appliance promote"
+		}
+		if f.Primary != "" && f.PrimaryID != "" && !slices.Contains(f.Above, f.PrimaryID) {
+			return text + "; https://" + f.Primary + " has taken the place of that", "what comes there does not come here: " + again
 		}
 	case f.Role == "superseded" && f.Promoting:
 		return "read-only: its promotion was interrupted", "go on: appliance promote"
