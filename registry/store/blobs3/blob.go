@@ -2,6 +2,7 @@ package blobs3
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -23,13 +24,24 @@ type blob struct {
 	key    string
 }
 
-// version is a blobstore.Version.
+// version is a blobstore.Version. Content that is pushed again has the etag of the damaged object, and
+// times are in seconds: what was written is told by writtenName.
 type version struct {
-	etag     string
-	modified time.Time
+	etag, written string
+	size          int64
+	modified      int64 // seconds since 1970
 }
 
-func versionOf(info minio.ObjectInfo) version { return version{info.ETag, info.LastModified} }
+// writtenName is the name of the metadata that differ each time that a blob is written.
+const writtenName = "Written"
+
+func versionOf(info minio.ObjectInfo) version {
+	return version{info.ETag, info.UserMetadata[writtenName], info.Size, info.LastModified.Unix()}
+}
+
+func written() minio.PutObjectOptions {
+	return minio.PutObjectOptions{UserMetadata: map[string]string{writtenName: rand.Text()}}
+}
 
 // Blob implements blobstore.Storage.
 func (s *Storage) Blob(d digest.Digest) blobstore.Blob {
@@ -129,8 +141,7 @@ func (b blob) IsStill(ctx context.Context, seen blobstore.Version) bool {
 	if seen == nil || errors.Is(err, fs.ErrNotExist) {
 		return seen == nil && errors.Is(err, fs.ErrNotExist)
 	}
-	was, ok := seen.(version)
-	return err == nil && ok && was.etag == info.ETag && was.modified.Equal(info.LastModified)
+	return err == nil && seen == versionOf(info)
 }
 
 // Old implements blobstore.Blob.

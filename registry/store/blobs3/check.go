@@ -67,8 +67,8 @@ func (s *Storage) tryOut(ctx context.Context) error {
 	return errors.Join(err, s.remove(ctx, "remove from "+s.Root(), key))
 }
 
-// checkLifecycle returns an error if a rule of the bucket removes blobs, or uploads that are not
-// abandoned.
+// checkLifecycle returns an error if a rule of the bucket removes blobs, makes them unreadable, or
+// removes uploads that are not abandoned.
 func (s *Storage) checkLifecycle(ctx context.Context) error {
 	rules, err := s.core.GetBucketLifecycle(ctx, s.address.Bucket)
 	if err != nil || rules == nil {
@@ -82,6 +82,8 @@ func (s *Storage) checkLifecycle(ctx context.Context) error {
 		switch days := rule.AbortIncompleteMultipartUpload.DaysAfterInitiation; {
 		case rule.Expiration.Days > 0 || !rule.Expiration.Date.IsZero():
 			what = "removes blobs"
+		case rule.Transition.StorageClass == "GLACIER" || rule.Transition.StorageClass == "DEEP_ARCHIVE":
+			what = "archives blobs, which cannot be read from then on"
 		case days > 0 && int(days) < shortestAbort:
 			what = "aborts uploads that are under way"
 		default:

@@ -109,7 +109,10 @@ func (s *Storage) ResumePartial(ctx context.Context, blob digest.Digest, offset 
 	if err != nil {
 		return nil, err
 	}
-	if of.Repository != blob.String() || offset < of.Offset || offset > of.Offset+int64(len(tail)) {
+	if of.Repository == blob.String() && offset > of.Offset+int64(len(tail)) {
+		return nil, fs.ErrNotExist
+	}
+	if of.Repository != blob.String() || offset < of.Offset {
 		return nil, errors.Join(fs.ErrNotExist, s.RemoveUpload(ctx, id)) // or it would be found again
 	}
 	return s.resume(id, blob, of, tail[:offset-of.Offset])

@@ -201,8 +201,9 @@ func (u *upload) beginParts() error {
 	if u.known != "" {
 		key = u.s.key(blobstore.Name(u.known))
 	}
+	meta := written()
 	u.broken = u.s.do(context.Background(), u.what("begin"), func(ctx context.Context) error {
-		id, err := u.s.core.NewMultipartUpload(ctx, u.s.address.Bucket, key, minio.PutObjectOptions{})
+		id, err := u.s.core.NewMultipartUpload(ctx, u.s.address.Bucket, key, meta)
 		if err == nil {
 			u.state.Multipart = multipart{Key: key, ID: id}
 		}
@@ -286,7 +287,7 @@ func (u *upload) Place(ctx context.Context, d digest.Digest) (blobstore.Version,
 		return nil, u.broken
 	}
 	if len(u.state.Parts) == 0 {
-		return nil, u.s.put(ctx, "write blob "+d.String()+" to "+u.s.Root(), to, u.tail, minio.PutObjectOptions{})
+		return nil, u.s.put(ctx, "write blob "+d.String()+" to "+u.s.Root(), to, u.tail, written())
 	}
 	if err := u.complete(ctx); err != nil || u.known != "" {
 		return nil, err

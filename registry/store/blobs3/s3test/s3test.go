@@ -46,8 +46,9 @@ type Server struct {
 
 	front *httptest.Server
 
-	mu    sync.Mutex
-	fault func(*http.Request) Action
+	mu        sync.Mutex
+	fault     func(*http.Request) Action
+	lifecycle string
 }
 
 // Start starts a server that ends with the test.
@@ -108,8 +109,12 @@ func serve(t testing.TB, program string, args ...string) {
 
 func (s *Server) proxy(w http.ResponseWriter, r *http.Request, back http.Handler) {
 	s.mu.Lock()
-	fault := s.fault
+	fault, lifecycle := s.fault, s.lifecycle
 	s.mu.Unlock()
+	if lifecycle != "" && r.URL.Query().Has("lifecycle") {
+		fmt.Fprint(w, lifecycle)
+		return
+	}
 	action := Pass
 	if fault != nil {
 		action = fault(r)
@@ -133,6 +138,13 @@ func (s *Server) Fault(fault func(*http.Request) Action) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fault = fault
+}
+
+// Lifecycle has the proxy answer with the rules of a document: the server has none.
+func (s *Server) Lifecycle(document string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lifecycle = document
 }
 
 // Address returns the address of a storage below a prefix.
