@@ -31,7 +31,7 @@ func TestStore_OpenBlob_takesDamageOutOfService(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := newFixture(t)
+			f := newFixtureWith(t, name)
 			f.pushImage("app", "other")
 			m := f.pushImage("app", "app", "v1")
 			d := layerOf(m)

@@ -26,7 +26,7 @@ func TestStore_StaleUploads(t *testing.T) {
 	age := func(id string) {
 		t.Helper()
 		old := time.Now().Add(-time.Hour)
-		for _, path := range []string{f.uploadPath(id), f.uploadPath(id) + ".json"} {
+		for _, path := range []string{f.uploadPath(id), f.statePath(id)} {
 			if err := os.Chtimes(path, old, old); !errors.Is(err, os.ErrNotExist) {
 				f.must(err)
 			}

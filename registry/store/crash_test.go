@@ -205,7 +205,11 @@ func TestStore_KilledAtAnyMoment(t *testing.T) {
 func TestStore_AFileIsThereBeforeItsRow(t *testing.T) {
 	for name, size := range map[string]int{"small": smallBlob, "large": smallBlob + 1} {
 		t.Run(name, func(t *testing.T) {
-			f := newFixture(t)
+			open := newFixture
+			if size <= smallBlob { // which files have in the journal
+				open = newFileFixture
+			}
+			f := open(t)
 			u, err := f.Uploads.New(f.ctx, "app")
 			f.must(err)
 			content := strings.Repeat("c", size)
@@ -280,7 +284,7 @@ func writeUntilKilled(t *testing.T, dir string, patience int) []ack {
 
 func verifyAcks(t *testing.T, dir string, acks []ack) {
 	t.Helper()
-	f := &fixture{t: t, ctx: context.Background(), clock: &clock{t: time.Now()}, dir: dir}
+	f := &fixture{t: t, ctx: context.Background(), clock: &clock{t: time.Now()}, dir: dir, inFiles: true}
 	f.reopen()
 	defer func() { f.must(f.Close()) }()
 	f.verify()

@@ -254,7 +254,7 @@ func TestFeed_afterRestore(t *testing.T) {
 	f.must(err)
 	_, err = backup.Restore(f.ctx, from, backup.RestoreOptions{Database: filepath.Join(to, "appliance.db"), Storage: filepath.Join(to, "storage")})
 	f.must(err)
-	restored := newFixtureIn(t, to)
+	restored := newFileFixtureIn(t, to)
 	_, err = restored.Feed.Page(f.ctx, "a", at, 10)
 	mustRelist(t, err)
 	all, err := restored.Feed.List(f.ctx)

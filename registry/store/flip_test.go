@@ -36,7 +36,7 @@ func flips(t *testing.T, content []byte, text string) [][]byte {
 
 // flipped is a closed store with one image, and the content of its database.
 func flipped(t *testing.T) (f *fixture, layer digest.Digest, body, database []byte) {
-	f = newFixture(t)
+	f = newFileFixture(t)
 	l := f.blob("app", "a layer")
 	body = manifestOf(f.blob("app", "{}"), l)
 	_, err := f.Manifests.Put(f.ctx, "app", body, PutOptions{Tags: []string{"v1"}})

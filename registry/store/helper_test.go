@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -55,10 +56,11 @@ type fixture struct {
 	clock *clock
 	dir   string
 
-	bucket *s3test.Server // nil unless blobs are in S3
+	inFiles bool           // also where other fixtures have their blobs in S3
+	bucket  *s3test.Server // nil unless blobs are in S3
 }
 
-// inBucket has the fixtures keep their blobs in S3, and not in files.
+// inBucket has the fixtures keep their blobs in S3, and not in files, except those of newFileFixture.
 var inBucket = os.Getenv("APPLIANCE_TEST_STORAGE") == "s3"
 
 func newFixture(t testing.TB) *fixture {
@@ -66,9 +68,27 @@ func newFixture(t testing.TB) *fixture {
 	return newFixtureIn(t, t.TempDir())
 }
 
+// newFileFixture is newFixture for a test of what only files have: their journal and their syncs, the
+// names in the directory of a storage, and things in the place of a file that are none.
+func newFileFixture(t testing.TB) *fixture {
+	t.Helper()
+	return newFileFixtureIn(t, t.TempDir())
+}
+
+func newFileFixtureIn(t testing.TB, dir string) *fixture {
+	t.Helper()
+	return (&fixture{t: t, dir: dir, inFiles: true}).begin()
+}
+
 func newFixtureIn(t testing.TB, dir string) *fixture {
 	t.Helper()
-	f := &fixture{t: t, ctx: context.Background(), clock: &clock{t: time.Now()}, dir: dir}
+	return (&fixture{t: t, dir: dir}).begin()
+}
+
+func (f *fixture) begin() *fixture {
+	t := f.t
+	t.Helper()
+	f.ctx, f.clock = context.Background(), &clock{t: time.Now()}
 	f.reopen()
 	t.Cleanup(func() {
 		if f.Store == nil {
@@ -87,21 +107,27 @@ func (f *fixture) reopen() {
 	if f.Store != nil {
 		f.must(f.Close())
 	}
+	s, err := Open(f.ctx, f.options())
+	f.must(err)
+	f.Store = s
+}
+
+// options returns those of reopen.
+func (f *fixture) options() Options {
+	f.t.Helper()
 	o := Options{
 		Database: filepath.Join(f.dir, "appliance.db"),
 		Storage:  filepath.Join(f.dir, "storage"),
 		Now:      f.clock.now,
 	}
-	if inBucket {
+	if inBucket && !f.inFiles {
 		if f.bucket == nil {
 			f.bucket = s3test.Start(f.t)
 		}
 		o.Storage, _ = f.bucket.Address(f.t, "")
 		o.Credentials = f.bucket.Credentials
 	}
-	s, err := Open(f.ctx, o)
-	f.must(err)
-	f.Store = s
+	return o
 }
 
 func (f *fixture) storage() string {
@@ -119,6 +145,48 @@ func blobPath(s *Store, d digest.Digest) string {
 }
 
 func (f *fixture) uploadPath(id string) string { return filepath.Join(f.storage(), "uploads", id) }
+
+// statePath is where the file of the state of an upload is.
+func (f *fixture) statePath(id string) string {
+	if f.bucket != nil {
+		return f.uploadPath(id) + ".state"
+	}
+	return f.uploadPath(id) + ".json"
+}
+
+// uploaded returns the bytes of a small upload.
+func (f *fixture) uploaded(id string) []byte {
+	f.t.Helper()
+	path := f.uploadPath(id)
+	if f.bucket != nil {
+		path = f.statePath(id)
+	}
+	content, err := os.ReadFile(path)
+	f.must(err)
+	if f.bucket != nil { // after a line of the state
+		_, content, _ = bytes.Cut(content, []byte("\n"))
+	}
+	return content
+}
+
+// list lists the files in a directory of the storage and below.
+func (f *fixture) list(dir string) []string {
+	f.t.Helper()
+	var names []string
+	f.must(filepath.WalkDir(filepath.Join(f.storage(), dir), func(path string, e os.DirEntry, err error) error {
+		if err == nil && f.bucket != nil && e.Name() == ".sgwtmp" { // of the server
+			return filepath.SkipDir
+		}
+		if f.bucket != nil && errors.Is(err, fs.ErrNotExist) { // it has no directory without an object
+			return nil
+		}
+		if err == nil && !e.IsDir() {
+			names = append(names, filepath.Base(path))
+		}
+		return err
+	}))
+	return names
+}
 
 func (f *fixture) touch(d digest.Digest, t time.Time) error { return os.Chtimes(f.path(d), t, t) }
 

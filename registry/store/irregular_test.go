@@ -66,9 +66,20 @@ func TestOpen_takesLinksToFiles(t *testing.T) {
 	}
 }
 
+// newFixtureWith is newFixture for a case of that name, and newFileFixture where it has something in
+// the place of a blob that is not a file: no server of S3 has that.
+func newFixtureWith(t *testing.T, name string) *fixture {
+	t.Helper()
+	switch name {
+	case "a directory", "a directory for a blob", "a bad sector", "what cannot be opened":
+		return newFileFixture(t)
+	}
+	return newFixture(t)
+}
+
 // TestStore_OpenBlob_doesNotWaitForAFIFO finds one in the place of a blob.
 func TestStore_OpenBlob_doesNotWaitForAFIFO(t *testing.T) {
-	f := newFixture(t)
+	f := newFileFixture(t)
 	d := f.blob("app", "content").Digest
 	path := f.path(d)
 	f.must(os.Remove(path))
@@ -80,7 +91,7 @@ func TestStore_OpenBlob_doesNotWaitForAFIFO(t *testing.T) {
 
 // A FIFO among the blobs that are tried before one is quarantined is not waited for.
 func TestStore_OpenBlob_doesNotWaitForAFIFOElsewhere(t *testing.T) {
-	f := newFixture(t)
+	f := newFileFixture(t)
 	lost, other := f.blob("app", "lost").Digest, f.path(f.blob("app", "other").Digest)
 	f.must(os.Remove(other))
 	f.must(unix.Mkfifo(other, 0o600))

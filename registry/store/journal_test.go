@@ -53,7 +53,7 @@ var powerCut = map[string]func(path string) error{
 func TestStore_Open_WritesJournaledBlobsAgain(t *testing.T) {
 	for name, cut := range powerCut {
 		t.Run(name, func(t *testing.T) {
-			f := newFixture(t)
+			f := newFileFixture(t)
 			f.keepJournal()
 			m := f.pushImage("app", "app", "v1")
 			empty := f.blob("app", "").Digest
@@ -84,7 +84,7 @@ func TestStore_Open_WritesJournaledBlobsAgain(t *testing.T) {
 
 // The files of what was collected or is in quarantine are not written again.
 func TestStore_Open_WritesNoCollectedBlobAgain(t *testing.T) {
-	f := newFixture(t)
+	f := newFileFixture(t)
 	f.keepJournal()
 	d := f.blob("app", "content").Digest
 	before := f.clock.add(guard.PushTakes)
@@ -102,7 +102,7 @@ func TestStore_Open_WritesNoCollectedBlobAgain(t *testing.T) {
 
 // An Open that fails leaves the bytes of an earlier process alone: it has not written the files.
 func TestStore_Open_ThatFailsKeepsTheJournal(t *testing.T) {
-	f := newFixture(t)
+	f := newFileFixture(t)
 	f.keepJournal()
 	m := f.pushImage("app", "app", "v1")
 	blobs := filepath.Join(f.storage(), "sha256")
@@ -127,7 +127,7 @@ func TestStore_JournaledBlobsAreSettled(t *testing.T) {
 }
 
 func flushed(t *testing.T, few int) {
-	f := newFixture(t)
+	f := newFileFixture(t)
 	f.keepJournal()
 	f.journal.few = few
 	m := f.pushImage("app", "app", "v1")
@@ -149,7 +149,7 @@ func flushed(t *testing.T, few int) {
 
 // The background does it too, and Close does not leave it to the next Open.
 func TestStore_JournalSettlesItself(t *testing.T) {
-	f := newFixture(t)
+	f := newFileFixture(t)
 	f.blob("app", "content")
 	for f.journaled() > 0 { // or the test does not end
 		time.Sleep(time.Millisecond)
@@ -169,7 +169,7 @@ func TestStore_JournalSettlesItself(t *testing.T) {
 
 // After a sync that failed the kernel thinks that what it has is on disk. It was seen to be wrong.
 func TestStore_JournaledBlobsAreWrittenAgainAfterAFailedSync(t *testing.T) {
-	f := newFixture(t)
+	f := newFileFixture(t)
 	f.keepJournal()
 	f.journal.few = 0
 	m := f.pushImage("app", "app", "v1")
@@ -202,7 +202,7 @@ func TestStore_JournaledBlobsAreWrittenAgainAfterAFailedSync(t *testing.T) {
 
 // What Open could not write again is written when it is asked for. It is not damage.
 func TestStore_JournaledBlobThatCannotBeWritten(t *testing.T) {
-	f := newFixture(t)
+	f := newFileFixture(t)
 	f.keepJournal()
 	m := f.pushImage("app", "app", "v1")
 	f.must(f.Close())
@@ -237,7 +237,7 @@ func unpaced(context.Context, int) error { return nil }
 // With the disk full to the last byte the reserve is given up for what was acknowledged.
 func TestStore_JournalOnAFullDisk(t *testing.T) {
 	dir, fill := diskspacetest.Small(t)
-	f := newFixtureIn(t, dir)
+	f := newFileFixtureIn(t, dir)
 	f.keepJournal()
 	var blobs []digest.Digest
 	for i := range 10 { // more than is given up at once
@@ -264,7 +264,7 @@ func TestStore_JournalOnAFullDisk(t *testing.T) {
 // A blob that is pushed again has nothing written for it; where its file is not what it should be,
 // or no row speaks for it, it is given a new one that is synced.
 func TestStore_SmallBlobPushedAgain(t *testing.T) {
-	f := newFixture(t)
+	f := newFileFixture(t)
 	f.keepJournal()
 	d := f.blob("app", "content").Digest
 	inode := f.inode(d)
@@ -291,7 +291,7 @@ func TestStore_SmallBlobPushedAgain(t *testing.T) {
 
 // A journal that is not flushed fast enough lets pushes sync their own files.
 func TestStore_JournalHasAnEnd(t *testing.T) {
-	f := newFixture(t)
+	f := newFileFixture(t)
 	f.keepJournal()
 	f.journal.mu.Lock()
 	f.journal.bytes = journalBytes
@@ -307,7 +307,7 @@ func TestStore_JournalHasAnEnd(t *testing.T) {
 
 // Up to smallBlob bytes are journaled, however they come, and one more is not.
 func TestUpload_sizes(t *testing.T) {
-	f := newFixture(t)
+	f := newFileFixture(t)
 	f.keepJournal()
 	for _, one := range []struct {
 		size, piece, rows int
@@ -339,7 +339,7 @@ func TestUpload_sizes(t *testing.T) {
 
 // A transaction that fails leaves neither row nor bytes nor file.
 func TestStore_SmallBlobThatIsNotCommitted(t *testing.T) {
-	f := newFixture(t)
+	f := newFileFixture(t)
 	f.keepJournal()
 	refused := errors.New("refused")
 	u, err := f.Uploads.New(f.ctx, "app")
@@ -360,7 +360,7 @@ func TestStore_SmallBlobThatIsNotCommitted(t *testing.T) {
 // The row of a small blob is committed while its file is written. What fails then is told, and what
 // is committed stands: its bytes are in the database.
 func TestStore_SmallBlobWhoseFileCannotBeMade(t *testing.T) {
-	f := newFixture(t)
+	f := newFileFixture(t)
 	f.keepJournal()
 	d := digest.FromString("content")
 	dir := filepath.Dir(f.path(d))
@@ -412,7 +412,7 @@ func TestStore_SmallBlobPushedByMany(t *testing.T) {
 // Between the row of a small blob and its file there may be a moment. Verify and a
 // backup that see it wait.
 func TestStore_FileAMomentBehindItsRow(t *testing.T) {
-	f := newFixture(t)
+	f := newFileFixture(t)
 	f.keepJournal()
 	d := f.blob("app", "content").Digest
 	path := f.path(d)

@@ -69,7 +69,7 @@ func TestStore_RemoveLinks_pages(t *testing.T) {
 
 // What came while the clock was ahead is collected a grace period after that is first seen.
 func TestStore_ClampTimes(t *testing.T) {
-	f := newFixture(t)
+	f := newFileFixture(t)
 	f.clock.add(10 * 365 * 24 * time.Hour)
 	blob := f.blob("app", "content")
 	run, err := f.Runs.Begin(f.ctx, "run")

@@ -39,7 +39,7 @@ func TestOpen_withoutTheDatabaseOfTheStorage(t *testing.T) {
 			if c.left != nil {
 				f.must(os.WriteFile(f.database, c.left, 0o600))
 			}
-			o := Options{Database: f.database, Storage: filepath.Join(f.dir, "storage"), Now: f.clock.now}
+			o := f.options()
 			for range 2 { // what the first has left does not let the second
 				if s, err := Open(f.ctx, o); err == nil || !strings.Contains(err.Error(), "there is no database "+f.database) || hint.Of(err) == "" {
 					t.Fatalf("Open gives %v, %v", s, err)

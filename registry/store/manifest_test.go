@@ -435,7 +435,11 @@ func TestStore_StatsAndCheck(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	f.must(os.RemoveAll(filepath.Join(f.storage(), "uploads")))
+	gone := filepath.Join(f.storage(), "uploads")
+	if f.bucket != nil {
+		gone = f.storage()
+	}
+	f.must(os.RemoveAll(gone))
 	if f.Check(f.ctx)["storage"] == nil {
 		t.Error("storage that is gone is healthy")
 	}

@@ -63,7 +63,7 @@ func TestStore_GarbageBlobs_ofAStorageThatIsAnother(t *testing.T) {
 
 // A file system that was unmounted while the store is open.
 func TestStore_StaleUploads_ofAStorageThatIsGone(t *testing.T) {
-	f := newFixture(t)
+	f := newFileFixture(t)
 	f.must(os.Remove(filepath.Join(f.storage(), "uploads")))
 	err := f.Garbage.StaleUploads(f.ctx, f.clock.now(), func(string, int64) error { return nil })
 	if !errors.As(err, new(*StorageError)) {

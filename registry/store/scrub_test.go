@@ -56,7 +56,7 @@ func TestStore_ScrubBlob_takesDamageOutOfService(t *testing.T) {
 		}, "is not a file", true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := newFixture(t)
+			f := newFixtureWith(t, name)
 			m := f.pushImage("app", "app", "v1")
 			d := layerOf(m)
 			_, err := f.Blobs.Mount(f.ctx, "linked", "app", d) // where no manifest is made of it
@@ -208,8 +208,8 @@ func TestStore_PutBack(t *testing.T) {
 	if row, file := f.quarantineHas(d); row || file {
 		t.Errorf("in quarantine still: row %v, file %v", row, file)
 	}
-	if entries, err := os.ReadDir(filepath.Join(f.storage(), "uploads")); err != nil || len(entries) != 0 {
-		t.Errorf("left behind: %v, %v", entries, err)
+	if left := f.list("uploads"); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
 	}
 }
 

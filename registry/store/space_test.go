@@ -76,7 +76,7 @@ func TestStore_NearlyFullDisk(t *testing.T) {
 
 // What does not fit is refused before it is fetched over a slow line for an hour.
 func TestRun_PutBlob_DoesNotFit(t *testing.T) {
-	f := newFixture(t)
+	f := newFileFixture(t)
 	f.space.Bytes = func(string) (free, total int64, err error) { return 100 << 20, 1 << 40, nil }
 	r, err := f.Runs.Begin(f.ctx, "run")
 	f.must(err)
@@ -131,7 +131,7 @@ func TestStore_FullDisk(t *testing.T) {
 	for name, restart := range map[string]bool{"while it runs": false, "before it starts": true} {
 		t.Run(name, func(t *testing.T) {
 			dir, fill := diskspacetest.Small(t)
-			f := newFixtureIn(t, dir)
+			f := newFileFixtureIn(t, dir)
 			content := strings.Repeat("large ", 1<<18)
 			layer := f.blob("app", content)
 			m, err := f.Manifests.Put(f.ctx, "app", manifestOf(f.blob("app", "{}"), layer), PutOptions{Tags: []string{"v1"}})

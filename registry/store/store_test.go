@@ -40,7 +40,7 @@ func TestStore_PushAndPull(t *testing.T) {
 
 func TestOpen_SecondOwnerIsRefused(t *testing.T) {
 	f := newFixture(t)
-	_, err := Open(f.ctx, Options{Database: f.database, Storage: f.storage()})
+	_, err := Open(f.ctx, f.options())
 	var locked *LockedError
 	if !errors.As(err, &locked) || locked.Hint() == "" {
 		t.Fatalf("got %v, want a LockedError", err)

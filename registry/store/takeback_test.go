@@ -23,7 +23,7 @@ func TestStore_TakeBack(t *testing.T) {
 }
 
 func testTakeBack(t *testing.T, a digest.Algorithm) {
-	f := newFixture(t)
+	f := newFileFixture(t)
 	const content = "pushed by two"
 	d := a.FromString(content)
 	place := func() fs.FileInfo {

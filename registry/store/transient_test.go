@@ -29,7 +29,7 @@ func (f *fixture) failing(n int, code syscall.Errno) {
 // An error that may pass says nothing of the content: the blob stays in service.
 func TestStore_OpenBlob_triesAgainWhatMayPass(t *testing.T) {
 	for _, code := range []syscall.Errno{syscall.EIO, syscall.EMFILE, syscall.ENOMEM, syscall.EINTR} {
-		f := newFixture(t)
+		f := newFileFixture(t)
 		f.pushImage("app", "other")
 		m := f.pushImage("app", "app", "v1")
 		f.failing(1, code)
@@ -54,7 +54,7 @@ func TestStore_OpenBlob_triesAgainWhatMayPass(t *testing.T) {
 
 // What a medium that failed has brought into quarantine is put back when it can be read.
 func TestStore_Reinspect(t *testing.T) {
-	f := newFixture(t)
+	f := newFileFixture(t)
 	f.pushImage("app", "other")
 	m := f.pushImage("app", "app", "v1")
 	f.failing(3, syscall.EIO)

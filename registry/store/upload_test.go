@@ -31,18 +31,6 @@ func write(t *testing.T, u *Upload, content string) {
 }
 
 // list lists what is in a directory of the storage, below it and all.
-func (f *fixture) list(dir string) []string {
-	f.t.Helper()
-	var names []string
-	f.must(filepath.WalkDir(filepath.Join(f.dir, "storage", dir), func(path string, e os.DirEntry, err error) error {
-		if err == nil && !e.IsDir() {
-			names = append(names, filepath.Base(path))
-		}
-		return err
-	}))
-	return names
-}
-
 func (f *fixture) read(repo string, d digest.Digest) string {
 	f.t.Helper()
 	b, err := f.Blobs.Open(f.ctx, repo, d)
@@ -117,7 +105,7 @@ func TestUpload_ResumeAfterCrash(t *testing.T) {
 		}, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			f := newFixture(t)
+			f := newFileFixture(t)
 			u, err := f.Uploads.New(f.ctx, "app")
 			f.must(err)
 			write(t, u, "held")
@@ -298,8 +286,7 @@ func TestUpload_ManyRequestsStayInOrder(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	content, err := os.ReadFile(f.uploadPath(u.ID()))
-	f.must(err)
+	content := f.uploaded(u.ID())
 	for i := 0; i < len(content); i += 500 {
 		if !bytes.Equal(content[i:i+500], bytes.Repeat(content[i:i+1], 500)) {
 			t.Fatal("chunks are mixed")
@@ -329,7 +316,7 @@ func TestUpload_BrokenSourceKeepsWhatCame(t *testing.T) {
 }
 
 func TestUpload_FullDisk(t *testing.T) {
-	f := newFixture(t)
+	f := newFileFixture(t)
 	u, err := f.Uploads.New(f.ctx, "app")
 	f.must(err)
 	large := strings.Repeat("x", smallBlob+1)
@@ -466,7 +453,7 @@ func TestStore_keep_ofAFileThatCannotBeSynced(t *testing.T) {
 		"with others": {true, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := newFixture(t)
+			f := newFileFixture(t)
 			d := digest.FromString(content)
 			u := f.unsynced(content)
 			if c.others {
@@ -487,7 +474,7 @@ func TestStore_keep_ofAFileThatCannotBeSynced(t *testing.T) {
 		})
 	}
 	t.Run("a file that is there stays", func(t *testing.T) {
-		f := newFixture(t)
+		f := newFileFixture(t)
 		held := f.blob("app", content)
 		if err := f.commitFile(f.ctx, f.unsynced(content), held.Digest, nil); !errors.Is(err, syscall.EINVAL) {
 			t.Errorf("error is %v", err)

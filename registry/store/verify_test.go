@@ -169,7 +169,7 @@ func TestStore_Verify_finds(t *testing.T) {
 		}, false, integrity.ProblemDatabase, "tags_by_digest"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := newFixture(t)
+			f := newFixtureWith(t, name)
 			m := f.variety()
 			c.damage(f, m)
 			if got := f.verified(VerifyOptions{}); c.content != got.Clean() {
