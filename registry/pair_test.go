@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,9 +34,12 @@ type one struct {
 }
 
 // newOne starts an appliance with users of its own.
-func newOne(t *testing.T) *one {
+func newOne(t *testing.T, change ...func(*config.Config)) *one {
 	t.Helper()
 	cfg, roots := configure(t)
+	for _, c := range change {
+		c(cfg)
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	cfg.Hostname, cfg.Port = "localhost", l.Addr().(*net.TCPAddr).Port
@@ -224,6 +229,41 @@ func TestPair_switched(t *testing.T) {
 	}
 	if all := strings.Join(events, "\n"); !strings.Contains(all, "follows") || !strings.Contains(all, "promoted") || strings.Contains(all, password) {
 		t.Errorf("the audit has\n%s", all)
+	}
+}
+
+// A follower asks no upstream: the first decides what there is.
+func TestPair_pullThrough(t *testing.T) {
+	var asked atomic.Int32
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		if r.URL.Path != "/v2/" {
+			http.NotFound(w, r)
+		}
+	}))
+	t.Cleanup(upstream.Close)
+	first, second := newOne(t), newOne(t, func(c *config.Config) { c.Upstreams = []config.Upstream{{Prefix: "up", URL: upstream.URL}} })
+	pulls := func(want int) {
+		t.Helper()
+		if code, body := second.as(t, "pull", http.MethodGet, "/v2/up/app/manifests/v1"); code != want {
+			t.Errorf("a pull is answered %d %s", code, body)
+		}
+	}
+	second.follows(t, first)
+	pulls(http.StatusForbidden)
+	_, err := second.admin.SetOffline(t.Context(), true)
+	must(t, err)
+	_, err = second.admin.SetOffline(t.Context(), false) // which does not end what the role holds
+	must(t, err)
+	pulls(http.StatusForbidden)
+	if n := asked.Load(); n != 0 {
+		t.Errorf("the upstream of a follower is asked %d times", n)
+	}
+	_, err = second.admin.Promote(t.Context(), api.PromoteRequest{}, nil)
+	must(t, err)
+	pulls(http.StatusNotFound)
+	if asked.Load() == 0 {
+		t.Error("the upstream of a primary is not asked")
 	}
 }
 

@@ -68,6 +68,7 @@ func TestFamily_Promote_losesNothing(t *testing.T) {
 			for i := 0; ; i++ {
 				name := fmt.Sprint(p, "-", i)
 				err := first.Do(context.Background(), func(context.Context) error {
+					time.Sleep(20 * time.Millisecond) // some are under way when the promotion begins
 					content.add(name)
 					return nil
 				})
@@ -130,16 +131,19 @@ func TestFamily_Promote_changeUnderWay(t *testing.T) {
 	second.follows(first)
 	within, leave, err := first.Enter(t.Context())
 	must(t, err)
-	left := make(chan struct{})
+	promoted := make(chan error, 1)
 	go func() {
-		<-within.Done() // since it takes too long
-		second.mustBe(role.Follower)
-		leave()
-		close(left)
+		_, err := second.promote(false)
+		promoted <- err
 	}()
-	_, err = second.promote(false)
-	must(t, err)
-	<-left
+	select {
+	case <-within.Done(): // since it takes too long
+	case err := <-promoted:
+		t.Fatalf("the promotion ends while a change is under way: %v", err)
+	}
+	second.mustBe(role.Follower)
+	leave()
+	must(t, <-promoted)
 	second.mustBe(role.Primary)
 	first.mustBe(role.Superseded)
 }
@@ -335,4 +339,20 @@ func TestFamily_Talk_twoPrimaries(t *testing.T) {
 	if b.Writable() == c.Writable() {
 		t.Errorf("the second takes changes: %t, the third: %t", b.Writable(), c.Writable())
 	}
+}
+
+// An appliance that hears of a newer primary while it catches up does not take changes.
+func TestFamily_Promote_newerMeanwhile(t *testing.T) {
+	first, second := newAppliance(t), newAppliance(t)
+	second.follows(first)
+	second.behind = func() error {
+		_, err := first.promote(false) // an administrator has gone back
+		return err
+	}
+	_, err := second.promote(false)
+	if err == nil || !strings.Contains(err.Error(), "was promoted meanwhile") {
+		t.Errorf("error is %v", err)
+	}
+	first.mustBe(role.Primary)
+	second.mustBe(role.Follower)
 }
