@@ -151,7 +151,7 @@ func printFollowed(w io.Writer, q api.FollowRequest, a api.Followed) {
 			fmt.Fprintln(w, " ", plain.Line(one))
 		}
 		if q.DryRun {
-			fmt.Fprintln(w, "to follow it nevertheless, add --force; the history of the tags that go is kept: "+typed("appliance history"))
+			fmt.Fprintln(w, "to follow it nevertheless, add --force; a backup before keeps what goes: "+typed("appliance backup DIR"))
 		}
 	}
 	if !q.DryRun {
