@@ -31,7 +31,7 @@ SCRIPTS = $(shell grep -rlE '^#!.*[/ ](ba)?sh$$' .ci testdata cmd/dist)
 #   ST1020-1022  a comment's first word: comments here say why, and not always in that form
 CHECKS := all,-ST1003,-ST1020,-ST1021,-ST1022
 
-.PHONY: help build test race cross olmcheck s3 oc openshiftinstall ocmirror ocmirrorv1 cincinnati console openapi e2e bench dist distcheck lint run
+.PHONY: help build test postgres race cross olmcheck s3 oc openshiftinstall ocmirror ocmirrorv1 cincinnati console openapi e2e bench dist distcheck lint run
 .DEFAULT_GOAL := help
 
 help: ## print this
@@ -51,6 +51,13 @@ test: ## vet, and all tests that need neither root nor other programs
 	go test -vet=off -timeout 15m ./...
 	go -C $(BENCH_MODULE) test ./...
 	go -C $(DIST_MODULE) test ./...
+
+# Needs a server in /usr/lib/postgresql, of which each test process starts one of its own (Debian: postgresql-15, whose own
+# server need not run). The second run has each transaction run twice, as after a conflict with another process.
+postgres: ## the tests of the store with its database in PostgreSQL
+	go test -tags postgres -timeout 10m ./registry/store/postgres ./registry/store/migrations
+	APPLIANCE_TEST_DATABASE=postgres go test -timeout 20m ./registry/store
+	APPLIANCE_TEST_DATABASE=postgres-twice go test -timeout 30m ./registry/store
 
 # The packages whose goroutines share most. The race detector needs cgo, and so a C compiler.
 race: ## the tests of pull-through with the race detector

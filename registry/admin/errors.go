@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
@@ -56,6 +57,8 @@ func statusOf(err error) int {
 		return http.StatusUnprocessableEntity
 	case is[*store.FullError](err):
 		return http.StatusInsufficientStorage
+	case is[*store.UnavailableError](err):
+		return http.StatusServiceUnavailable
 	case is[*store.DigestError](err), is[*store.InvalidError](err), is[*auth.InvalidError](err),
 		is[*image.PatternError](err):
 		return http.StatusBadRequest
@@ -88,6 +91,10 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	status := statusOf(err)
 	if status == http.StatusInternalServerError {
 		h.log.ErrorContext(r.Context(), "control request failed", "method", r.Method, "path", r.URL.Path, "error", err)
+	}
+	var down *store.UnavailableError
+	if errors.As(err, &down) {
+		w.Header().Set("Retry-After", strconv.Itoa(int(down.RetryAfter().Seconds())))
 	}
 	write(w, status, refusalOf(err))
 }

@@ -114,6 +114,7 @@ func (c errorCodes) explain(err error) error {
 		missing *store.MissingError
 		full    *store.FullError
 		inUse   *store.InUseError
+		down    *store.UnavailableError
 		kept    *store.KeptError
 
 		readOnly interface {
@@ -144,6 +145,10 @@ func (c errorCodes) explain(err error) error {
 		return refusal(http.StatusBadRequest, c.invalid)
 	case errors.As(err, &full):
 		return errFull(full)
+	case errors.As(err, &down):
+		p := refusal(http.StatusServiceUnavailable, codeUnavailable).with("Retry-After", strconv.Itoa(int(down.RetryAfter().Seconds())))
+		p.message = "the registry's database is not available at the moment; try again"
+		return p
 	case errors.As(err, new(*store.TooManyError)):
 		return refusal(http.StatusTooManyRequests, codeTooMany).with("Retry-After", "60")
 	case errors.As(err, new(*store.BusyError)):

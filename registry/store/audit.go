@@ -35,7 +35,7 @@ const auditPart = 1000
 
 // Add appends records, in one short transaction. *FullError.
 func (s *Audit) Add(ctx context.Context, records []AuditRecord) error {
-	if err := s.space.Check(s.database, 0); err != nil {
+	if err := s.databaseSpace(0); err != nil {
 		return err
 	}
 	rows := make([][]any, len(records))
@@ -51,8 +51,8 @@ func (s *Audit) Add(ctx context.Context, records []AuditRecord) error {
 		return err
 	}
 	err = s.db.Share(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `INSERT INTO audit (kind, at, event, user, remote, outcome, details)
-			SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6 FROM json_each(?) ORDER BY key`, all)
+		_, err := tx.ExecContext(ctx, `INSERT INTO audit (kind, at, event, "user", remote, outcome, details)
+			SELECT value ->> 0, CAST(value ->> 1 AS BIGINT), value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6 FROM json_each(?) ORDER BY key`, all)
 		return err
 	})
 	if err != nil {
@@ -91,9 +91,9 @@ func (s *Audit) List(ctx context.Context, f AuditFilter, limit int) ([]AuditReco
 		all = append(all, r)
 		return err
 	}
-	err := database.Query(ctx, s.db.Reader(), scan, `SELECT id, kind, at, event, user, remote, outcome, details FROM audit
-		WHERE id < ?1 AND at >= ?2 AND at < ?3 AND (?4 = '' OR kind = ?4) AND (?5 = '' OR user = ?5) AND (?6 = '' OR event = ?6)
-		AND (?7 = '' OR instr(lower(event || ' ' || user || ' ' || remote || ' ' || outcome || ' ' || details), lower(?7)))
+	err := database.Query(ctx, s.db.Reader(), scan, `SELECT id, kind, at, event, "user", remote, outcome, details FROM audit
+		WHERE id < ?1 AND at >= ?2 AND at < ?3 AND (?4 = '' OR kind = ?4) AND (?5 = '' OR "user" = ?5) AND (?6 = '' OR event = ?6)
+		AND (?7 = '' OR instr(lower(event || ' ' || "user" || ' ' || remote || ' ' || outcome || ' ' || details), lower(?7)) > 0)
 		ORDER BY id DESC LIMIT ?8`,
 		f.Before, auditTime(f.From), auditTime(f.To), f.Kind, f.User, f.Event, f.Text, limit)
 	if err != nil {

@@ -129,7 +129,7 @@ func TestAudit_Trim_much(t *testing.T) {
 	}
 }
 
-func TestAudit_Add_fullDisk(t *testing.T) {
+func TestAudit_Add_fullDisk_SQLite(t *testing.T) {
 	f := newFixture(t)
 	f.audited("content", 1)
 	f.space.Bytes = func(string) (free, total int64, err error) { return diskspace.Least - 1, 1 << 40, nil }

@@ -114,7 +114,7 @@ func (s *Blobs) Mount(ctx context.Context, repo, from string, d digest.Digest) (
 	if from == "" {
 		text, args = `SELECT size FROM blobs WHERE digest = ?`, []any{d}
 	}
-	if err := s.space.Check(s.database, 0); err != nil {
+	if err := s.databaseSpace(0); err != nil {
 		return 0, fmt.Errorf("mount blob %s: %w", d, err)
 	}
 	var size int64
@@ -227,7 +227,7 @@ func (s *core) linkBlob(ctx context.Context, tx *sql.Tx, repo string, d digest.D
 		s.guard.Blobs.Expect(repo, d)
 	}
 	_, err = tx.ExecContext(ctx, `INSERT INTO repository_blobs (repository, digest, linked, pulled) VALUES (?, ?, ?, ?)
-		ON CONFLICT DO UPDATE SET linked = excluded.linked, pulled = min(pulled, excluded.pulled)`, repository, d, database.Nanos(s.now()), by)
+		ON CONFLICT (repository, digest) DO UPDATE SET linked = excluded.linked, pulled = min(repository_blobs.pulled, excluded.pulled)`, repository, d, database.Nanos(s.now()), by)
 	if err != nil {
 		return fmt.Errorf("link blob %s: %w", d, err)
 	}

@@ -30,6 +30,7 @@ func (s *Store) Changed() <-chan struct{} {
 // note is called for each row that changes, before the commit.
 func (s *changeSignal) note(row database.Change) {
 	switch row.Table {
+	case "": // any
 	case "tags", "origins", "users":
 	case "repository_manifests": // its updates are about access
 		if row.Op == database.Update {

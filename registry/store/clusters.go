@@ -72,7 +72,7 @@ func ClusterNames(all []Cluster) string {
 // it, or by what it belongs to. x is a column or a parameter.
 func keeping(repository, x string) string {
 	return `WITH RECURSIVE above (digest) AS (SELECT ` + x + `
-		UNION SELECT digest FROM (` + subjects(repository, x) + `)
+		UNION SELECT digest FROM (` + subjects(repository, x) + `) subjects
 		UNION SELECT f.manifest FROM above a CROSS JOIN manifest_refs f CROSS JOIN repository_manifests p
 			WHERE f.digest = a.digest AND f.kind = 'child' AND p.repository = ` + repository + ` AND p.digest = f.manifest)
 		SELECT k.cluster FROM above a CROSS JOIN cluster_manifests k WHERE k.digest = a.digest`
@@ -129,7 +129,7 @@ func listKeeping(ctx context.Context, q database.Querier, repository int64, d di
 }
 
 const (
-	selectCluster = `SELECT id, name, user, facts, updated FROM clusters`
+	selectCluster = `SELECT id, name, "user", facts, updated FROM clusters`
 	maxFacts      = 4 << 20 // bytes of the facts of a cluster
 	maxNeeds      = 50_000  // manifests that a cluster needs
 )
@@ -158,7 +158,7 @@ func (s *Clusters) List(ctx context.Context) ([]Cluster, error) {
 // Names lists the attached clusters by name, without their facts, of which a fleet has tens of megabytes.
 func (s *Clusters) Names(ctx context.Context) ([]Cluster, error) {
 	columns := func(c *Cluster) []any { return []any{&c.ID, &c.Name, &c.User} }
-	all, err := database.List(ctx, s.db.Reader(), columns, `SELECT id, name, user FROM clusters ORDER BY name, id`)
+	all, err := database.List(ctx, s.db.Reader(), columns, `SELECT id, name, "user" FROM clusters ORDER BY name, id`)
 	if err != nil {
 		return nil, fmt.Errorf("list clusters: %w", err)
 	}
@@ -179,8 +179,8 @@ func (s *Clusters) Put(ctx context.Context, c Cluster) error {
 		return &InvalidError{What: "cluster", Reason: fmt.Sprintf("its facts have %d bytes, more than %d", len(c.Facts), maxFacts)}
 	}
 	err := s.db.Share(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `INSERT INTO clusters (id, name, user, facts, updated) VALUES (?, ?, ?, ?, ?)
-			ON CONFLICT DO UPDATE SET name = excluded.name, user = excluded.user, facts = excluded.facts, updated = excluded.updated`,
+		_, err := tx.ExecContext(ctx, `INSERT INTO clusters (id, name, "user", facts, updated) VALUES (?, ?, ?, ?, ?)
+			ON CONFLICT (id) DO UPDATE SET name = excluded.name, "user" = excluded."user", facts = excluded.facts, updated = excluded.updated`,
 			c.ID, c.Name, c.User, string(c.Facts), database.Nanos(s.now()))
 		return err
 	})

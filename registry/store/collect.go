@@ -300,7 +300,7 @@ func (s *core) isGarbage(ctx context.Context, tx *sql.Tx, before time.Time, d di
 // referredTo selects a pushed image that refers to the blob ?1. A file without a row that one needs
 // is all that is left of a blob whose row was damaged, and stays.
 const referredTo = `SELECT 1 FROM manifest_refs f JOIN repository_manifests rm ON rm.digest = f.manifest
-	WHERE f.digest = ?1 AND f.kind <> 'child' AND NOT f.elsewhere AND rm.pulled = 0
+	WHERE f.digest = ?1 AND f.kind <> 'child' AND f.elsewhere = 0 AND rm.pulled = 0
 	AND NOT EXISTS (SELECT 1 FROM quarantine q WHERE q.digest = ?1)`
 
 // StaleUploads yields the upload sessions without a write since before, and their bytes, also those

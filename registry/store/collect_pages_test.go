@@ -96,7 +96,7 @@ func TestCollect_PageByPage(t *testing.T) {
 
 // The planner knows nothing of a database that is new, and of an old one what
 // Maintain let it look at.
-func TestCollect_PlanMergesIndexes(t *testing.T) {
+func TestCollect_PlanMergesIndexes_SQLite(t *testing.T) {
 	f := newFixture(t)
 	for i := range 100 {
 		f.pushImage("app", fmt.Sprint("image ", i))

@@ -69,12 +69,14 @@ func (r *Run) show(ctx context.Context, watch *linkWatch) error {
 		if err := r.prepare(ctx); err != nil {
 			return err
 		}
+		var lost []linkKey // of all attempts: the transaction may run again
+		var many bool
 		err := r.store.db.Write(ctx, func(tx *sql.Tx) error {
-			lost, many := watch.take()
-			if many {
+			since, tooMany := watch.take()
+			lost, many = append(lost, since...), many || tooMany
+			if shown = !many; many {
 				return nil // too many for this transaction
 			}
-			shown = true
 			return r.flip(ctx, tx, lost)
 		})
 		if err != nil {
@@ -134,14 +136,14 @@ var (
 const (
 	stagedRange      = `s.run = ?1 AND (s.repository, s.digest) > (?3, ?4) AND (s.repository, s.digest) <= (?5, ?6)`
 	stagedReferences = `FROM run_manifests s CROSS JOIN repositories r CROSS JOIN manifest_refs f`
-	isReference      = `r.name = s.repository AND f.manifest = s.digest AND f.kind <> 'child' AND NOT f.elsewhere`
+	isReference      = `r.name = s.repository AND f.manifest = s.digest AND f.kind <> 'child' AND f.elsewhere = 0`
 )
 
 // unlinked reports whether the repository r has no pushed link of a blob, for an insert of one: it
 // is cheaper than a conflict.
 func unlinked(blob string) string {
 	return `NOT EXISTS (SELECT 1 FROM repository_blobs l WHERE l.repository = r.id AND l.digest = ` + blob + ` AND l.pulled = 0)
-		ON CONFLICT DO UPDATE SET pulled = 0`
+		ON CONFLICT (repository, digest) DO UPDATE SET pulled = 0`
 }
 
 // linkStaged creates the repositories of the run and links its blobs, in short transactions.
@@ -154,22 +156,34 @@ func (r *Run) linkStaged(ctx context.Context) error {
 		rows       int
 		statements []string
 	}{{"run_blobs", linkedStep, linkBlobs}, {"run_manifests", linkedManifests, linkReferences}} {
-		var last wanted
-		err := r.store.inParts(ctx, r.store.db.Write, func(tx *sql.Tx) (more bool, err error) {
-			last, more, err = r.linkSome(ctx, tx, links.table, links.rows, links.statements, last)
-			return more, err
-		})
-		if err != nil {
+		if err := r.linkParts(ctx, links.table, links.rows, links.statements); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// linkParts links for all rows of a table, in short transactions.
+func (r *Run) linkParts(ctx context.Context, table string, rows int, statements []string) error {
+	var committed, last wanted
+	write := func(ctx context.Context, part func(tx *sql.Tx) error) error {
+		err := r.store.db.Write(ctx, func(tx *sql.Tx) error {
+			last = committed // also when the transaction runs again
+			return part(tx)
+		})
+		committed = last
+		return err
+	}
+	return r.store.inParts(ctx, write, func(tx *sql.Tx) (more bool, err error) {
+		last, more, err = r.linkSome(ctx, tx, table, rows, statements, last)
+		return more, err
+	})
+}
+
 // lastStaged selects the last of the next rows of a table.
 func lastStaged(table string) string {
 	return `SELECT repository, digest FROM (SELECT repository, digest FROM ` + table + `
-		WHERE run = ?1 AND (repository, digest) > (?2, ?3) ORDER BY repository, digest LIMIT ?4)
+		WHERE run = ?1 AND (repository, digest) > (?2, ?3) ORDER BY repository, digest LIMIT ?4) /* AS page */
 		ORDER BY repository DESC, digest DESC LIMIT 1`
 }
 
@@ -210,12 +224,12 @@ func (r *Run) makeRepositories(ctx context.Context) error {
 
 // linkAgain links those pairs of ?3, a JSON array of repository and digest, that belong to the run.
 var linkAgain = func() []string {
-	const lost = `WITH lost (repository, digest) AS (SELECT r.id, e.value ->> 1 FROM json_each(?3) e CROSS JOIN repositories r WHERE r.id = e.value ->> 0
+	const lost = `WITH lost (repository, digest) AS (SELECT r.id, e.value ->> 1 FROM json_each(?3) e CROSS JOIN repositories r WHERE r.id = CAST(e.value ->> 0 AS BIGINT)
 		AND (EXISTS (SELECT 1 FROM run_blobs s WHERE s.run = ?1 AND s.repository = r.name AND s.digest = e.value ->> 1)
 		OR EXISTS (SELECT 1 FROM manifest_refs f CROSS JOIN run_manifests s WHERE f.digest = e.value ->> 1 AND s.run = ?1 AND ` + isReference + `))) `
 	return []string{
 		lost + `INSERT INTO repository_blobs (repository, digest, linked)
-			SELECT l.repository, b.digest, ?2 FROM lost l CROSS JOIN blobs b WHERE b.digest = l.digest ON CONFLICT DO UPDATE SET pulled = 0 WHERE pulled = 1`,
+			SELECT l.repository, b.digest, ?2 FROM lost l CROSS JOIN blobs b WHERE b.digest = l.digest ON CONFLICT (repository, digest) DO UPDATE SET pulled = 0 WHERE repository_blobs.pulled = 1`,
 		lost + `INSERT INTO quarantine_links (digest, repository, linked)
 			SELECT q.digest, l.repository, ?2 FROM lost l CROSS JOIN quarantine q WHERE q.digest = l.digest ON CONFLICT DO NOTHING`,
 	}
@@ -251,7 +265,8 @@ func (r *Run) flip(ctx context.Context, tx *sql.Tx, lost []linkKey) error {
 	now := database.Nanos(r.store.now())
 	for _, statement := range flipping {
 		if _, err := tx.ExecContext(ctx, statement, r.id, now); err != nil {
-			if gone := r.checkTags(ctx, tx); errors.Is(gone, ErrNotFound) { // which violates a foreign key
+			// A tag without its manifest violates a foreign key, after which PostgreSQL's transaction reads no more.
+			if gone := r.checkTags(ctx, r.store.db.Reader()); errors.Is(gone, ErrNotFound) {
 				return gone
 			}
 			return fmt.Errorf("commit run %s: %w", r.id, err)
@@ -263,7 +278,8 @@ func (r *Run) flip(ctx context.Context, tx *sql.Tx, lost []linkKey) error {
 var flipping = []string{
 	`INSERT INTO repository_manifests (repository, digest, linked, media_type)
 		SELECT r.id, m.digest, ?2, m.media_type FROM run_manifests m CROSS JOIN repositories r WHERE m.run = ?1 AND r.name = m.repository
-		ON CONFLICT DO UPDATE SET pulled = 0, media_type = excluded.media_type WHERE pulled <> 0 OR media_type <> excluded.media_type`,
+		ON CONFLICT (repository, digest) DO UPDATE SET pulled = 0, media_type = excluded.media_type
+		WHERE repository_manifests.pulled <> 0 OR repository_manifests.media_type <> excluded.media_type`,
 	`UPDATE repository_manifests SET pulled = 0 WHERE pulled <> 0 AND (repository, digest) IN (
 		SELECT r.id, t.digest FROM run_tags t CROSS JOIN repositories r WHERE t.run = ?1 AND r.name = t.repository AND ?2 = ?2)`,
 	`INSERT INTO tag_history (repository, name, was, became, moved, run)
@@ -271,7 +287,7 @@ var flipping = []string{
 		LEFT JOIN tags t ON t.repository = r.id AND t.name = n.name
 		WHERE n.run = ?1 AND r.name = n.repository AND coalesce(t.digest, '') <> n.digest`,
 	`INSERT INTO tags (repository, name, digest, updated, checked) SELECT repository, name, became, ?2, 0 FROM tag_history WHERE run = ?1 AND run <> ''
-		ON CONFLICT DO UPDATE SET digest = excluded.digest, updated = excluded.updated`,
+		ON CONFLICT (repository, name) DO UPDATE SET digest = excluded.digest, updated = excluded.updated`,
 	showOrigins,
 	`UPDATE runs SET committed = ?2 WHERE id = ?1`,
 }
@@ -328,6 +344,15 @@ func (w *linkWatches) note(row database.Change) {
 			continue
 		}
 		one.lost[linkKey{id, digest.Digest(d)}] = true
+	}
+}
+
+// noteAll is called when any link may have been deleted.
+func (w *linkWatches) noteAll() {
+	w.watching.Lock()
+	defer w.watching.Unlock()
+	for one := range w.all {
+		one.many = true
 	}
 }
 

@@ -63,7 +63,7 @@ func TestRun_Commit_inParts(t *testing.T) {
 }
 
 // What a commit takes grows with what the run has staged, and not with what else there is.
-func TestRun_Commit_plans(t *testing.T) {
+func TestRun_Commit_plans_SQLite(t *testing.T) {
 	f := newFixture(t)
 	texts := map[string]string{"dangling tag": danglingTag, "new repositories": newRepositories,
 		"clear tags": clearing("run_tags", "name", 1), "clear manifests": clearingManifests, "clear blobs": clearing("run_blobs", "digest", 1)}

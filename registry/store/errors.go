@@ -21,6 +21,7 @@ type (
 	LockedError      = database.LockedError
 	SchemaError      = database.SchemaError
 	NotDatabaseError = database.NotDatabaseError
+	UnavailableError = database.UnavailableError
 )
 
 // ErrUnavailable reports that the storage of the blobs does not answer: a client may ask again.

@@ -34,7 +34,7 @@ var needed = `(EXISTS (
 		WHERE p.repository = l.repository AND p.digest = a.digest AND p.pulled <> 1)
 	OR EXISTS (SELECT 1 FROM (` + belongings("l.repository", "l.digest") + `) b CROSS JOIN repository_manifests p
 		WHERE p.repository = l.repository AND p.digest = b.digest AND p.pulled <> 1)
-	OR EXISTS (SELECT 1 FROM (` + subjects("l.repository", "l.digest") + `) WHERE pulled <> 1))`
+	OR EXISTS (SELECT 1 FROM (` + subjects("l.repository", "l.digest") + `) subjects WHERE subjects.pulled <> 1))`
 
 // evictable reports whether the manifest of a link may be evicted by itself. One that belongs to
 // another goes with that.
@@ -42,7 +42,7 @@ var evictable = `NOT ` + needed + ` AND NOT ` + syncing + `
 	AND NOT EXISTS (` + subjects("l.repository", "l.digest") + `) AND NOT EXISTS (` + keeping("l.repository", "l.digest") + `)`
 
 var selectEvictable = `SELECT 1 FROM repository_manifests l
-	WHERE l.repository = ?1 AND l.digest = ?2 AND (l.used = ?3 OR ?4) AND l.pulled = 1 AND ` + evictable
+	WHERE l.repository = ?1 AND l.digest = ?2 AND (l.used = ?3 OR ?4 <> 0) AND l.pulled = 1 AND ` + evictable
 
 var belongingsOf = belongings("?1", "?2")
 
@@ -264,7 +264,7 @@ var sumEvictable = `WITH RECURSIVE ` + keptLinks + `, mixed (repository) AS MATE
 		SELECT repository FROM repository_manifests GROUP BY repository HAVING min(pulled) <> max(pulled)),
 	link (repository, digest) AS MATERIALIZED (
 		SELECT l.repository, l.digest FROM repository_manifests l INDEXED BY repository_manifests_by_use WHERE l.pulled = 1
-		AND CASE WHEN l.repository IN (SELECT repository FROM mixed) THEN NOT ` + needed + ` ELSE 1 END AND NOT ` + syncing + `
+		AND CASE WHEN l.repository IN (SELECT repository FROM mixed) THEN NOT ` + needed + ` ELSE TRUE END AND NOT ` + syncing + `
 		AND (l.repository, l.digest) NOT IN (SELECT repository, digest FROM kept)),
 	evictable (digest) AS MATERIALIZED (
 		SELECT digest FROM link GROUP BY digest

@@ -109,7 +109,7 @@ func TestStore_EvictPulled_LeavesWhatOthersRelyOn(t *testing.T) {
 	}
 }
 
-func TestStore_EvictPulled_LeavesFilesThatABackupCopies(t *testing.T) {
+func TestStore_EvictPulled_LeavesFilesThatABackupCopies_SQLite(t *testing.T) {
 	f := newFixture(t)
 	f.pull("hub/app", "a")
 	snapshot, err := f.Snapshot(f.ctx)

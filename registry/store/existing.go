@@ -58,7 +58,7 @@ func manifestContent() content {
 		find: `SELECT '', 0, ` + manifestHere + `, ` + manifestStaged + ` FROM manifests m WHERE m.digest = ?3
 			UNION ALL SELECT f.digest, coalesce(b.size, 0), b.digest IS NOT NULL AND (` + blobHere + `), TRUE
 				FROM manifest_refs f LEFT JOIN blobs b ON b.digest = f.digest
-				WHERE f.manifest = ?3 AND f.kind <> 'child' AND NOT f.elsewhere`,
+				WHERE f.manifest = ?3 AND f.kind <> 'child' AND f.elsewhere = 0`,
 		stage: (*Run).stageAgain,
 	}
 }

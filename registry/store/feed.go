@@ -157,8 +157,8 @@ func (s *Feed) Register(ctx context.Context, f Follower, at string) (next string
 		}
 		_, err = tx.ExecContext(ctx, `INSERT INTO followers (id, address, ca, token, session, users, since, seen, started)
 			VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8)
-			ON CONFLICT DO UPDATE SET address = excluded.address, ca = excluded.ca, token = excluded.token, users = excluded.users,
-				session = excluded.session, since = excluded.since, seen = excluded.seen, started = iif(session = excluded.session, started, excluded.started)`,
+			ON CONFLICT (id) DO UPDATE SET address = excluded.address, ca = excluded.ca, token = excluded.token, users = excluded.users,
+				session = excluded.session, since = excluded.since, seen = excluded.seen, started = CASE followers.session WHEN excluded.session THEN followers.started ELSE excluded.started END`,
 			f.ID, f.Address, f.CA, f.Token, session, f.Users, p.Seq, now)
 		return err
 	})
@@ -202,7 +202,7 @@ func (s *Feed) List(ctx context.Context) ([]Follower, error) {
 		return err
 	}
 	err := database.Query(ctx, s.db.Reader(), scan, `SELECT id, address, ca, token, users, started, seen, session = '',
-		(SELECT count(*) FROM (SELECT 1 FROM changes WHERE seq > f.since LIMIT ?)) FROM followers f ORDER BY address, id`, pendingCounted)
+		(SELECT count(*) FROM (SELECT 1 FROM changes WHERE seq > f.since LIMIT ?) few) FROM followers f ORDER BY address, id`, pendingCounted)
 	if err != nil {
 		return nil, fmt.Errorf("list followers: %w", err)
 	}

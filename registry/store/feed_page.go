@@ -85,7 +85,7 @@ func changesPage(ctx context.Context, q database.Querier, p position, users bool
 }
 
 func countPending(ctx context.Context, q database.Querier, p position, page *Page) error {
-	return q.QueryRowContext(ctx, `SELECT count(*) FROM (SELECT 1 FROM changes WHERE seq > ? LIMIT ?)`, p.Seq, pendingCounted).Scan(&page.Pending)
+	return q.QueryRowContext(ctx, `SELECT count(*) FROM (SELECT 1 FROM changes WHERE seq > ? LIMIT ?) few`, p.Seq, pendingCounted).Scan(&page.Pending)
 }
 
 // listPage has the next things of a list of all. The changes since the list began follow it.
@@ -226,7 +226,7 @@ func stateOf(ctx context.Context, q database.Querier, kind, repository, name str
 		state = u
 	case kindCluster:
 		var c clusterState
-		err = q.QueryRowContext(ctx, `SELECT name, user, facts, updated FROM clusters WHERE id = ?`, name).
+		err = q.QueryRowContext(ctx, `SELECT name, "user", facts, updated FROM clusters WHERE id = ?`, name).
 			Scan(&c.Name, &c.User, &c.Facts, &c.Updated)
 		if err == nil {
 			c.Needs, err = database.Column[string](ctx, q, `SELECT digest FROM cluster_manifests WHERE cluster = ? ORDER BY digest`, name)

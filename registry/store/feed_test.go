@@ -246,7 +246,7 @@ func TestFeed_changedWakes(t *testing.T) {
 }
 
 // After a restore the changes since the backup are lost, so that a follower lists again.
-func TestFeed_afterRestore(t *testing.T) {
+func TestFeed_afterRestore_SQLite(t *testing.T) {
 	f := newFixture(t)
 	_, at, _ := f.readFeed("a", f.register("a"), 100)
 	from, to := filepath.Join(t.TempDir(), "backup"), t.TempDir()

@@ -51,7 +51,7 @@ func flipped(t *testing.T) (f *fixture, layer digest.Digest, body, database []by
 
 // One bit of the database that flips is noticed before a layer that is in use goes, and before a
 // manifest is served that is not what was pushed.
-func TestStore_oneBitOfTheDatabase(t *testing.T) {
+func TestStore_oneBitOfTheDatabase_SQLite(t *testing.T) {
 	f, layer, body, database := flipped(t)
 	path := filepath.Join(f.dir, "appliance.db")
 	file := filepath.Join(f.dir, "storage", "sha256", layer.Encoded()[:2], layer.Encoded())
@@ -87,7 +87,7 @@ func TestStore_oneBitOfTheDatabase(t *testing.T) {
 }
 
 // No backup whose database has one bit flipped is restored as if it were whole.
-func TestRestore_oneBitOfTheDatabase(t *testing.T) {
+func TestRestore_oneBitOfTheDatabase_SQLite(t *testing.T) {
 	f, layer, _, _ := flipped(t)
 	f.reopen()
 	from := filepath.Join(f.dir, "backup")

@@ -48,7 +48,7 @@ func (s *Following) State(ctx context.Context) (f Followed, err error) {
 		return Followed{}, nil
 	}
 	if err == nil {
-		err = s.db.Reader().QueryRowContext(ctx, `SELECT count(*) FROM (SELECT 1 FROM followed LIMIT ?)`, pendingCounted).Scan(&f.Changes)
+		err = s.db.Reader().QueryRowContext(ctx, `SELECT count(*) FROM (SELECT 1 FROM followed LIMIT ?) few`, pendingCounted).Scan(&f.Changes)
 	}
 	if err != nil {
 		return Followed{}, fmt.Errorf("read what is followed: %w", err)
@@ -64,7 +64,7 @@ func (s *Following) Begin(ctx context.Context, position string) error {
 		_, err := tx.ExecContext(ctx, `DELETE FROM followed`)
 		if err == nil {
 			_, err = tx.ExecContext(ctx, `INSERT INTO following (one, position, whole, run, equal) VALUES (1, ?, 1, '', 0)
-				ON CONFLICT DO UPDATE SET position = excluded.position, whole = 1`, position)
+				ON CONFLICT (one) DO UPDATE SET position = excluded.position, whole = 1`, position)
 		}
 		return err
 	})
@@ -146,7 +146,7 @@ func (s *Following) Save(ctx context.Context, p Page) error {
 			lacks, err := lacking(ctx, tx, run, c)
 			if err == nil {
 				_, err = tx.ExecContext(ctx, `INSERT INTO followed (kind, repository, name, state, lacks) VALUES (?, ?, ?, ?, ?)
-					ON CONFLICT DO UPDATE SET state = excluded.state, lacks = excluded.lacks`, c.Kind, c.Repository, c.Name, string(c.State), lacks)
+					ON CONFLICT (kind, repository, name) DO UPDATE SET state = excluded.state, lacks = excluded.lacks`, c.Kind, c.Repository, c.Name, string(c.State), lacks)
 			}
 			if err != nil {
 				return fmt.Errorf("%s %s %s: %w", c.Kind, c.Repository, c.Name, err)
@@ -203,7 +203,7 @@ func lacksManifest(ctx context.Context, q database.Querier, run string, c Change
 		return true, err
 	}
 	return database.Exists(ctx, q, `SELECT 1 FROM manifest_refs f WHERE f.manifest = ?1 AND f.kind <> 'child' AND f.elsewhere = 0
-		AND (?3 OR f.digest IN (SELECT value FROM json_each(?4)))
+		AND (?3 <> 0 OR f.digest IN (SELECT value FROM json_each(?4)))
 		AND NOT EXISTS (SELECT 1 FROM run_blobs p WHERE p.run = ?5 AND p.repository = ?2 AND p.digest = f.digest)
 		AND NOT EXISTS (SELECT 1 FROM repositories r CROSS JOIN repository_blobs l
 			WHERE r.name = ?2 AND l.repository = r.id AND l.digest = f.digest)`, c.Name, c.Repository, m.Pulled == 0, asJSON(append([]string{}, m.Blobs...)), run)
@@ -262,7 +262,7 @@ func (s *Following) Stage(ctx context.Context, r *Run, all []Arrived) error {
 		if err != nil {
 			return fmt.Errorf("manifest %s of %s: %w", a.Digest, a.Repository, err)
 		}
-		if err := s.space.Check(s.database, int64(len(a.Body))); err != nil {
+		if err := s.databaseSpace(int64(len(a.Body))); err != nil {
 			return fmt.Errorf("put manifest %s: %w", a.Digest, err)
 		}
 		err = r.share(ctx, func(ctx context.Context, tx *sql.Tx) error {

@@ -34,12 +34,14 @@ func (s *Following) Commit(ctx context.Context, users bool) (changed []string, e
 		if err := r.linkOnly(ctx); err != nil {
 			return nil, fmt.Errorf("show what is followed: %w", err)
 		}
+		var lost []linkKey // of all attempts: the transaction may run again
+		var many bool
 		err := s.db.Write(ctx, func(tx *sql.Tx) (err error) {
-			lost, many := watch.take()
-			if many {
+			since, tooMany := watch.take()
+			lost, many = append(lost, since...), many || tooMany
+			if shown = !many; many {
 				return nil // too many for this transaction
 			}
-			shown = true
 			if err = r.linkLost(ctx, tx, lost); err == nil {
 				changed, err = s.apply(ctx, tx, r, users)
 			}
@@ -67,11 +69,7 @@ func (r *Run) linkOnly(ctx context.Context) error {
 	if err := r.makeRepositories(ctx); err != nil {
 		return err
 	}
-	var last wanted
-	return r.store.inParts(ctx, r.store.db.Write, func(tx *sql.Tx) (more bool, err error) {
-		last, more, err = r.linkSome(ctx, tx, "run_blobs", linkedStep, linkBlobs, last)
-		return more, err
-	})
+	return r.linkParts(ctx, "run_blobs", linkedStep, linkBlobs)
 }
 
 // apply shows what came, in one transaction.
@@ -108,10 +106,11 @@ func (s *Following) apply(ctx context.Context, tx *sql.Tx, r *Run, users bool) (
 
 const (
 	followedManifests = `INSERT INTO repository_manifests (repository, digest, linked, pulled, used, media_type)
-		SELECT r.id, f.name, f.state ->> 'linked', f.state ->> 'pulled', ?1, f.state ->> 'mediaType' FROM followed f CROSS JOIN repositories r
+		SELECT r.id, f.name, CAST(f.state ->> 'linked' AS BIGINT), CAST(f.state ->> 'pulled' AS BIGINT), ?1, f.state ->> 'mediaType' FROM followed f CROSS JOIN repositories r
 		WHERE f.kind = 'manifest' AND f.state <> '' AND r.name = f.repository
-		ON CONFLICT DO UPDATE SET pulled = excluded.pulled, media_type = excluded.media_type, linked = excluded.linked
-		WHERE pulled <> excluded.pulled OR media_type <> excluded.media_type OR linked <> excluded.linked`
+		ON CONFLICT (repository, digest) DO UPDATE SET pulled = excluded.pulled, media_type = excluded.media_type, linked = excluded.linked
+		WHERE repository_manifests.pulled <> excluded.pulled OR repository_manifests.media_type <> excluded.media_type
+			OR repository_manifests.linked <> excluded.linked`
 	followedTags = `SELECT r.id, f.name, f.state ->> 'digest' FROM followed f CROSS JOIN repositories r
 		WHERE f.kind = 'tag' AND f.state <> '' AND r.name = f.repository AND ?1 = ?1`
 	followedGone = `SELECT r.id, f.name, '' FROM followed f CROSS JOIN repositories r
@@ -154,9 +153,9 @@ func (s *Following) applyTags(ctx context.Context, tx *sql.Tx, whole bool) error
 	}
 	if err == nil {
 		_, err = tx.ExecContext(ctx, `INSERT INTO tags (repository, name, digest, updated, checked)
-			SELECT r.id, f.name, f.state ->> 'digest', f.state ->> 'updated', 0 FROM followed f CROSS JOIN repositories r
+			SELECT r.id, f.name, f.state ->> 'digest', CAST(f.state ->> 'updated' AS BIGINT), 0 FROM followed f CROSS JOIN repositories r
 			WHERE f.kind = 'tag' AND f.state <> '' AND r.name = f.repository
-			ON CONFLICT DO UPDATE SET updated = excluded.updated WHERE updated <> excluded.updated`)
+			ON CONFLICT (repository, name) DO UPDATE SET updated = excluded.updated WHERE tags.updated <> excluded.updated`)
 	}
 	return err
 }
@@ -197,11 +196,11 @@ func (s *Following) applyOrigins(ctx context.Context, tx *sql.Tx) error {
 				WHERE r.id = origins.repository AND f.kind = 'manifest' AND f.repository = r.name AND f.name = origins.digest
 				AND o.value ->> 'tag' = origins.tag AND o.value ->> 'origin' = origins.origin)`,
 		`INSERT INTO origins (repository, digest, tag, origin, about, recorded)
-			SELECT r.id, f.name, o.value ->> 'tag', o.value ->> 'origin', o.value ->> 'about', o.value ->> 'recorded'
+			SELECT r.id, f.name, o.value ->> 'tag', o.value ->> 'origin', o.value ->> 'about', CAST(o.value ->> 'recorded' AS BIGINT)
 			FROM followed f CROSS JOIN repositories r CROSS JOIN json_each(f.state, '$.origins') o
 			WHERE f.kind = 'manifest' AND f.state <> '' AND r.name = f.repository
-			ON CONFLICT DO UPDATE SET about = excluded.about, recorded = excluded.recorded
-			WHERE about <> excluded.about OR recorded <> excluded.recorded`,
+			ON CONFLICT (repository, digest, tag, origin) DO UPDATE SET about = excluded.about, recorded = excluded.recorded
+			WHERE origins.about <> excluded.about OR origins.recorded <> excluded.recorded`,
 	} {
 		if _, err := tx.ExecContext(ctx, text); err != nil {
 			return fmt.Errorf("set origins: %w", err)
@@ -237,8 +236,8 @@ func (s *Following) applyClusters(ctx context.Context, tx *sql.Tx, whole bool) e
 		var c clusterState
 		err := json.Unmarshal(state, &c)
 		if err == nil {
-			_, err = tx.ExecContext(ctx, `INSERT INTO clusters (id, name, user, facts, updated) VALUES (?, ?, ?, ?, ?)
-				ON CONFLICT DO UPDATE SET name = excluded.name, user = excluded.user, facts = excluded.facts, updated = excluded.updated`,
+			_, err = tx.ExecContext(ctx, `INSERT INTO clusters (id, name, "user", facts, updated) VALUES (?, ?, ?, ?, ?)
+				ON CONFLICT (id) DO UPDATE SET name = excluded.name, "user" = excluded."user", facts = excluded.facts, updated = excluded.updated`,
 				id, c.Name, c.User, c.Facts, c.Updated)
 		}
 		if err == nil {
@@ -283,7 +282,7 @@ func (s *Following) applyUsers(ctx context.Context, tx *sql.Tx, whole bool) (cha
 		}
 		if err == nil {
 			_, err = tx.ExecContext(ctx, `INSERT INTO users (name, role, repositories, password_hash, created, updated) VALUES (?, ?, ?, ?, ?, ?)
-				ON CONFLICT DO UPDATE SET role = excluded.role, repositories = excluded.repositories, password_hash = excluded.password_hash,
+				ON CONFLICT (name) DO UPDATE SET role = excluded.role, repositories = excluded.repositories, password_hash = excluded.password_hash,
 				created = excluded.created, updated = excluded.updated`, name, u.Role, u.Repositories, u.PasswordHash, u.Created, u.Updated)
 		}
 		return err

@@ -6,10 +6,10 @@ import (
 	"testing"
 )
 
-// TestStore_FullDisk_copying: where a file system writes what changes to another place (btrfs), a
+// TestStore_FullDisk_copying_SQLite: where a file system writes what changes to another place (btrfs), a
 // full disk has no space to change the index of the WAL, which is mapped into memory, and the
 // kernel sends SIGBUS. It does so, too, where the file is shorter than what is mapped.
-func TestStore_FullDisk_copying(t *testing.T) {
+func TestStore_FullDisk_copying_SQLite(t *testing.T) {
 	f := newFixture(t)
 	shm := f.database + "-shm"
 	info, err := os.Stat(shm)

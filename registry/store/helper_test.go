@@ -3,7 +3,6 @@ package store
 import (
 	"bytes"
 	"context"
-	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -25,7 +23,6 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store/backup"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 	"github.com/mirror-appliance/appliance/registry/store/blobs3/s3test"
-	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
 // clock is a time that a test moves.
@@ -116,9 +113,10 @@ func (f *fixture) reopen() {
 func (f *fixture) options() Options {
 	f.t.Helper()
 	o := Options{
-		Database: filepath.Join(f.dir, "appliance.db"),
+		Database: databaseIn(f.t, f.dir),
 		Storage:  filepath.Join(f.dir, "storage"),
 		Now:      f.clock.now,
+		rehearse: rehearsing(),
 	}
 	if inBucket && !f.inFiles {
 		if f.bucket == nil {
@@ -294,39 +292,6 @@ func (f *fixture) pushImage(repo, name string, tags ...string) Manifest {
 	m, err := f.Manifests.Put(f.ctx, repo, manifestOf(config, layer), PutOptions{Tags: tags})
 	f.must(err)
 	return m
-}
-
-// explain gives SQLite's plan for a query.
-func (f *fixture) explain(text string, args ...any) string {
-	f.t.Helper()
-	var plan []string
-	scan := func(rows *sql.Rows) error {
-		var id, parent, unused int
-		var step string
-		err := rows.Scan(&id, &parent, &unused, &step)
-		plan = append(plan, step)
-		return err
-	}
-	f.must(database.Query(f.ctx, f.db.Reader(), scan, "EXPLAIN QUERY PLAN "+text, args...))
-	return strings.Join(plan, "\n")
-}
-
-// direct opens a connection beside those of the store, without its rules. The caller closes it.
-func (f *fixture) direct() *sql.DB {
-	f.t.Helper()
-	db, err := sql.Open("sqlite", "file:"+f.database+"?_pragma=busy_timeout(10000)")
-	f.must(err)
-	db.SetMaxOpenConns(1)
-	return db
-}
-
-// hold keeps the writer of the store waiting until the function that it returns is called.
-func (f *fixture) hold() (release func()) {
-	f.t.Helper()
-	db := f.direct()
-	_, err := db.Exec(`BEGIN IMMEDIATE`)
-	f.must(err)
-	return func() { f.must(db.Close()) }
 }
 
 // exec runs a statement in a direct connection, and returns how many rows it changed.

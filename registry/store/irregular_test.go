@@ -12,9 +12,9 @@ import (
 	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
-// TestOpen_refusesWhatIsNoFile finds FIFOs and directories in the place of what lies
+// TestOpen_refusesWhatIsNoFile_SQLite finds FIFOs and directories in the place of what lies
 // beside the database.
-func TestOpen_refusesWhatIsNoFile(t *testing.T) {
+func TestOpen_refusesWhatIsNoFile_SQLite(t *testing.T) {
 	for _, name := range []string{"-wal", "-shm", "-journal", ".lock", ".reserve"} {
 		for what, put := range map[string]func(string) error{
 			"a FIFO":      func(path string) error { return unix.Mkfifo(path, 0o600) },
@@ -46,9 +46,9 @@ func TestOpen_refusesWhatIsNoFile(t *testing.T) {
 	}
 }
 
-// TestOpen_takesLinksToFiles has what lies beside the database be elsewhere, as on a
+// TestOpen_takesLinksToFiles_SQLite has what lies beside the database be elsewhere, as on a
 // disk of its own.
-func TestOpen_takesLinksToFiles(t *testing.T) {
+func TestOpen_takesLinksToFiles_SQLite(t *testing.T) {
 	dir := t.TempDir()
 	o := Options{Database: filepath.Join(dir, "appliance.db"), Storage: t.TempDir()}
 	for _, name := range []string{".lock", ".reserve"} {

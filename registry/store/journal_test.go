@@ -108,7 +108,7 @@ func TestStore_Open_ThatFailsKeepsTheJournal(t *testing.T) {
 	blobs := filepath.Join(f.storage(), "sha256")
 	f.must(f.Close())
 	f.must(os.Rename(blobs, blobs+".away"))
-	o := Options{Database: filepath.Join(f.dir, "appliance.db"), Storage: filepath.Join(f.dir, "storage")}
+	o := Options{Database: databaseIn(f.t, f.dir), Storage: filepath.Join(f.dir, "storage")}
 	if _, err := Open(f.ctx, o); err == nil || !strings.Contains(err.Error(), blobs+" does not exist") || hint.Of(err) == "" {
 		t.Fatalf("opening it without its blobs gives %v", err)
 	}
@@ -156,8 +156,7 @@ func TestStore_JournalSettlesItself(t *testing.T) {
 	}
 	f.blob("app", "more content")
 	f.must(f.Close())
-	db, err := sql.Open("sqlite", filepath.Join(f.dir, "appliance.db"))
-	f.must(err)
+	db := f.direct()
 	defer db.Close()
 	var n int
 	f.must(db.QueryRow(`SELECT count(*) FROM blob_journal`).Scan(&n))
@@ -235,7 +234,7 @@ func TestStore_JournaledBlobThatCannotBeWritten(t *testing.T) {
 func unpaced(context.Context, int) error { return nil }
 
 // With the disk full to the last byte the reserve is given up for what was acknowledged.
-func TestStore_JournalOnAFullDisk(t *testing.T) {
+func TestStore_JournalOnAFullDisk_SQLite(t *testing.T) {
 	dir, fill := diskspacetest.Small(t)
 	f := newFileFixtureIn(t, dir)
 	f.keepJournal()
@@ -411,7 +410,7 @@ func TestStore_SmallBlobPushedByMany(t *testing.T) {
 
 // Between the row of a small blob and its file there may be a moment. Verify and a
 // backup that see it wait.
-func TestStore_FileAMomentBehindItsRow(t *testing.T) {
+func TestStore_FileAMomentBehindItsRow_SQLite(t *testing.T) {
 	f := newFileFixture(t)
 	f.keepJournal()
 	d := f.blob("app", "content").Digest

@@ -29,7 +29,7 @@ type linkRow struct {
 
 // unusedLink reports whether a link l is older than ?1 and no manifest of its repository refers to
 // the blob, not even as a child: builders push caches whose layers are children of an index.
-var unusedLink = `l.linked < ?1 AND NOT ` + namedIn("l.repository", "l.digest", "1")
+var unusedLink = `l.linked < ?1 AND NOT ` + namedIn("l.repository", "l.digest", "TRUE")
 
 var (
 	linksAfter = `SELECT l.repository, r.name, l.digest, ` + unusedLink + `
@@ -128,8 +128,8 @@ type datedColumn struct {
 
 var datedColumns = []datedColumn{
 	{"blobs", "created", "digest", "value ->> 0"},
-	{"repository_blobs", "linked", "repository, digest", "value ->> 0, value ->> 1"},
-	{"repository_manifests", "used", "repository, digest", "value ->> 0, value ->> 1"},
+	{"repository_blobs", "linked", "repository, digest", "CAST(value ->> 0 AS BIGINT), value ->> 1"},
+	{"repository_manifests", "used", "repository, digest", "CAST(value ->> 0 AS BIGINT), value ->> 1"},
 	{"runs", "last_seen", "id", "value ->> 0"},
 }
 

@@ -153,7 +153,7 @@ func TestStore_rowsWithoutTheirFile(t *testing.T) {
 }
 
 // Many rows from the future are settled in parts, and found by readers.
-func TestStore_ClampTimes_inParts(t *testing.T) {
+func TestStore_ClampTimes_inParts_SQLite(t *testing.T) {
 	f := newFixture(t)
 	f.fillFuture(clampBatch + 1)
 	f.pushImage("app", "now")

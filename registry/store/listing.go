@@ -65,7 +65,7 @@ func (s *Tags) Count(ctx context.Context, repos []string) (map[string]int, error
 		all[name] = n
 		return err
 	}
-	err := database.Query(ctx, s.db.Reader(), scan, `SELECT r.name, (SELECT count(*) FROM (SELECT 1 FROM tags t WHERE t.repository = r.id LIMIT ?2))
+	err := database.Query(ctx, s.db.Reader(), scan, `SELECT r.name, (SELECT count(*) FROM (SELECT 1 FROM tags t WHERE t.repository = r.id LIMIT ?2) few)
 		FROM json_each(?1) n CROSS JOIN repositories r WHERE r.name = n.value`, asJSON(repos), tagsCounted)
 	if err != nil {
 		return nil, fmt.Errorf("count tags: %w", err)
@@ -100,7 +100,7 @@ func (s *Tags) Find(ctx context.Context, repo, text, last string, n int) (page [
 		page = append(page, e)
 		return err
 	}
-	err = database.Query(ctx, s.db.Reader(), scan, `SELECT t.name, t.digest, iif(m.media_type = '', l.media_type, m.media_type), m.artifact_type, t.updated, t.checked
+	err = database.Query(ctx, s.db.Reader(), scan, `SELECT t.name, t.digest, CASE m.media_type WHEN '' THEN l.media_type ELSE m.media_type END, m.artifact_type, t.updated, t.checked
 		FROM tags t CROSS JOIN repository_manifests l CROSS JOIN manifests m
 		WHERE t.repository = ?1 AND t.name > ?2 AND instr(lower(t.name), ?3) > 0
 		AND l.repository = t.repository AND l.digest = t.digest AND m.digest = t.digest

@@ -123,7 +123,7 @@ func TestStore_DeleteImage_cutShort(t *testing.T) {
 }
 
 // What a deletion asks grows with the image, and not with what else there is.
-func TestStore_DeleteManifest_plans(t *testing.T) {
+func TestStore_DeleteManifest_plans_SQLite(t *testing.T) {
 	f := newFixture(t)
 	for name, text := range map[string]string{
 		"children": allChildren, "belongings": allBelongings, "orphans": orphans, "tagged": allTagged, "held": allLinked, "unlink": unlinkAll,

@@ -14,7 +14,7 @@ import (
 
 // A database that is not there (not mounted, moved away before a restore that a request for an
 // image comes before) must not be made anew: the blobs would be garbage of the new one.
-func TestOpen_withoutTheDatabaseOfTheStorage(t *testing.T) {
+func TestOpen_withoutTheDatabaseOfTheStorage_SQLite(t *testing.T) {
 	for name, c := range map[string]struct {
 		algorithm digest.Algorithm
 		left      []byte // at the path of the database; nil: nothing
@@ -57,7 +57,7 @@ func TestOpen_withoutTheDatabaseOfTheStorage(t *testing.T) {
 }
 
 // A first life that ended in its first push has left a file, and has a database.
-func TestOpen_afterAFirstPushWasKilled(t *testing.T) {
+func TestOpen_afterAFirstPushWasKilled_SQLite(t *testing.T) {
 	f := newFixture(t)
 	d := digest.FromString("content")
 	path := f.path(d)

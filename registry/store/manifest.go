@@ -163,7 +163,7 @@ func (s *core) putManifest(ctx context.Context, repo string, body []byte, o PutO
 	if err != nil {
 		return Manifest{}, err
 	}
-	if err := s.space.Check(s.database, int64(len(body))); err != nil {
+	if err := s.databaseSpace(int64(len(body))); err != nil {
 		return Manifest{}, fmt.Errorf("put manifest %s: %w", m.Digest, err)
 	}
 	began := s.now()
@@ -197,7 +197,7 @@ func (s *core) showManifest(ctx context.Context, tx *sql.Tx, repo string, m *Man
 	if len(tags) == 0 {
 		return nil
 	}
-	return s.moveTags(ctx, tx, `SELECT ?2, n.value, ?3 FROM json_each(?4) n`, id, m.Digest, asJSON(tags))
+	return s.moveTags(ctx, tx, `SELECT CAST(?2 AS BIGINT), n.value, ?3 FROM json_each(?4) n`, id, m.Digest, asJSON(tags))
 }
 
 // newManifest parses and verifies a body.
@@ -327,8 +327,9 @@ func (s *core) linkManifest(ctx context.Context, tx *sql.Tx, repository int64, m
 	p image.Manifest, by origin) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO repository_manifests (repository, digest, linked, pulled, used, media_type)
 		VALUES (?1, ?2, ?3, ?4, ?3, ?5)
-		ON CONFLICT DO UPDATE SET pulled = excluded.pulled, media_type = excluded.media_type
-		WHERE pulled <> 0 AND excluded.pulled = 0 OR pulled = excluded.pulled AND media_type <> excluded.media_type`,
+		ON CONFLICT (repository, digest) DO UPDATE SET pulled = excluded.pulled, media_type = excluded.media_type
+		WHERE repository_manifests.pulled <> 0 AND excluded.pulled = 0
+			OR repository_manifests.pulled = excluded.pulled AND repository_manifests.media_type <> excluded.media_type`,
 		repository, m.Digest, database.Nanos(s.now()), by, p.Declared)
 	if err == nil && by == byPull && p.MediaType == "" {
 		err = tx.QueryRowContext(ctx, `SELECT media_type FROM repository_manifests WHERE repository = ? AND digest = ?`,
@@ -359,7 +360,7 @@ func noteDropped(ctx context.Context, tx *sql.Tx, n int64) error {
 		return nil
 	}
 	_, err := tx.ExecContext(ctx, `INSERT INTO meta (name, value) VALUES (?1, ?2)
-		ON CONFLICT DO UPDATE SET value = CAST(CAST(value AS INTEGER) + ?2 AS TEXT)`, droppedManifests, fmt.Sprint(n))
+		ON CONFLICT (name) DO UPDATE SET value = CAST(CAST(meta.value AS BIGINT) + CAST(?2 AS BIGINT) AS TEXT)`, droppedManifests, fmt.Sprint(n))
 	if err != nil {
 		return fmt.Errorf("count deleted manifests: %w", err)
 	}
@@ -372,7 +373,7 @@ const droppedManifests = "gc.manifests"
 // Dropped returns how many manifests were deleted since the last collection. They go with their
 // image at once, and are reported with their blobs. take makes this the last collection.
 func (s *Garbage) Dropped(ctx context.Context, take bool) (n int, err error) {
-	err = s.db.Reader().QueryRowContext(ctx, `SELECT coalesce((SELECT CAST(value AS INTEGER) FROM meta WHERE name = ?), 0)`, droppedManifests).Scan(&n)
+	err = s.db.Reader().QueryRowContext(ctx, `SELECT coalesce((SELECT CAST(value AS BIGINT) FROM meta WHERE name = ?), 0)`, droppedManifests).Scan(&n)
 	if err != nil {
 		return 0, fmt.Errorf("count deleted manifests: %w", err)
 	}
@@ -380,7 +381,7 @@ func (s *Garbage) Dropped(ctx context.Context, take bool) (n int, err error) {
 		return n, nil
 	}
 	err = s.db.WriteFreeing(ctx, func(tx *sql.Tx) error {
-		err := tx.QueryRowContext(ctx, `DELETE FROM meta WHERE name = ? RETURNING CAST(value AS INTEGER)`, droppedManifests).Scan(&n)
+		err := tx.QueryRowContext(ctx, `DELETE FROM meta WHERE name = ? RETURNING CAST(value AS BIGINT)`, droppedManifests).Scan(&n)
 		if errors.Is(err, sql.ErrNoRows) {
 			n, err = 0, nil
 		}
@@ -393,7 +394,7 @@ func (s *Garbage) Dropped(ctx context.Context, take bool) (n int, err error) {
 }
 
 const (
-	selectManifest = `SELECT m.digest, iif(m.media_type = '', rm.media_type, m.media_type), m.artifact_type, m.subject, m.annotations, m.created, m.body, rm.pulled = 1, rm.repository
+	selectManifest = `SELECT m.digest, CASE m.media_type WHEN '' THEN rm.media_type ELSE m.media_type END, m.artifact_type, m.subject, m.annotations, m.created, m.body, rm.pulled = 1, rm.repository
 		FROM repositories r `
 	manifestByDigest = selectManifest + `
 		JOIN repository_manifests rm ON rm.repository = r.id AND rm.digest = ?2
@@ -418,7 +419,7 @@ const (
 // of. It begins with the fewer rows: the references to the blob, or, when very many manifests have
 // one (the empty config of every signature), the manifests of the repository.
 func namedIn(repository, blob, of string) string {
-	return `CASE WHEN (SELECT count(*) FROM (SELECT 1 FROM manifest_refs f WHERE f.digest = ` + blob + ` LIMIT 1000)) < 1000
+	return `CASE WHEN (SELECT count(*) FROM (SELECT 1 FROM manifest_refs f WHERE f.digest = ` + blob + ` LIMIT 1000) few) < 1000
 		THEN EXISTS (SELECT 1 FROM manifest_refs f CROSS JOIN repository_manifests rm
 			WHERE f.digest = ` + blob + ` AND ` + of + ` AND rm.repository = ` + repository + ` AND rm.digest = f.manifest)
 		ELSE EXISTS (SELECT 1 FROM repository_manifests rm CROSS JOIN manifest_refs f
@@ -429,7 +430,7 @@ func namedIn(repository, blob, of string) string {
 // neededLink selects the link of the blob ?2 in the repository ?1 if a manifest
 // there refers to the blob.
 var neededLink = `SELECT 1 FROM repository_blobs WHERE repository = ?1 AND digest = ?2 AND ` +
-	namedIn("?1", "?2", "f.kind <> 'child' AND NOT f.elsewhere")
+	namedIn("?1", "?2", "f.kind <> 'child' AND f.elsewhere = 0")
 
 // orNotFound turns "no rows" into a *NotFoundError, and adds context to other errors.
 func orNotFound(err error, kind, name string) error {

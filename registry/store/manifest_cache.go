@@ -122,6 +122,10 @@ func cacheCost(m Manifest) int { return 2*len(m.Body) + 1024 }
 // back leaves its notes: dropping too much is harmless.
 func (r *manifestCache) note(row database.Change) {
 	switch row.Table {
+	case "": // any
+		r.noteAll()
+		r.links.noteAll()
+		return
 	case "tags", "repository_manifests":
 	case "repository_blobs":
 		r.links.note(row)

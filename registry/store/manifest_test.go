@@ -317,7 +317,7 @@ func TestStore_Referrers(t *testing.T) {
 }
 
 // In a repository of many manifests, those that name a subject are few.
-func TestStore_Referrers_BeginWithTheirSubject(t *testing.T) {
+func TestStore_Referrers_BeginWithTheirSubject_SQLite(t *testing.T) {
 	f := newFixture(t)
 	for _, state := range []string{"new", "with statistics"} {
 		if plan := f.explain(referrersOf, "app", dA, ""); !strings.HasPrefix(plan, "SEARCH m USING INDEX manifests_by_subject (subject=?)") ||

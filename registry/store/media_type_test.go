@@ -83,7 +83,7 @@ const undoFollowers = `DROP TRIGGER tag_came; DROP TRIGGER tag_moved; DROP TRIGG
 	DROP VIEW changing; DROP TABLE followers; DROP TABLE feed; DROP TABLE changes; DROP TABLE following; DROP TABLE followed;`
 
 // An older store has one media type for all. It becomes that of each link.
-func TestOpen_migratesMediaTypesAndLinks(t *testing.T) {
+func TestOpen_migratesMediaTypesAndLinks_SQLite(t *testing.T) {
 	f := newFixture(t)
 	named := f.pushImage("app", "app", "v1")
 	body := mustJSON(map[string]any{"schemaVersion": 2, "manifests": []any{}})

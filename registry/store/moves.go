@@ -61,7 +61,7 @@ func (s *Manifests) Whole(ctx context.Context, repo string, d digest.Digest) (bo
 	}
 	whole, err := database.Exists(ctx, s.db.Reader(), `SELECT 1 FROM repositories r CROSS JOIN repository_manifests l
 		WHERE r.name = ?1 AND l.repository = r.id AND l.digest = ?2 AND NOT EXISTS (SELECT 1 FROM manifest_refs f
-			WHERE f.manifest = ?2 AND f.kind <> 'child' AND NOT f.elsewhere AND NOT EXISTS (SELECT 1 FROM repository_blobs b
+			WHERE f.manifest = ?2 AND f.kind <> 'child' AND f.elsewhere = 0 AND NOT EXISTS (SELECT 1 FROM repository_blobs b
 				CROSS JOIN blobs ON blobs.digest = b.digest WHERE b.repository = r.id AND b.digest = f.digest))`, repo, d)
 	if err != nil {
 		return false, fmt.Errorf("look for manifest %s: %w", d, err)

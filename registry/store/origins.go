@@ -68,7 +68,7 @@ func (r *Run) Origins(ctx context.Context, of map[string]map[string]map[string]j
 		err := r.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
 			for _, o := range batch {
 				_, err := tx.ExecContext(ctx, `INSERT INTO run_origins (run, repository, tag, origin, about) VALUES (?, ?, ?, ?, ?)
-					ON CONFLICT DO UPDATE SET about = excluded.about`, r.id, o.repo, o.tag, o.origin, string(o.about))
+					ON CONFLICT (run, repository, tag, origin) DO UPDATE SET about = excluded.about`, r.id, o.repo, o.tag, o.origin, string(o.about))
 				if err != nil {
 					return fmt.Errorf("stage the origin of %s:%s: %w", o.repo, o.tag, err)
 				}
@@ -87,7 +87,7 @@ func (r *Run) Origins(ctx context.Context, of map[string]map[string]map[string]j
 const showOrigins = `INSERT INTO origins (repository, digest, tag, origin, about, recorded)
 	SELECT r.id, t.digest, o.tag, o.origin, o.about, ?2 FROM run_origins o CROSS JOIN repositories r CROSS JOIN run_tags t
 	WHERE o.run = ?1 AND r.name = o.repository AND t.run = ?1 AND t.repository = o.repository AND t.name = o.tag
-	ON CONFLICT DO UPDATE SET about = excluded.about, recorded = excluded.recorded WHERE about <> excluded.about`
+	ON CONFLICT (repository, digest, tag, origin) DO UPDATE SET about = excluded.about, recorded = excluded.recorded WHERE origins.about <> excluded.about`
 
 // The rest of a repository and the repositories after it are two statements: in one, no index leads
 // past what was listed of the repository, and a listing of many tags reads them for each page.

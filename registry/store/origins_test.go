@@ -96,9 +96,6 @@ func TestTags_Origins_pages(t *testing.T) {
 		f.must(run.Tag(f.ctx, map[string]map[string]digest.Digest{repo: tags}))
 		f.must(run.Commit(f.ctx))
 	}
-	if plan := f.explain(restOfOrigins, "a", "v1", "", 1); !strings.Contains(plan, "SEARCH t USING PRIMARY KEY (repository=? AND name>?)") {
-		t.Errorf("a page reads the tags before it:\n%s", plan)
-	}
 	for size := 1; size <= len(want)+1; size++ {
 		var got []string
 		for last := (Origin{}); ; {
@@ -167,5 +164,12 @@ func TestRun_Origins_refused(t *testing.T) {
 	}
 	if err := run.Origins(f.ctx, map[string]map[string]map[string]json.RawMessage{"a/b": {"v1": {"x": json.RawMessage(`{}`)}}}); !errors.Is(err, ErrNotFound) {
 		t.Errorf("after it: %v", err)
+	}
+}
+
+func TestTags_Origins_plan_SQLite(t *testing.T) {
+	f := newFixture(t)
+	if plan := f.explain(restOfOrigins, "a", "v1", "", 1); !strings.Contains(plan, "SEARCH t USING PRIMARY KEY (repository=? AND name>?)") {
+		t.Errorf("a page reads the tags before it:\n%s", plan)
 	}
 }

@@ -75,9 +75,9 @@ const (
 			UNION SELECT f.digest FROM below b CROSS JOIN manifest_refs f CROSS JOIN repository_manifests p
 			WHERE f.manifest = b.digest AND f.kind = 'child' AND p.repository = ?1 AND p.digest = f.digest),
 		part (digest, child) AS (SELECT DISTINCT f.digest, f.kind = 'child' FROM below b CROSS JOIN manifest_refs f
-			WHERE f.manifest = b.digest AND NOT f.elsewhere),
-		held (size) AS (SELECT iif(p.child, (SELECT 0 FROM repository_manifests m WHERE m.repository = ?1 AND m.digest = p.digest),
-			(SELECT b.size FROM repository_blobs l CROSS JOIN blobs b WHERE l.repository = ?1 AND l.digest = p.digest AND b.digest = p.digest)) FROM part p)
+			WHERE f.manifest = b.digest AND f.elsewhere = 0),
+		held (size) AS (SELECT CASE WHEN p.child THEN (SELECT 0 FROM repository_manifests m WHERE m.repository = ?1 AND m.digest = p.digest)
+			ELSE (SELECT b.size FROM repository_blobs l CROSS JOIN blobs b WHERE l.repository = ?1 AND l.digest = p.digest AND b.digest = p.digest) END FROM part p)
 		SELECT count(*), count(size), coalesce(sum(size), 0) FROM held`
 )
 

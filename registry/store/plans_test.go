@@ -38,7 +38,7 @@ func composed() map[string]string {
 		}
 	}
 	for name, text := range map[string]string{"record": recordMoves, "trim": trimHistory, "delete": deleteMoving, "put": upsertMoving} {
-		all[name+" moving tags"] = movingTags(`SELECT ?2, n.value, ?3 FROM json_each(?4) n`) + text
+		all[name+" moving tags"] = movingTags(`SELECT CAST(?2 AS BIGINT), n.value, ?3 FROM json_each(?4) n`) + text
 	}
 	for _, c := range datedColumns {
 		all["times of "+c.table], all["clamp times of "+c.table] = c.list(), c.update()
@@ -75,10 +75,10 @@ func scans() map[string]string {
 	}
 }
 
-// TestStore_plans has each statement of the store find its rows by an index. It takes the
+// TestStore_plans_SQLite has each statement of the store find its rows by an index. It takes the
 // statements from the source, so that a new one is among them: a literal as it stands, and one that
 // is put together from composed.
-func TestStore_plans(t *testing.T) {
+func TestStore_plans_SQLite(t *testing.T) {
 	f := newFixture(t)
 	statements := composed()
 	for place, text := range statementLiterals(t) {

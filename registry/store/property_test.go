@@ -109,7 +109,7 @@ func newHistory(seed uint64) []step {
 // play plays a history on a fresh store. It returns, in words, the steps up to the one that failed.
 func play(t *testing.T, seed uint64, history []step, every int) (told []string, err error) {
 	t.Helper()
-	p, err := newPlayer(fastDir(t), newWorld(rand.New(rand.NewPCG(seed, 2))))
+	p, err := newPlayer(t, fastDir(t), newWorld(rand.New(rand.NewPCG(seed, 2))))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,26 +148,27 @@ func fastDir(t *testing.T) string {
 // player plays steps on both sides.
 type player struct {
 	*model
-	ctx     context.Context
-	clock   *clock
-	dir     string
-	store   *Store
-	runs    [slots]*Run
-	uploads [slots]*Upload // nil while the session is closed
-	ids     [slots]string
-	plan    []digest.Digest
-	before  time.Time // of the plan
-	did     []string  // the step, in words
+	ctx      context.Context
+	clock    *clock
+	dir      string
+	database string
+	store    *Store
+	runs     [slots]*Run
+	uploads  [slots]*Upload // nil while the session is closed
+	ids      [slots]string
+	plan     []digest.Digest
+	before   time.Time // of the plan
+	did      []string  // the step, in words
 }
 
-func newPlayer(dir string, w *world) (*player, error) {
+func newPlayer(t testing.TB, dir string, w *world) (*player, error) {
 	c := &clock{t: time.Now()}
-	p := &player{model: newModel(w, c.t), ctx: context.Background(), clock: c, dir: dir}
+	p := &player{model: newModel(w, c.t), ctx: context.Background(), clock: c, dir: dir, database: databaseIn(t, dir)}
 	return p, p.open()
 }
 
 func (p *player) open() (err error) {
-	p.store, err = Open(p.ctx, Options{Database: filepath.Join(p.dir, "appliance.db"), Storage: filepath.Join(p.dir, "storage"), Now: p.clock.now})
+	p.store, err = Open(p.ctx, Options{Database: p.database, Storage: filepath.Join(p.dir, "storage"), Now: p.clock.now, rehearse: rehearsing()})
 	if err == nil && p.world.parted {
 		p.store.part = 0
 	}

@@ -16,7 +16,7 @@ import (
 func openTestStore(t *testing.T) *Store {
 	t.Helper()
 	dir := t.TempDir()
-	s, err := Open(t.Context(), Options{Database: filepath.Join(dir, "appliance.db"), Storage: filepath.Join(dir, "storage")})
+	s, err := Open(t.Context(), Options{Database: databaseIn(t, dir), Storage: filepath.Join(dir, "storage")})
 	if err != nil {
 		t.Fatal(err)
 	}

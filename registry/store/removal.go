@@ -120,7 +120,7 @@ func (r *removal) save(ctx context.Context, tx *sql.Tx, some []pending) error {
 	}
 	_, err = tx.ExecContext(ctx, `INSERT INTO removals (id, digest, repository, whole, belongs_to)
 		SELECT ?1, value ->> 0, ?2, ?3, value ->> 1 FROM json_each(?4) WHERE true
-		ON CONFLICT DO UPDATE SET belongs_to = excluded.belongs_to WHERE belongs_to = ''`, r.id, r.repository, r.whole, string(text))
+		ON CONFLICT (id, digest) DO UPDATE SET belongs_to = excluded.belongs_to WHERE removals.belongs_to = ''`, r.id, r.repository, r.whole, string(text))
 	return err
 }
 
@@ -373,7 +373,7 @@ func clearRows(table, column string) func(ctx context.Context, tx *sql.Tx, id st
 // clearing deletes the first rows of the run ?1.
 func clearing(table, column string, rows int) string {
 	return fmt.Sprintf(`DELETE FROM %[1]s WHERE run = ?1 AND (repository, %[2]s) <= (SELECT repository, %[2]s FROM (
-		SELECT repository, %[2]s FROM %[1]s WHERE run = ?1 ORDER BY repository, %[2]s LIMIT %[3]d) ORDER BY repository DESC, %[2]s DESC LIMIT 1)`,
+		SELECT repository, %[2]s FROM %[1]s WHERE run = ?1 ORDER BY repository, %[2]s LIMIT %[3]d) /* AS page */ ORDER BY repository DESC, %[2]s DESC LIMIT 1)`,
 		table, column, rows)
 }
 

@@ -195,7 +195,7 @@ var (
 			(SELECT repository, name FROM tag_history WHERE run = ?2 AND run <> '' AND became = '')`,
 		`INSERT INTO tags (repository, name, digest, updated, checked)
 			SELECT repository, name, became, ?3, 0 FROM tag_history WHERE run = ?2 AND run <> '' AND became <> '' AND ?1 = ?1
-			ON CONFLICT DO UPDATE SET digest = excluded.digest, updated = excluded.updated`,
+			ON CONFLICT (repository, name) DO UPDATE SET digest = excluded.digest, updated = excluded.updated`,
 	}
 )
 

@@ -116,7 +116,7 @@ func (r *Run) pin(ctx context.Context, tx *sql.Tx, repo string, d digest.Digest)
 // stage stages a manifest, with the media type declared where its body has none.
 func (r *Run) stage(ctx context.Context, tx *sql.Tx, repo string, d digest.Digest, declared string) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO run_manifests (run, repository, digest, media_type) VALUES (?, ?, ?, ?)
-		ON CONFLICT DO UPDATE SET media_type = excluded.media_type`, r.id, repo, d, declared)
+		ON CONFLICT (run, repository, digest) DO UPDATE SET media_type = excluded.media_type`, r.id, repo, d, declared)
 	if err != nil {
 		return fmt.Errorf("stage manifest %s: %w", d, err)
 	}
@@ -132,7 +132,7 @@ func (r *Run) PutManifest(ctx context.Context, repo string, desc ocispec.Descrip
 	if desc.Size != int64(len(body)) {
 		return invalidManifest("%s has %d bytes, its descriptor says %d", desc.Digest, len(body), desc.Size)
 	}
-	if err := r.store.space.Check(r.store.database, desc.Size); err != nil {
+	if err := r.store.databaseSpace(desc.Size); err != nil {
 		return fmt.Errorf("put manifest %s: %w", desc.Digest, err)
 	}
 	leave, err := r.store.places.enter(ctx, len(body))
@@ -199,7 +199,7 @@ func (r *Run) tag(ctx context.Context, tx *sql.Tx, t runTag) error {
 		return &NotFoundError{Kind: "manifest", Name: t.digest.String()}
 	}
 	_, err = tx.ExecContext(ctx, `INSERT INTO run_tags (run, repository, name, digest) VALUES (?, ?, ?, ?)
-		ON CONFLICT DO UPDATE SET digest = excluded.digest`, r.id, t.repo, t.name, t.digest)
+		ON CONFLICT (run, repository, name) DO UPDATE SET digest = excluded.digest`, r.id, t.repo, t.name, t.digest)
 	return err
 }
 
@@ -273,7 +273,7 @@ func (s *core) recordSources(ctx context.Context, all []source, pulled bool) err
 		err := s.db.Write(ctx, func(tx *sql.Tx) error {
 			for _, from := range batch {
 				_, err := tx.ExecContext(ctx, `INSERT INTO sources (repository, registry, path, pulled, seen) VALUES (?, ?, ?, ?, ?)
-					ON CONFLICT DO UPDATE SET pulled = max(pulled, excluded.pulled), seen = excluded.seen`,
+					ON CONFLICT (repository, registry, path) DO UPDATE SET pulled = max(sources.pulled, excluded.pulled), seen = excluded.seen`,
 					from.repo, from.registry, from.path, pulled, database.Nanos(now))
 				if err != nil {
 					return fmt.Errorf("record source of %s: %w", from.repo, err)

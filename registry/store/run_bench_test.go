@@ -33,7 +33,7 @@ func (f *fixture) stageRun(n stagedRun) *Run {
 		fmt.Sprintf(`WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < %[1]d)
 			INSERT INTO run_tags (run, repository, name, digest) SELECT '%[2]s', s.repository, printf('v%%06d', n.i), s.digest
 			FROM n JOIN staged s ON s.i = n.i %% %[3]d WHERE n.i < %[1]d`, n.tags, r.id, n.manifests),
-		`DROP TABLE staged`, `DROP TABLE layers`, `PRAGMA wal_checkpoint(TRUNCATE)`,
+		`DROP TABLE staged`, `DROP TABLE layers`, f.checkpoint(),
 	} {
 		_, err := db.ExecContext(f.ctx, text)
 		f.must(err)

@@ -87,7 +87,7 @@ func (f *fixture) manifests() map[digest.Digest]bool {
 
 // Nothing has to be called for it: what was deleted is given back soon after, or
 // when the store is closed.
-func TestStore_ShrinksAfterDeleting(t *testing.T) {
+func TestStore_ShrinksAfterDeleting_SQLite(t *testing.T) {
 	f := newFixture(t)
 	for n := range 40 {
 		_, err := f.largeManifest(n, 256<<10)

@@ -90,7 +90,7 @@ func TestRun_PutBlob_DoesNotFit(t *testing.T) {
 
 func TestOptions_MinFree(t *testing.T) {
 	dir := t.TempDir()
-	s, err := Open(t.Context(), Options{Database: filepath.Join(dir, "appliance.db"), Storage: filepath.Join(dir, "storage"), MinFree: 10 << 30})
+	s, err := Open(t.Context(), Options{Database: databaseIn(t, dir), Storage: filepath.Join(dir, "storage"), MinFree: 10 << 30})
 	if err != nil {
 		t.Fatal(err)
 	}

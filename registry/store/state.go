@@ -121,7 +121,7 @@ func setNote(ctx context.Context, tx *sql.Tx, name, value string) (err error) {
 	if value == "" {
 		_, err = tx.ExecContext(ctx, `DELETE FROM meta WHERE name = ?`, name)
 	} else {
-		_, err = tx.ExecContext(ctx, `INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value`, name, value)
+		_, err = tx.ExecContext(ctx, `INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value`, name, value)
 	}
 	if err != nil {
 		return fmt.Errorf("write note %s: %w", name, err)
@@ -131,16 +131,24 @@ func setNote(ctx context.Context, tx *sql.Tx, name, value string) (err error) {
 
 // Space returns the free space of the blobs' file system, and of the database's if that is another.
 func (s *Store) Space() ([]diskspace.Space, error) {
-	paths := []string{s.database}
+	var paths []string
 	err := s.checkDisk(func(dir string) error {
-		same, err := diskspace.Same(dir, s.database)
-		if paths[0] = dir; !same {
-			paths = append(paths, s.database)
-		}
-		return err
+		paths = append(paths, dir)
+		return nil
 	})
 	if err != nil {
 		return nil, err
+	}
+	if s.file != "" {
+		same := false
+		if len(paths) > 0 {
+			if same, err = diskspace.Same(paths[0], s.file); err != nil {
+				return nil, err
+			}
+		}
+		if !same {
+			paths = append(paths, s.file)
+		}
 	}
 	all := make([]diskspace.Space, len(paths))
 	for i, path := range paths {
@@ -160,7 +168,7 @@ func (s *core) checkSpace(need int64) error {
 	if err := s.checkDisk(func(dir string) error { return s.space.Check(dir, need) }); err != nil {
 		return err
 	}
-	return s.space.Check(s.database, 0)
+	return s.databaseSpace(0)
 }
 
 // checkNewFile is checkSpace for a blob that needs new files.

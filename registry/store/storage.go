@@ -45,7 +45,10 @@ func (s *core) openBucket(ctx context.Context, o Options) error {
 
 // isNew reports whether there is no database yet. Opening it reports other errors.
 func (s *core) isNew() bool {
-	info, err := os.Stat(s.database)
+	if s.file == "" { // openServer looks itself
+		return false
+	}
+	info, err := os.Stat(s.file)
 	return err == nil && info.Size() == 0 || errors.Is(err, fs.ErrNotExist)
 }
 

@@ -12,18 +12,16 @@ import (
 	"time"
 
 	"github.com/mirror-appliance/appliance/internal/diskspace"
-	"github.com/mirror-appliance/appliance/internal/durable"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 	"github.com/mirror-appliance/appliance/registry/store/blobstore"
 	"github.com/mirror-appliance/appliance/registry/store/database"
 	"github.com/mirror-appliance/appliance/registry/store/guard"
-	"github.com/mirror-appliance/appliance/registry/store/migrations"
-	"github.com/mirror-appliance/appliance/registry/store/sqlite"
+	"github.com/mirror-appliance/appliance/registry/store/postgres"
 )
 
 // Options are the options of Open.
 type Options struct {
-	Database string // SQLite file, created 0600; its directory must exist
+	Database string // SQLite file, created 0600, whose directory must exist; or postgres://…
 	Storage  string // directory of the blobs, see blobfile, or an address of S3, see s3url
 	// Credentials is a file of AWS for a storage in S3; "": those of the environment.
 	Credentials string
@@ -31,6 +29,8 @@ type Options struct {
 	MinFree     int64            // bytes that pushes leave free on both file systems; 0: enough to delete
 	Now         func() time.Time // nil: time.Now
 	Log         *slog.Logger     // nil: discard
+
+	rehearse bool // run each transaction of PostgreSQL twice, in tests
 }
 
 // Store is an opened store. It and its parts are safe for concurrent use.
@@ -80,7 +80,8 @@ type Garbage struct{ *core }
 
 // core is shared by the parts of a store.
 type core struct {
-	database string
+	database string // for messages
+	file     string // of the database; "": it is not a file
 	db       database.Engine
 	blobs    blobstore.Storage
 	files    *blobfile.Dir // nil unless blobs are files: small ones have a journal then, and the disk may get full
@@ -121,12 +122,6 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := durable.CheckWritable(filepath.Dir(s.database)); err != nil {
-		return nil, err
-	}
-	if s.lock, err = sqlite.Lock(s.database); err != nil {
-		return nil, err
-	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -135,18 +130,9 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	if err := s.openBucket(ctx, o); err != nil {
 		return nil, err
 	}
-	if err := s.checkDatabase(o.Storage); err != nil {
+	if err := s.openDatabase(ctx, o); err != nil {
 		return nil, err
 	}
-	db, err := sqlite.Open(ctx, sqlite.Options{Path: s.database, Schema: migrations.Schema(),
-		Current: o.Current, Log: s.log,
-		Changed:   func(row database.Change) { s.cache.note(row); s.signal.note(row); s.feed.note(row) },
-		Committed: func() { s.cache.forget(); s.signal.committed(); s.feed.committed() }})
-	if err != nil {
-		return nil, err // and s.db stays nil, which a nil *sqlite.DB in it is not
-	}
-	s.db = db
-	s.space.Reusable = s.db.Reusable
 	if err := s.openBlobs(ctx, o); err != nil {
 		return nil, err
 	}
@@ -163,11 +149,14 @@ func newStore(o Options) (*Store, error) {
 	if o.Database == "" || o.Storage == "" {
 		return nil, &InvalidError{What: "store options", Reason: "both a database and a storage directory are needed"}
 	}
-	path, err := filepath.Abs(o.Database)
-	if err != nil {
-		return nil, fmt.Errorf("open store: %w", err)
+	path := ""
+	if !postgres.IsAddress(o.Database) {
+		var err error
+		if path, err = filepath.Abs(o.Database); err != nil {
+			return nil, fmt.Errorf("open store: %w", err)
+		}
 	}
-	c := &core{database: path, now: o.Now, log: o.Log,
+	c := &core{database: path, file: path, now: o.Now, log: o.Log,
 		turns: turns{places: newManifestPlaces(), part: partTime, patience: 10 * time.Second}}
 	s := &Store{core: c, Blobs: &Blobs{c}, Uploads: &Uploads{c}, Manifests: &Manifests{c}, Tags: &Tags{c},
 		Runs: &Runs{c}, Users: &Users{c}, Clusters: &Clusters{c}, Garbage: &Garbage{c}, Audit: &Audit{c}, Feed: &Feed{c}, Following: &Following{c}}

@@ -58,7 +58,7 @@ func TestStore_Close_twice(t *testing.T) {
 }
 
 // The first version of the program had the first migration alone.
-func TestOpen_migratesTheFirstVersion(t *testing.T) {
+func TestOpen_migratesTheFirstVersion_SQLite(t *testing.T) {
 	schema := migrations.Schema()
 	initial, err := fs.ReadFile(schema.Migrations, "0001_initial.sql")
 	if err != nil {
@@ -87,7 +87,7 @@ func TestOpen_migratesTheFirstVersion(t *testing.T) {
 	}
 }
 
-func TestOpen_FilesAreTheOwnersAlone(t *testing.T) {
+func TestOpen_FilesAreTheOwnersAlone_SQLite(t *testing.T) {
 	f := newFixture(t)
 	f.pushImage("app", "app")
 	for _, path := range []string{f.database, f.database + "-wal", f.database + "-shm", f.database + ".lock"} {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -90,7 +91,7 @@ func (s *core) page(ctx context.Context, n int, text string, args ...any) (names
 	if n == 0 {
 		return []string{}, false, nil
 	}
-	limit := -1
+	limit := math.MaxInt
 	if n > 0 {
 		limit = n + 1 // to know whether there are more
 	}
@@ -176,7 +177,7 @@ func (s *core) dropTag(ctx context.Context, tx *sql.Tx, repository int64, repo, 
 	if err := mayUntag(ctx, tx, repository, repo, tag); err != nil {
 		return err
 	}
-	return s.dropTags(ctx, tx, `VALUES (?2, ?3, '')`, repository, tag)
+	return s.dropTags(ctx, tx, `VALUES (CAST(?2 AS BIGINT), ?3, '')`, repository, tag)
 }
 
 // mayUntag returns an error for a tag that does not exist, or of what an attached cluster needs.
@@ -230,7 +231,7 @@ const (
 	deleteMoving = `DELETE FROM tags WHERE (repository, name) IN (SELECT repository, name FROM moving)`
 	upsertMoving = `INSERT INTO tags (repository, name, digest, updated, checked)
 		SELECT repository, name, became, ?1, 0 FROM moving WHERE true
-		ON CONFLICT DO UPDATE SET digest = excluded.digest, updated = excluded.updated`
+		ON CONFLICT (repository, name) DO UPDATE SET digest = excluded.digest, updated = excluded.updated`
 )
 
 // trimHistory deletes old moves by pushes: a tag that every build pushes would grow the database
@@ -241,6 +242,9 @@ var trimHistory = fmt.Sprintf(`DELETE FROM tag_history WHERE id IN (SELECT h.id 
 
 // asJSON returns a JSON array for json_each.
 func asJSON[S ~string](all []S) string {
+	if len(all) == 0 {
+		return "[]"
+	}
 	text, _ := json.Marshal(all) // of strings, which cannot fail
 	return string(text)
 }

@@ -43,12 +43,13 @@ type RepositoryUsage struct {
 
 // usageOf sums the blobs after ?1, up to ?2, by repository: those of its own, those that it shares, and of these
 // those for which it is the first, so that they can be counted once.
-const usageOf = `SELECT repository, sum(n = 1), sum(iif(n = 1, size, 0)), sum(n > 1), sum(iif(n > 1, size, 0)),
-		sum(n > 1 AND repository = first), sum(iif(n > 1 AND repository = first, size, 0))
+const usageOf = `SELECT repository, count(*) FILTER (WHERE n = 1), coalesce(sum(size) FILTER (WHERE n = 1), 0),
+		count(*) FILTER (WHERE n > 1), coalesce(sum(size) FILTER (WHERE n > 1), 0),
+		count(*) FILTER (WHERE n > 1 AND repository = first), coalesce(sum(size) FILTER (WHERE n > 1 AND repository = first), 0)
 	FROM (SELECT l.repository, b.size, count(*) OVER one AS n, min(l.repository) OVER one AS first
 		FROM blobs b CROSS JOIN repository_blobs l INDEXED BY repository_blobs_by_digest
 		WHERE b.digest > ?1 AND b.digest <= ?2 AND l.digest = b.digest
-		WINDOW one AS (PARTITION BY b.digest))
+		WINDOW one AS (PARTITION BY b.digest)) counted
 	GROUP BY repository`
 
 // Usage counts what all blobs take, while pushes and pulls go on: in less than a minute for a million

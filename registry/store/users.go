@@ -89,7 +89,7 @@ func (s *core) putUser(ctx context.Context, u User) error {
 	return s.db.Write(ctx, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO users (name, role, repositories, password_hash, created, updated)
 			VALUES (?, ?, ?, ?, ?, ?)
-			ON CONFLICT DO UPDATE SET role = excluded.role, repositories = excluded.repositories, password_hash = excluded.password_hash, updated = excluded.updated`,
+			ON CONFLICT (name) DO UPDATE SET role = excluded.role, repositories = excluded.repositories, password_hash = excluded.password_hash, updated = excluded.updated`,
 			u.Name, u.Role, strings.Join(u.Repositories, "\n"), u.PasswordHash, now, now)
 		if err != nil {
 			return fmt.Errorf("put user %s: %w", image.Quote(u.Name), err)

@@ -12,7 +12,7 @@ const (
 
 // Change is a row that a transaction changes.
 type Change struct {
-	Table string
+	Table string // "": any row of any table may have changed
 	Op    Op
 	Columns
 }

@@ -4,10 +4,11 @@ import (
 	"fmt"
 )
 
-// CorruptError reports that SQLite found its file damaged.
+// CorruptError reports that the database is damaged.
 type CorruptError struct {
 	Path string
 	Err  error
+	Next string // the next step; "": that of a file
 }
 
 func (e *CorruptError) Error() string {
@@ -17,6 +18,9 @@ func (e *CorruptError) Unwrap() error { return e.Err }
 
 // Hint returns the next step.
 func (e *CorruptError) Hint() string {
+	if e.Next != "" {
+		return e.Next
+	}
 	return "`appliance verify` says what is damaged; then stop the daemon, move the database file away and restore a backup (`appliance restore`); mind what dmesg says of the disk"
 }
 
@@ -69,7 +73,10 @@ func (e *SchemaError) Hint() string {
 }
 
 // NotDatabaseError reports that a file is not a database of the application.
-type NotDatabaseError struct{ Path, Reason string }
+type NotDatabaseError struct {
+	Path, Reason string
+	Next         string // the next step; "": that of a file
+}
 
 func (e *NotDatabaseError) Error() string {
 	return e.Path + " is not a database of the appliance: " + e.Reason
@@ -77,5 +84,8 @@ func (e *NotDatabaseError) Error() string {
 
 // Hint returns the next step.
 func (e *NotDatabaseError) Hint() string {
+	if e.Next != "" {
+		return e.Next
+	}
 	return "check `database:` in config.yaml; if the path is right, move the file away and restore it from a backup"
 }

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"time"
 )
@@ -26,6 +27,9 @@ var ErrClosed = errors.New("the store is closed")
 // the commit. A write of kind alone has a transaction of its own, and its turn like the others.
 type Group struct {
 	Now func() time.Time // measures the cost of writes
+	// Conflict reports whether a transaction is to run again because another process changed what it
+	// relies on. nil: no other process writes. What writes a row may run several times.
+	Conflict func(error) bool
 
 	writer *sql.DB
 	ended  chan struct{}
@@ -202,12 +206,11 @@ func (g *Group) next() bool {
 	}
 	members, err := g.fill(ctx, tx)
 	began := g.Now()
-	if err == nil {
-		if err = tx.Commit(); err != nil {
-			err = fmt.Errorf("commit transaction: %w", err)
-		}
+	err = commit(tx, err)
+	for repeated := 1; repeated <= mostRepeats && g.conflict(err, members); repeated++ {
+		time.Sleep(rand.N(time.Millisecond << repeated))
+		err = g.repeat(ctx, members, repeated)
 	}
-	_ = tx.Rollback() // after Commit it does nothing
 	for _, w := range members {
 		g.charge(w.user, g.Now().Sub(began)/time.Duration(len(members)))
 	}
@@ -220,6 +223,56 @@ func (g *Group) next() bool {
 	return len(members) > 0
 }
 
+// commit ends a transaction whose writes ended with err.
+func commit(tx *sql.Tx, err error) error {
+	if err == nil {
+		if err = tx.Commit(); err != nil {
+			err = fmt.Errorf("commit transaction: %w", err)
+		}
+	}
+	_ = tx.Rollback() // after Commit it does nothing
+	return err
+}
+
+// conflict reports whether a transaction, or one of its writes, is to run again.
+func (g *Group) conflict(err error, members []*shared) bool {
+	if g.Conflict == nil {
+		return false
+	}
+	for _, w := range members {
+		if w.err != nil && g.Conflict(w.err) {
+			return true
+		}
+	}
+	return err != nil && g.Conflict(err)
+}
+
+const (
+	// mostRepeats is how often a transaction runs again. It is enough, since soon no other runs.
+	mostRepeats = 8
+	// politeRepeats is how often it does while others run.
+	politeRepeats = 2
+)
+
+// repeat runs the writes of a transaction again: the last times while no other process writes.
+func (g *Group) repeat(ctx context.Context, members []*shared, repeated int) error {
+	var options *sql.TxOptions
+	if repeated > politeRepeats {
+		options = &sql.TxOptions{Isolation: sql.LevelLinearizable}
+	}
+	tx, err := g.writer.BeginTx(ctx, options)
+	if err != nil {
+		return fmt.Errorf("begin transaction: %w", err)
+	}
+	for _, w := range members {
+		w.err = nil
+		if err = w.in(ctx, tx); err != nil {
+			break
+		}
+	}
+	return commit(tx, err)
+}
+
 // fill runs writes in a transaction, until there are no more or it is full. An error is that of the
 // transaction.
 func (g *Group) fill(ctx context.Context, tx *sql.Tx) (members []*shared, err error) {
@@ -230,13 +283,7 @@ func (g *Group) fill(ctx context.Context, tx *sql.Tx) (members []*shared, err er
 			break
 		}
 		members = append(members, w)
-		if w.alone {
-			if err = w.fn(w.ctx, tx); err == nil {
-				err = w.ctx.Err()
-			}
-		} else {
-			err = w.run(ctx, tx)
-		}
+		err = w.in(ctx, tx)
 		ended := g.Now()
 		g.charge(w.user, ended.Sub(at))
 		at = ended
@@ -245,6 +292,17 @@ func (g *Group) fill(ctx context.Context, tx *sql.Tx) (members []*shared, err er
 		}
 	}
 	return members, err
+}
+
+// in runs a write in a transaction. An error is that of the transaction.
+func (w *shared) in(ctx context.Context, tx *sql.Tx) error {
+	if !w.alone {
+		return w.run(ctx, tx)
+	}
+	if err := w.fn(w.ctx, tx); err != nil {
+		return err
+	}
+	return w.ctx.Err()
 }
 
 // run runs a write under its savepoint, and keeps its error in w.err. The error that it returns

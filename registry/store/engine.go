@@ -1,0 +1,85 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+
+	"github.com/mirror-appliance/appliance/internal/durable"
+	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/database"
+	"github.com/mirror-appliance/appliance/registry/store/migrations"
+	"github.com/mirror-appliance/appliance/registry/store/postgres"
+	"github.com/mirror-appliance/appliance/registry/store/sqlite"
+)
+
+// openDatabase opens the database by the engine that its name is of.
+func (s *Store) openDatabase(ctx context.Context, o Options) (err error) {
+	if postgres.IsAddress(o.Database) {
+		return s.openServer(ctx, o)
+	}
+	return s.openFile(ctx, o)
+}
+
+// changed and committed are called by the engine, see its options.
+func (s *core) changed(row database.Change) { s.cache.note(row); s.signal.note(row); s.feed.note(row) }
+func (s *core) committed()                  { s.cache.forget(); s.signal.committed(); s.feed.committed() }
+
+// openFile opens a database that is a file, under its lock.
+func (s *Store) openFile(ctx context.Context, o Options) (err error) {
+	if err := durable.CheckWritable(filepath.Dir(s.file)); err != nil {
+		return err
+	}
+	if s.lock, err = sqlite.Lock(s.file); err != nil {
+		return err
+	}
+	if err := s.checkDatabase(o.Storage); err != nil {
+		return err
+	}
+	db, err := sqlite.Open(ctx, sqlite.Options{Path: s.file, Schema: migrations.Schema(),
+		Current: o.Current, Log: s.log, Changed: s.changed, Committed: s.committed})
+	if err != nil {
+		return err
+	}
+	s.db = db
+	s.space.Reusable = db.Reusable
+	return nil
+}
+
+// openServer opens a database of PostgreSQL, which is locked by its connection.
+func (s *Store) openServer(ctx context.Context, o Options) (err error) {
+	fresh := func() error {
+		has := func(context.Context) (bool, error) { return blobfile.HasBlobs(o.Storage) }
+		if bucket, ok := s.blobs.(interface {
+			HasBlobs(context.Context) (bool, error)
+		}); ok {
+			has = bucket.HasBlobs
+		}
+		blobs, err := has(ctx)
+		if err != nil {
+			return fmt.Errorf("look for blobs: %w", err)
+		}
+		if blobs {
+			return hint.New(fmt.Errorf("the database is empty, and %s has blobs: without their rows the first collection would remove them", o.Storage),
+				"let `database:` name the database that has their rows, or restore that by PostgreSQL's tools; to begin anew, move "+o.Storage+" away")
+		}
+		return nil
+	}
+	db, err := postgres.Open(ctx, postgres.Options{Address: o.Database, Migrations: migrations.Postgres(), Watched: migrations.Watched(),
+		Fresh: fresh, Rehearse: o.rehearse, Current: o.Current, Log: s.log, Changed: s.changed, Committed: s.committed})
+	if err != nil {
+		return err
+	}
+	s.db, s.database = db, db.Name()
+	return nil
+}
+
+// databaseSpace returns a *FullError unless the file system of the database has space for need
+// bytes. The disks of a server are its own: it refuses what they have no space for.
+func (s *core) databaseSpace(need int64) error {
+	if s.file == "" {
+		return nil
+	}
+	return s.space.Check(s.file, need)
+}

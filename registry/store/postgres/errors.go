@@ -1,0 +1,142 @@
+package postgres
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/mirror-appliance/appliance/internal/diskspace"
+	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/registry/store/database"
+)
+
+// ownedError reports that another process has taken the database, or has it.
+type ownedError struct {
+	name string
+	lost bool // it was ours
+}
+
+func (e *ownedError) Error() string {
+	if e.lost {
+		return "another appliance has taken the database " + e.name + " while the connection to it was lost"
+	}
+	return "the database " + e.name + " is in use by another appliance"
+}
+
+// Hint returns the next step.
+func (e *ownedError) Hint() string {
+	if e.lost {
+		return "stop one of the two, then restart the other: one database serves one appliance at a time"
+	}
+	return "stop the other appliance first: one database serves one at a time; in PostgreSQL, SELECT pid, client_addr FROM pg_stat_activity WHERE application_name = 'appliance' tells where it runs"
+}
+
+// Unwrap makes it a *database.LockedError.
+func (e *ownedError) Unwrap() error { return &database.LockedError{Path: e.name} }
+
+// conflict reports whether a transaction is to run again.
+func conflict(err error) bool {
+	code := codeOf(err)
+	return code == "40001" || code == "40P01"
+}
+
+// codeOf returns the code of an error of the server, "" for others.
+func codeOf(err error) string {
+	var from *pgconn.PgError
+	if errors.As(err, &from) {
+		return from.Code
+	}
+	return ""
+}
+
+// typed returns an error of the driver as one of the database's types.
+func (s *server) typed(ctx context.Context, err error) error {
+	if err == nil || err == io.EOF || errors.Is(err, driver.ErrSkip) || errors.Is(err, driver.ErrBadConn) {
+		return err
+	}
+	if errors.As(err, new(*database.UnavailableError)) || errors.As(err, new(*database.LockedError)) ||
+		errors.As(err, new(*database.NotDatabaseError)) || errors.As(err, new(*database.CorruptError)) {
+		return err // as this package made it
+	}
+	if ended := ctx.Err(); ended != nil {
+		return fmt.Errorf("%w: %v", ended, err)
+	}
+	unavailable := func(next string) error {
+		return &database.UnavailableError{Database: s.name, Next: next, Err: err}
+	}
+	code := codeOf(err)
+	switch code {
+	case "":
+		return unavailable("see whether PostgreSQL runs and can be reached from here (pg_isready); the appliance connects again by itself")
+	case "53100":
+		return hint.New(&diskspace.FullError{Path: "PostgreSQL's disk of " + s.name, Err: err},
+			"free space at the server of the database, whose disk is full")
+	case "53300":
+		return unavailable("raise max_connections of PostgreSQL, or see in pg_stat_activity which program has its connections; the appliance takes up to 8")
+	case "25006": // a standby, after a failover
+		return unavailable("the server is read-only: let `database:` in config.yaml name the primary; with several hosts and target_session_attrs=read-write the appliance finds it by itself")
+	case "40001", "40P01":
+		return unavailable("try again: the transaction ran at the same time as others")
+	case "XX001", "XX002":
+		return s.damaged(err)
+	case "28P01", "28000":
+		return hint.New(fmt.Errorf("the database %s refuses the login: %w", s.name, err),
+			"check user and password in `database:` of config.yaml, or in the file that PGPASSFILE names, and pg_hba.conf of the server")
+	case "3D000":
+		return hint.New(fmt.Errorf("the database %s does not exist: %w", s.name, err), createHint)
+	case "42501":
+		return hint.New(fmt.Errorf("the user of the database %s may not do this: %w", s.name, err),
+			"let the user own the database: ALTER DATABASE … OWNER TO …")
+	}
+	if strings.HasPrefix(code, "57P") || strings.HasPrefix(code, "08") || strings.HasPrefix(code, "53") {
+		return unavailable("see whether PostgreSQL is starting or stopping; requests work again when it does")
+	}
+	return fmt.Errorf("database %s: %w", s.name, err)
+}
+
+// settingError reports a setting of the server with which the database is not used.
+type settingError struct{ what, next string }
+
+func (e *settingError) Error() string { return e.what }
+
+// Hint returns the next step.
+func (e *settingError) Hint() string { return e.next }
+
+const createHint = `create it with the collation C: CREATE DATABASE appliance OWNER … TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'`
+
+const damagedHint = "restore PostgreSQL's database from its own backup; mind what dmesg of its server says of the disk"
+
+// DamageIn returns the part of err that reports damage of the database, or nil.
+func (db *DB) DamageIn(err error) error {
+	var corrupt *database.CorruptError
+	if errors.As(err, &corrupt) {
+		return corrupt.Err
+	}
+	return nil
+}
+
+// damaged records damage.
+func (s *server) damaged(err error) error {
+	e := &database.CorruptError{Path: s.name, Err: err, Next: damagedHint}
+	if s.damage.CompareAndSwap(nil, e) {
+		s.log.Error("the database is damaged", "database", s.name, "error", err, "remedy", e.Hint())
+	}
+	return e
+}
+
+// Damaged records damage that a reader of rows finds and PostgreSQL does not.
+func (db *DB) Damaged(err error) error { return db.server.damaged(err) }
+
+// Damage returns a *database.CorruptError if the database was found damaged since Open, and nil
+// otherwise.
+func (db *DB) Damage() error {
+	if e := db.server.damage.Load(); e != nil {
+		return e
+	}
+	return nil
+}

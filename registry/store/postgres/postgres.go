@@ -1,0 +1,207 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/internal/retry"
+	"github.com/mirror-appliance/appliance/registry/store/database"
+)
+
+const (
+	readers = 6
+	// patience is how long Open waits for the server.
+	patience = time.Minute
+)
+
+// IsAddress reports whether the database of a configuration is one of PostgreSQL.
+func IsAddress(name string) bool {
+	return strings.HasPrefix(name, "postgres://") || strings.HasPrefix(name, "postgresql://")
+}
+
+// Watched is a table whose changes the store is told.
+type Watched struct {
+	Table   string
+	Columns []string // of a change; none: that there was one
+	Ops     []database.Op
+}
+
+// Options are the options of Open.
+type Options struct {
+	Address    string // postgres://…
+	Migrations fs.FS  // SQL files, one for each version, sorted by name
+	Watched    []Watched
+	Current    bool         // refuse a database of an older version instead of migrating it: *database.SchemaError
+	Fresh      func() error // called before the first table is made; an error stops
+	Log        *slog.Logger // nil: discard
+	Rehearse   bool         // run each transaction twice, as after a conflict: for tests of what writes
+
+	Changed   func(database.Change) // called after each change of a row, before the write is acknowledged; a table "" means that any may have changed
+	Committed func()                // called after that
+}
+
+// DB is an open database. It is safe for concurrent use.
+type DB struct {
+	*database.Group
+	server *server
+	writer *sql.DB
+	reader *sql.DB
+	size   atomic.Int64 // as Bytes last saw it
+	own    *pgx.ConnConfig
+}
+
+// server is what connections to one database share.
+type server struct {
+	statements
+	name     string // of the database, without a password
+	log      *slog.Logger
+	damage   atomic.Pointer[database.CorruptError]
+	lock     sync.Mutex // guards what follows
+	owner    string     // what the row of the owner has since this process took the database
+	failed   time.Time  // when the writer could not connect
+	failure  error
+	notes    []database.Change // of the transaction under way
+	options  Options
+	rehearse bool // Options.Rehearse, once the database is open
+	again    bool // the transaction under way is a rehearsed one
+}
+
+// Open takes the database, migrates it and returns it. Errors: *database.LockedError,
+// *database.SchemaError, *database.NotDatabaseError, *database.UnavailableError.
+func Open(ctx context.Context, o Options) (_ *DB, err error) {
+	writing, err := pgx.ParseConfig(o.Address)
+	if err != nil { // whose text has no password
+		return nil, hint.New(fmt.Errorf("the address of the database: %w", err),
+			"write `database: postgres://USER@HOST:PORT/NAME?sslmode=verify-full`, and the password into the file that PGPASSFILE names")
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &server{name: nameOf(writing), log: o.Log, options: o}
+	configure(writing)
+	reading := writing.Copy()
+	reading.RuntimeParams["default_transaction_read_only"] = "on"
+	reading.RuntimeParams["client_min_messages"] = "warning"
+	writing.OnNotice = s.notice
+	db := &DB{server: s, own: writing.Copy(), writer: sql.OpenDB(s.connector(writing, true)), reader: sql.OpenDB(s.connector(reading, false))}
+	db.own.OnNotice = nil
+	db.writer.SetMaxOpenConns(1)
+	db.reader.SetMaxOpenConns(readers)
+	db.reader.SetMaxIdleConns(readers)
+	if err := db.prepare(ctx, o); err != nil {
+		return nil, errors.Join(err, db.reader.Close(), db.writer.Close())
+	}
+	s.rehearse = o.Rehearse
+	db.Group = database.OpenGroup(db.writer)
+	db.Group.Conflict = conflict
+	return db, nil
+}
+
+// prepare waits for the server, and makes the database that of this version.
+func (db *DB) prepare(ctx context.Context, o Options) error {
+	began := time.Now()
+	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+		err := db.writer.PingContext(ctx)
+		var unavailable *database.UnavailableError
+		if err == nil {
+			break
+		}
+		if !errors.As(err, &unavailable) || time.Since(began)+wait > patience {
+			return err
+		}
+		o.Log.Warn("waiting for the database", "database", db.server.name, "error", unavailable.Err)
+		if err := retry.Sleep(ctx, wait); err != nil {
+			return err
+		}
+	}
+	if err := db.check(ctx); err != nil {
+		return err
+	}
+	return db.migrate(ctx, o)
+}
+
+// nameOf returns the address of a database without its password.
+func nameOf(c *pgx.ConnConfig) string {
+	host := c.Host
+	if !strings.HasPrefix(host, "/") {
+		host = fmt.Sprintf("%s:%d", host, c.Port)
+	}
+	return fmt.Sprintf("postgres://%s@%s/%s", c.User, host, c.Database)
+}
+
+// check refuses a database that orders texts otherwise than by their bytes, or would lose what was
+// acknowledged.
+func (db *DB) check(ctx context.Context) error {
+	var version int
+	var encoding, collation, sync string
+	err := db.writer.QueryRowContext(ctx, `SELECT current_setting('server_version_num')::int, current_setting('server_encoding'),
+		(SELECT datcollate FROM pg_database WHERE datname = current_database()), current_setting('fsync')`).
+		Scan(&version, &encoding, &collation, &sync)
+	switch {
+	case err != nil:
+		return err
+	case version < 130000:
+		return &settingError{fmt.Sprintf("the server of the database %s is older than PostgreSQL 13", db.server.name), "upgrade PostgreSQL"}
+	case encoding != "UTF8" || collation != "C" && collation != "POSIX":
+		return &settingError{fmt.Sprintf("the database %s has the encoding %s and the collation %s: UTF8 and C are needed, so that names are ordered by their bytes",
+			db.server.name, encoding, collation), createHint}
+	case sync != "on":
+		return &settingError{fmt.Sprintf("the server of the database %s has fsync = %s: a power cut would take what was acknowledged", db.server.name, sync),
+			"set fsync = on in postgresql.conf, and restart PostgreSQL"}
+	}
+	return nil
+}
+
+// Beside opens connections beside those of a DB, which have neither its lock nor its rules, and
+// settings of their own.
+func Beside(address string, settings map[string]string) (*sql.DB, error) {
+	c, err := pgx.ParseConfig(address)
+	if err != nil {
+		return nil, err
+	}
+	configure(c)
+	for name, value := range settings {
+		c.RuntimeParams[name] = value
+	}
+	s := &server{name: nameOf(c), log: slog.New(slog.DiscardHandler)}
+	return sql.OpenDB(s.connector(c, false)), nil
+}
+
+// Close runs the queued writes and closes the database. Reads under way fail.
+func (db *DB) Close() error {
+	db.Group.Close()
+	return errors.Join(db.reader.Close(), db.writer.Close())
+}
+
+// Name returns the address of the database without its password.
+func (db *DB) Name() string { return db.server.name }
+
+// Reader returns the connections that read. They cannot write.
+func (db *DB) Reader() *sql.DB { return db.reader }
+
+// ShareFreeing is Share: nothing here depends on free space of this host.
+func (db *DB) ShareFreeing(ctx context.Context, fn func(ctx context.Context, tx *sql.Tx) error) error {
+	return db.Share(ctx, fn)
+}
+
+// WriteFreeing is Write, as ShareFreeing is Share.
+func (db *DB) WriteFreeing(ctx context.Context, fn func(tx *sql.Tx) error) error {
+	return db.Write(ctx, fn)
+}
+
+// Freeing runs a deletion.
+func (db *DB) Freeing(do func() error) error { return do() }
+
+// Freed does nothing: PostgreSQL's autovacuum finds deleted rows.
+func (db *DB) Freed() {}
