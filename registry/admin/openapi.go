@@ -57,7 +57,7 @@ func (h *Handler) getOpenAPI(*http.Request, api.None) (json.RawMessage, error) {
 
 var argument = regexp.MustCompile(`\{\w+\}`)
 
-// describe returns the document of all calls, with the one that package documents answers.
+// describe returns the document of all calls, with those that packages documents and role answer.
 func (h *Handler) describe() (json.RawMessage, error) {
 	all := append([]openapi.Call{}, h.calls...)
 	for i, c := range all {
@@ -69,7 +69,9 @@ func (h *Handler) describe() (json.RawMessage, error) {
 	}
 	resources := openapi.CallOf(api.GetResources)
 	resources.Roles = roles(auth.Login)
-	return openapi.Document(append(all, resources))
+	exchange := openapi.CallOf(api.ExchangeRoles)
+	exchange.Roles = []string{} // a token is its login
+	return openapi.Document(append(all, resources, exchange))
 }
 
 // roles returns the names of the roles that may do an action.

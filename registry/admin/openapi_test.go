@@ -112,8 +112,8 @@ func TestHandler_query(t *testing.T) {
 	}
 	var found []string
 	for path, operations := range d.Paths {
-		if path == api.GetResources.Path {
-			continue // package documents answers it
+		if path == api.GetResources.Path || path == api.ExchangeRoles.Path {
+			continue // packages documents and role answer them
 		}
 		for method, op := range operations {
 			method, good := strings.ToUpper(method), "?"
@@ -122,20 +122,24 @@ func TestHandler_query(t *testing.T) {
 					continue
 				}
 				found = append(found, method+" "+path+" "+p.Name+" "+p.Schema.Type)
-				if good += p.Name + "=true&"; p.Required {
-					refused(method, path, "the parameter "+p.Name+" is missing")
+				if p.Required { // those before it are given
+					refused(method, path+good, "the parameter "+p.Name+" is missing")
 				}
+				good += p.Name + "=" + map[string]string{"boolean": "true", "integer": "1", "string": "x"}[p.Schema.Type] + "&"
 			}
 			refused(method, path+good+"other=1", `no parameter \"other\"`)
 			refused(method, path+good+"%zz", "malformed")
 		}
 	}
 	slices.Sort(found)
-	if want := []string{"DELETE /api/v1/backup/{snapshot} failed boolean", "PUT /api/v1/sync/{id}/blobs/{digest} repository string",
+	if want := []string{"DELETE /api/v1/backup/{snapshot} failed boolean", "GET /api/v1/changes follower string", "GET /api/v1/changes limit integer",
+		"GET /api/v1/changes since string", "GET /api/v1/changes wait integer", "PUT /api/v1/sync/{id}/blobs/{digest} repository string",
 		"PUT /api/v1/sync/{id}/manifests/{digest} repository string"}; !slices.Equal(found, want) {
 		t.Errorf("parameters are %q, want %q", found, want)
 	}
 	refused(http.MethodDelete, "/api/v1/backup/x?failed=perhaps", "write true or false")
+	refused(http.MethodGet, "/api/v1/changes?follower=x&since=x&limit=many", "write a number")
+	refused(http.MethodGet, "/api/v1/changes?follower=x&since=x&wait=-1", "write a number")
 }
 
 func TestHandler_openAPISchemas(t *testing.T) {
