@@ -223,11 +223,7 @@ func TestPair_switched(t *testing.T) {
 			t.Error("the status has the password")
 		}
 	}
-	var events []string
-	for _, line := range second.audited(t, api.AuditRequest{}) {
-		events = append(events, line)
-	}
-	if all := strings.Join(events, "\n"); !strings.Contains(all, "follows") || !strings.Contains(all, "promoted") || strings.Contains(all, password) {
+	if all := strings.Join(second.audited(t, api.AuditRequest{}), "\n"); !strings.Contains(all, "follows") || !strings.Contains(all, "promoted") || strings.Contains(all, password) {
 		t.Errorf("the audit has\n%s", all)
 	}
 }

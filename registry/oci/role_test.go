@@ -10,7 +10,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-type refusesChanges struct{ error }
+type refusesChanges struct{}
 
 func (refusesChanges) ReadOnly() {}
 

@@ -168,7 +168,7 @@ func TestFeed_isBounded(t *testing.T) {
 	}
 
 	f.clock.add(followerKept - time.Hour)
-	_, alive, _ = f.readFeed("alive", alive, 100)
+	_, _, _ = f.readFeed("alive", alive, 100)
 	f.clock.add(2 * time.Hour)
 	f.must(f.Maintain(f.ctx))
 	all, err := f.Feed.List(f.ctx)
