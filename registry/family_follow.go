@@ -108,7 +108,7 @@ func (f *family) catchUp(ctx context.Context) error {
 
 // followers lists the appliances that follow this one.
 func (f *family) followers(ctx context.Context) ([]role.Peer, error) {
-	all, err := f.d.store.Feed.List(ctx)
+	all, err := f.d.store.Feed.Registered(ctx)
 	var peers []role.Peer
 	for _, one := range all {
 		peers = append(peers, role.Peer{ID: one.ID, Address: one.Address, CA: one.CA, Token: one.Token})

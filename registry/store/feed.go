@@ -192,6 +192,16 @@ func checkFollower(ctx context.Context, q database.Querier, id string, p positio
 
 // List lists the followers.
 func (s *Feed) List(ctx context.Context) ([]Follower, error) {
+	return s.list(ctx, `SELECT id, address, ca, token, users, started, seen, session = '',
+		(SELECT count(*) FROM (SELECT 1 FROM changes WHERE seq > f.since LIMIT ?) few) FROM followers f ORDER BY address, id`, pendingCounted)
+}
+
+// Registered lists the followers without Pending, whose count takes too long for each request of a stranger.
+func (s *Feed) Registered(ctx context.Context) ([]Follower, error) {
+	return s.list(ctx, `SELECT id, address, ca, token, users, started, seen, session = '', 0 FROM followers ORDER BY address, id`)
+}
+
+func (s *Feed) list(ctx context.Context, text string, args ...any) ([]Follower, error) {
 	all := []Follower{}
 	scan := func(rows *sql.Rows) error {
 		var f Follower
@@ -201,8 +211,7 @@ func (s *Feed) List(ctx context.Context) ([]Follower, error) {
 		all = append(all, f)
 		return err
 	}
-	err := database.Query(ctx, s.db.Reader(), scan, `SELECT id, address, ca, token, users, started, seen, session = '',
-		(SELECT count(*) FROM (SELECT 1 FROM changes WHERE seq > f.since LIMIT ?) few) FROM followers f ORDER BY address, id`, pendingCounted)
+	err := database.Query(ctx, s.db.Reader(), scan, text, args...)
 	if err != nil {
 		return nil, fmt.Errorf("list followers: %w", err)
 	}

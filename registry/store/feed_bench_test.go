@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// BenchmarkFeed_pushes says what the feed costs pushes: without its triggers, as before there was a feed; with them
-// and no follower, as in most appliances; and with a follower that reads on all the while.
+// BenchmarkFeed_pushes measures pushes in three stores: without the triggers of the feed; with the triggers and no
+// follower, as in most appliances; and with a follower that reads the feed meanwhile.
 func BenchmarkFeed_pushes(b *testing.B) {
 	for _, c := range []struct {
 		name  string

@@ -290,3 +290,22 @@ func TestFollowing_runIsKept(t *testing.T) {
 	}
 	isNotFound(t, func() error { _, err := f.Runs.Get(f.ctx, kept.ID()); return err }())
 }
+
+// Registered returns what List does, but for the count of changes.
+func TestFeed_Registered(t *testing.T) {
+	f := newFixture(t)
+	_, err := f.Feed.Register(f.ctx, Follower{ID: "a", Address: "a:1", CA: "ca", Token: "token", Users: true}, "")
+	f.must(err)
+	f.pushImage("app", "x", "t")
+	listed, err := f.Feed.List(f.ctx)
+	f.must(err)
+	some, err := f.Feed.Registered(f.ctx)
+	f.must(err)
+	if len(listed) != 1 || listed[0].Pending == 0 || len(some) != 1 {
+		t.Fatalf("%v are listed, %v are registered", listed, some)
+	}
+	listed[0].Pending = 0
+	if some[0] != listed[0] || some[0].Token != "token" {
+		t.Errorf("%v is registered, and %v listed", some[0], listed[0])
+	}
+}
