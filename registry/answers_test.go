@@ -75,7 +75,8 @@ func (s *served) dial(t *testing.T, proto string) *tls.Conn {
 // raw is HTTP/2, frame by frame.
 type raw struct {
 	*http2.Framer
-	conn *tls.Conn
+	conn    *tls.Conn
+	decoder *hpack.Decoder
 }
 
 // http2 opens a connection whose client can take no answer's body.
@@ -84,7 +85,7 @@ func (s *served) http2(t *testing.T) raw {
 	c := s.dial(t, "h2")
 	_, err := io.WriteString(c, http2.ClientPreface)
 	must(t, err)
-	f := raw{http2.NewFramer(c, c), c}
+	f := raw{http2.NewFramer(c, c), c, hpack.NewDecoder(4096, nil)}
 	must(t, f.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0}))
 	must(t, f.WriteSettingsAck())
 	return f
@@ -186,30 +187,80 @@ func TestServer_unreadBodyHTTP2(t *testing.T) {
 	}
 }
 
-// TestServer_loginForms begins many logins without a login, and sends none of them.
+// form begins a form, whose answer is taken.
+func (f raw) form(t *testing.T, stream uint32, path string) {
+	t.Helper()
+	f.request(t, stream, "POST", path, "", false)
+	must(t, f.WriteWindowUpdate(stream, 1<<20))
+}
+
+// answers reads until n answers are whole, and returns the status of each by its stream.
+func (f raw) answers(t *testing.T, n int) map[uint32]string {
+	t.Helper()
+	all, ended := map[uint32]string{}, 0
+	for ended < n {
+		frame, err := f.ReadFrame()
+		if err != nil {
+			t.Fatalf("%d of %d answers: %v", ended, n, err)
+		}
+		if h, ok := frame.(*http2.HeadersFrame); ok {
+			fields, err := f.decoder.DecodeFull(h.HeaderBlockFragment())
+			must(t, err)
+			all[h.StreamID] = fields[0].Value
+		}
+		if h := frame.Header(); (h.Type == http2.FrameHeaders || h.Type == http2.FrameData) && h.Flags.Has(http2.FlagDataEndStream) {
+			ended++
+		}
+	}
+	return all
+}
+
+// TestServer_loginForms begins many logins without a login.
 func TestServer_loginForms(t *testing.T) {
 	const formsEach = 4 // as in limits
-	for _, path := range []string{"/login", "/v2/auth"} {
+	dial := func(t *testing.T, patience time.Duration) raw {
 		d := openDaemon(t, io.Discard)
-		d.patience.form = time.Second
-		s := serveDaemon(t, d, func(*limits.Limits) {})
-		f := s.http2(t)
-		must(t, f.conn.SetReadDeadline(time.Now().Add(20*time.Second)))
-		began := time.Now()
-		for i := range uint32(formsEach + 1) {
-			f.request(t, 2*i+1, "POST", path, "", false)
-		}
-		f.until(t, http2.FrameHeaders, 2*formsEach+1) // at once
-		if took := time.Since(began); took > d.patience.form {
-			t.Errorf("%s: one more than there are places for is answered after %s", path, took)
-		}
-		f.until(t, http2.FrameHeaders, 1) // when it has taken too long
-		began = time.Now()
-		f.request(t, 2*(formsEach+1)+1, "POST", path, "", false)
-		f.until(t, http2.FrameHeaders, 2*(formsEach+1)+1)
-		if took := time.Since(began); took < d.patience.form/2 {
-			t.Errorf("%s: after those the next has no place: it is answered after %s", path, took)
-		}
+		d.patience.form = patience
+		f := serveDaemon(t, d, func(*limits.Limits) {}).http2(t)
+		must(t, f.conn.SetReadDeadline(time.Now().Add(time.Minute)))
+		return f
+	}
+	for _, path := range []string{"/login", "/v2/auth"} {
+		t.Run(path+" ends when it takes too long", func(t *testing.T) {
+			f := dial(t, 100*time.Millisecond)
+			for i := range uint32(formsEach) {
+				f.form(t, 2*i+1, path)
+			}
+			f.answers(t, formsEach)
+		})
+		t.Run(path+" has few places, which come back", func(t *testing.T) {
+			f := dial(t, time.Hour)
+			for i := range uint32(formsEach + 1) {
+				f.form(t, 2*i+1, path)
+			}
+			open := map[uint32]bool{1: true, 3: true, 5: true, 7: true, 9: true}
+			var refusal string
+			for stream, status := range f.answers(t, 1) { // no place for any one of them
+				delete(open, stream)
+				refusal = status
+			}
+			for range 2 {
+				for stream := range open {
+					must(t, f.WriteData(stream, true, []byte("grant_type=password&service=a&client_id=a&username=push&password=not-that-one")))
+				}
+				for stream, status := range f.answers(t, len(open)) {
+					if status == refusal {
+						t.Errorf("form %d, which has a place, has the answer of the one without: %s", stream, status)
+					}
+				}
+				clear(open)
+				for i := range uint32(formsEach) {
+					stream := 2*(formsEach+1+i) + 1
+					f.form(t, stream, path)
+					open[stream] = true
+				}
+			}
+		})
 	}
 }
 
