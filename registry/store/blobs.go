@@ -119,13 +119,29 @@ func (s *Blobs) Mount(ctx context.Context, repo, from string, d digest.Digest) (
 	}
 	var size int64
 	// The link protects the blob from collection, which is a write transaction, too.
-	err := s.db.Share(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		if err := tx.QueryRowContext(ctx, text, args...).Scan(&size); err != nil {
-			return orNotFound(err, "blob", d.String())
-		}
-		return s.linkExisting(ctx, tx, repo, d, size, byPush)
+	err := s.expecting(repo, d, byPush, func() error {
+		return s.db.Share(ctx, func(ctx context.Context, tx *sql.Tx) error {
+			if err := tx.QueryRowContext(ctx, text, args...).Scan(&size); err != nil {
+				return orNotFound(err, "blob", d.String())
+			}
+			return s.linkExisting(ctx, tx, repo, d, size, byPush)
+		})
 	})
 	return size, err
+}
+
+// expecting records before put that a client puts a blob into a repository, unless put fails: a
+// transaction of it that runs several times is one put, for one manifest.
+func (s *core) expecting(repo string, d digest.Digest, by origin, put func() error) error {
+	if by != byPush {
+		return put()
+	}
+	s.guard.Blobs.Expect(repo, d)
+	err := put()
+	if err != nil {
+		s.guard.Blobs.Unexpect(repo, s.now(), d)
+	}
+	return err
 }
 
 // linkExisting makes a blob visible in repo if its file exists, or returns ErrNotFound: an upload
@@ -222,9 +238,6 @@ func (s *core) linkBlob(ctx context.Context, tx *sql.Tx, repo string, d digest.D
 	repository, err := s.ensureRepository(ctx, tx, repo)
 	if err != nil {
 		return err
-	}
-	if by == byPush {
-		s.guard.Blobs.Expect(repo, d)
 	}
 	_, err = tx.ExecContext(ctx, `INSERT INTO repository_blobs (repository, digest, linked, pulled) VALUES (?, ?, ?, ?)
 		ON CONFLICT (repository, digest) DO UPDATE SET linked = excluded.linked, pulled = min(repository_blobs.pulled, excluded.pulled)`, repository, d, database.Nanos(s.now()), by)

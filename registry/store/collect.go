@@ -227,6 +227,8 @@ func (s *core) removeSome(ctx context.Context, before time.Time, ds []digest.Dig
 	defer func() { s.guard.Blobs.Unmark(marked...) }()
 	err = s.db.Write(ctx, func(tx *sql.Tx) error {
 		turn.begin()
+		s.guard.Blobs.Unmark(marked...) // by a run of this transaction that was rolled back
+		marked, looked = nil, 0
 		for _, d := range ds {
 			gone, err := s.removeRow(context.WithoutCancel(ctx), tx, before, d)
 			if gone {

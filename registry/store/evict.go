@@ -159,12 +159,17 @@ func (e *eviction) add(part eviction) {
 // evicting runs evict in a transaction, and then removes the files of the blobs whose rows it
 // deleted.
 func (s *core) evicting(ctx context.Context, evict func(*sql.Tx, *eviction) error) (eviction, error) {
-	e := eviction{before: s.now().Add(-openTakes)}
+	var e eviction
 	defer func() { s.guard.Blobs.Unmark(e.marked...) }()
-	if err := s.db.Write(ctx, func(tx *sql.Tx) error { return evict(tx, &e) }); err != nil {
+	err := s.db.Write(ctx, func(tx *sql.Tx) error {
+		s.guard.Blobs.Unmark(e.marked...) // by a run of this transaction that was rolled back
+		e = eviction{before: s.now().Add(-openTakes)}
+		return evict(tx, &e)
+	})
+	if err != nil {
 		return eviction{}, err
 	}
-	_, _, err := s.removeFiles(ctx, e.marked, s.yielding())
+	_, _, err = s.removeFiles(ctx, e.marked, s.yielding())
 	return e, err
 }
 

@@ -94,6 +94,8 @@ func (s *core) removeLinks(ctx context.Context, before time.Time, batch []linkRo
 	var marked []guard.Link
 	defer func() { s.guard.Blobs.UnmarkLinks(marked) }()
 	err = s.db.Write(ctx, func(tx *sql.Tx) error {
+		s.guard.Blobs.UnmarkLinks(marked) // by a run of this transaction that was rolled back
+		marked = nil
 		for _, l := range batch {
 			unused, err := database.Exists(ctx, tx, stillUnused, database.Nanos(before), l.repository, l.Digest)
 			if err != nil {

@@ -243,9 +243,13 @@ func (u *Upload) Cancel(context.Context) error {
 // it is unknown which bytes are on disk, and after a failed transaction the file is in place. Only
 // a malformed digest leaves the session as it was.
 func (u *Upload) Commit(ctx context.Context, d digest.Digest) (int64, error) {
-	err := u.commitTo(ctx, d, func(ctx context.Context, tx *sql.Tx) error {
-		return u.store.linkBlob(ctx, tx, cmp.Or(u.repo, u.bytes.Repository()), d, u.by)
-	})
+	repo := cmp.Or(u.repo, u.bytes.Repository())
+	commit := func() error {
+		return u.commitTo(ctx, d, func(ctx context.Context, tx *sql.Tx) error {
+			return u.store.linkBlob(ctx, tx, repo, d, u.by)
+		})
+	}
+	err := u.store.expecting(repo, d, u.by, commit)
 	if err == nil && u.by == byPull {
 		u.store.arrivals.add(u.Size())
 	}
