@@ -53,6 +53,7 @@ type fixture struct {
 	clock *clock
 	dir   string
 
+	several bool           // other processes may have the store
 	inFiles bool           // also where other fixtures have their blobs in S3
 	bucket  *s3test.Server // nil unless blobs are in S3
 }
@@ -117,6 +118,7 @@ func (f *fixture) options() Options {
 		Storage:  filepath.Join(f.dir, "storage"),
 		Now:      f.clock.now,
 		rehearse: rehearsing(),
+		several:  f.several,
 	}
 	if inBucket && !f.inFiles {
 		if f.bucket == nil {

@@ -44,30 +44,36 @@ func (m Manifest) Descriptor() ocispec.Descriptor {
 
 // Get returns a manifest of repo, which callers share and do not change.
 func (s *Manifests) Get(ctx context.Context, repo string, d digest.Digest) (Manifest, error) {
-	return s.cachedManifest(repo, d.String(), func() (Manifest, error) {
+	return s.cachedManifest(repo, d.String(), func(content bool) (Manifest, error) {
 		if err := checkRepositoryAndDigest(repo, d); err != nil {
 			return Manifest{}, err
 		}
-		return s.scanManifest(s.db.Reader().QueryRowContext(context.WithoutCancel(ctx),
-			manifestByDigest, repo, d), "manifest", d.String())
+		text := manifestByDigest
+		if !content {
+			text = linkByDigest
+		}
+		return scanManifest(s.db.Reader().QueryRowContext(context.WithoutCancel(ctx), text, repo, d), "manifest", d.String())
 	})
 }
 
 // ByTag returns the manifest of a tag, which callers share and do not change.
 func (s *Manifests) ByTag(ctx context.Context, repo, tag string) (Manifest, error) {
-	return s.cachedManifest(repo, tag, func() (Manifest, error) {
+	return s.cachedManifest(repo, tag, func(content bool) (Manifest, error) {
 		if err := image.CheckRepository(repo); err != nil {
 			return Manifest{}, err
 		}
 		if err := image.CheckTag(tag); err != nil {
 			return Manifest{}, err
 		}
-		return s.scanManifest(s.db.Reader().QueryRowContext(context.WithoutCancel(ctx),
-			manifestByTag, repo, tag), "tag", tag)
+		text := manifestByTag
+		if !content {
+			text = linkByTag
+		}
+		return scanManifest(s.db.Reader().QueryRowContext(context.WithoutCancel(ctx), text, repo, tag), "tag", tag)
 	})
 }
 
-func (s *core) scanManifest(row *sql.Row, kind, name string) (Manifest, error) {
+func scanManifest(row *sql.Row, kind, name string) (Manifest, error) {
 	var m Manifest
 	var annotations string
 	var created, repository int64
@@ -82,10 +88,8 @@ func (s *core) scanManifest(row *sql.Row, kind, name string) (Manifest, error) {
 	}
 	m.repository = repository
 	m.Created = database.Time(created)
-	if m.Annotations, err = annotationsFrom(annotations); err != nil {
-		return Manifest{}, err
-	}
-	return m, s.hashes(m)
+	m.Annotations, err = annotationsFrom(annotations)
+	return m, err
 }
 
 func annotationsFrom(text string) (map[string]string, error) {
@@ -396,15 +400,20 @@ func (s *Garbage) Dropped(ctx context.Context, take bool) (n int, err error) {
 const (
 	selectManifest = `SELECT m.digest, CASE m.media_type WHEN '' THEN rm.media_type ELSE m.media_type END, m.artifact_type, m.subject, m.annotations, m.created, m.body, rm.pulled = 1, rm.repository
 		FROM repositories r `
-	manifestByDigest = selectManifest + `
+	// selectLink selects the same without the content.
+	selectLink = `SELECT m.digest, CASE m.media_type WHEN '' THEN rm.media_type ELSE m.media_type END, '', '', '', m.created, NULL, rm.pulled = 1, rm.repository
+		FROM repositories r `
+	ofDigest = `
 		JOIN repository_manifests rm ON rm.repository = r.id AND rm.digest = ?2
 		JOIN manifests m ON m.digest = rm.digest
 		WHERE r.name = ?1`
-	manifestByTag = selectManifest + `
+	ofTag = `
 		JOIN tags t ON t.repository = r.id AND t.name = ?2
 		JOIN repository_manifests rm ON rm.repository = r.id AND rm.digest = t.digest
 		JOIN manifests m ON m.digest = t.digest
 		WHERE r.name = ?1`
+	manifestByDigest, manifestByTag = selectManifest + ofDigest, selectManifest + ofTag
+	linkByDigest, linkByTag         = selectLink + ofDigest, selectLink + ofTag
 
 	// A blob is visible where it has a link: by a push, a mount, a confirmed run or pull-through. A
 	// reference gives no link, neither by a pulled-through manifest nor as a child or a foreign

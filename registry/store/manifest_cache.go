@@ -32,6 +32,10 @@ const (
 //
 // A commit drops the entries that it changed before it is acknowledged. The database names each
 // changed row of the tables that an entry is read from, so a new method that writes cannot miss it.
+//
+// Where several processes have the store, one does not see the commits of another. Then an entry
+// spares the body of a manifest only: that the repository has it, that the tag names it and what it
+// is declared as are read for each request, by one statement (selectLink).
 type manifestCache struct {
 	limit int // bytes; 0: cacheMin
 
@@ -100,6 +104,15 @@ func (r *manifestCache) put(k cacheKey, m Manifest, epoch uint64) {
 	}
 	r.linked[link][k] = true
 	r.tagged[changedTag{m.repository, k.reference}] = k
+}
+
+// remove drops an entry that another process has made wrong.
+func (r *manifestCache) remove(k cacheKey) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if m, ok := r.known[k]; ok {
+		r.drop(k, m)
+	}
 }
 
 // drop is called with mu held.
@@ -243,15 +256,29 @@ func cgroup() string {
 }
 
 // cachedManifest returns a manifest of the cache, or reads and keeps it. Callers share it and do
-// not change it.
-func (s *core) cachedManifest(repo, reference string, read func() (Manifest, error)) (Manifest, error) {
+// not change it. read reads a manifest, or all of it but its content.
+func (s *core) cachedManifest(repo, reference string, read func(content bool) (Manifest, error)) (Manifest, error) {
 	s.reading.count.Add(1)
 	k := cacheKey{repo, reference}
 	m, epoch, ok := s.cache.get(k)
+	if ok && s.several {
+		now, err := read(false)
+		if err != nil {
+			return now, err
+		}
+		if ok = now.Digest == m.Digest && now.Created.Equal(m.Created); ok {
+			m.MediaType, m.repository, m.pulled = now.MediaType, now.repository, now.pulled
+		} else {
+			s.cache.remove(k)
+		}
+	}
 	if !ok {
 		var err error
-		if m, err = read(); err != nil {
-			return m, err
+		if m, err = read(true); err == nil {
+			err = s.hashes(m)
+		}
+		if err != nil {
+			return Manifest{}, err
 		}
 		s.cache.put(k, m, epoch)
 	}

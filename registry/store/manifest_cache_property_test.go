@@ -40,9 +40,9 @@ func newRecentModel(t *testing.T) *recentModel {
 // stored is what the database says.
 func (m *recentModel) stored(repo, reference string) (Manifest, error) {
 	if d := digest.Digest(reference); d.Validate() == nil {
-		return m.scanManifest(m.db.Reader().QueryRowContext(m.ctx, manifestByDigest, repo, d), "manifest", reference)
+		return scanManifest(m.db.Reader().QueryRowContext(m.ctx, manifestByDigest, repo, d), "manifest", reference)
 	}
-	return m.scanManifest(m.db.Reader().QueryRowContext(m.ctx, manifestByTag, repo, reference), "tag", reference)
+	return scanManifest(m.db.Reader().QueryRowContext(m.ctx, manifestByTag, repo, reference), "tag", reference)
 }
 
 // told is what a client is told.

@@ -18,7 +18,7 @@ import (
 // read from the source.
 func composed() map[string]string {
 	all := map[string]string{
-		"manifest by digest": manifestByDigest, "manifest by tag": manifestByTag, "blob": visibleBlob,
+		"manifest by digest": manifestByDigest, "manifest by tag": manifestByTag, "link by digest": linkByDigest, "link by tag": linkByTag, "blob": visibleBlob,
 		"referrers": referrersOf, "needed link": neededLink, "staged blob": stagedBlob, "user": selectUser + ` WHERE name = ?`,
 		"links after": linksAfter, "unused link": stillUnused, "garbage": garbageIn, "is garbage": stillGarbage,
 		"belongings": allBelongings, "belongings of one": belongingsOf, "orphans": orphans,

@@ -31,6 +31,7 @@ type Options struct {
 	Log         *slog.Logger     // nil: discard
 
 	rehearse bool // run each transaction of PostgreSQL twice, in tests
+	several  bool // other processes have the store open too, in tests
 }
 
 // Store is an opened store. It and its parts are safe for concurrent use.
@@ -86,6 +87,7 @@ type core struct {
 	blobs    blobstore.Storage
 	files    *blobfile.Dir // nil unless blobs are files: small ones have a journal then, and the disk may get full
 	journal  *journal
+	several  bool // other processes have the store open too
 	space    diskspace.Checker
 	now      func() time.Time
 	log      *slog.Logger
@@ -156,7 +158,7 @@ func newStore(o Options) (*Store, error) {
 			return nil, fmt.Errorf("open store: %w", err)
 		}
 	}
-	c := &core{database: path, file: path, now: o.Now, log: o.Log,
+	c := &core{database: path, file: path, several: o.several, now: o.Now, log: o.Log,
 		turns: turns{places: newManifestPlaces(), part: partTime, patience: 10 * time.Second}}
 	s := &Store{core: c, Blobs: &Blobs{c}, Uploads: &Uploads{c}, Manifests: &Manifests{c}, Tags: &Tags{c},
 		Runs: &Runs{c}, Users: &Users{c}, Clusters: &Clusters{c}, Garbage: &Garbage{c}, Audit: &Audit{c}, Feed: &Feed{c}, Following: &Following{c}}

@@ -140,8 +140,12 @@ func (s *server) take(ctx context.Context, c *conn) error {
 			return err
 		}
 	}
-	_, err := conn.Exec(ctx, fmt.Sprintf(`SET lock_timeout = %d; SELECT pg_advisory_lock(%d, hashtext(current_schema())); SET lock_timeout = 0`,
-		lockTimeout.Milliseconds(), lockKey), pgx.QueryExecModeSimpleProtocol)
+	lock := "pg_advisory_lock"
+	if s.options.Several {
+		lock = "pg_advisory_lock_shared"
+	}
+	_, err := conn.Exec(ctx, fmt.Sprintf(`SET lock_timeout = %d; SELECT %s(%d, hashtext(current_schema())); SET lock_timeout = 0`,
+		lockTimeout.Milliseconds(), lock, lockKey), pgx.QueryExecModeSimpleProtocol)
 	if codeOf(err) == "55P03" {
 		return &ownedError{name: s.name, lost: s.owner != ""}
 	}
@@ -178,7 +182,7 @@ func (s *server) own(ctx context.Context, conn *pgx.Conn) error {
 	if err := conn.QueryRow(ctx, `SELECT owner FROM appliance_schema`).Scan(&owner); err != nil {
 		return err
 	}
-	if owner != s.owner {
+	if owner != s.owner && !s.options.Several {
 		return &ownedError{name: s.name, lost: true}
 	}
 	return nil
@@ -261,7 +265,7 @@ func (c *conn) BeginTx(ctx context.Context, o driver.TxOptions) (driver.Tx, erro
 	begin := `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY`
 	if !o.ReadOnly {
 		mode := "ROW SHARE"
-		if sql.IsolationLevel(o.Isolation) == sql.LevelLinearizable {
+		if c.server.options.Several || sql.IsolationLevel(o.Isolation) == sql.LevelLinearizable {
 			mode = "EXCLUSIVE"
 		}
 		// LOCK takes no snapshot: the transaction sees what was committed while it waited.

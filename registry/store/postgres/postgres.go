@@ -46,6 +46,7 @@ type Options struct {
 	Fresh      func() error // called before the first table is made; an error stops
 	Log        *slog.Logger // nil: discard
 	Rehearse   bool         // run each transaction twice, as after a conflict: for tests of what writes
+	Several    bool         // other processes have the database open, and write too, each in its turn
 
 	Changed   func(database.Change) // called after each change of a row, before the write is acknowledged; a table "" means that any may have changed
 	Committed func()                // called after that

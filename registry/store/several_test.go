@@ -1,0 +1,115 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/registry/store/postgres/postgrestest"
+)
+
+// several are two daemons with one database.
+type several struct {
+	*fixture
+	other *fixture
+	proxy *postgrestest.Proxy // between the other and the database
+}
+
+func newSeveral(t *testing.T) *several {
+	t.Helper()
+	f := (&fixture{t: t, dir: t.TempDir(), several: true}).begin()
+	proxy, err := onServer.Proxy()
+	f.must(err)
+	o := f.options()
+	o.Database = proxy.Address(o.Database)
+	if f.bucket == nil {
+		o.Storage = filepath.Join(t.TempDir(), "storage") // blobs are not what these tests are about
+	}
+	s, err := Open(f.ctx, o)
+	f.must(err)
+	other := *f
+	other.Store = s
+	t.Cleanup(func() { f.must(errors.Join(s.Close(), proxy.Close())) })
+	return &several{fixture: f, other: &other, proxy: proxy}
+}
+
+// sparseIndex is a manifest that needs no blobs.
+func sparseIndex(n int) []byte {
+	return mustJSON(map[string]any{"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": []any{}, "annotations": map[string]string{"n": fmt.Sprint(n)}})
+}
+
+func (s *several) put(tag string, n int) digest.Digest {
+	s.t.Helper()
+	m, err := s.Manifests.Put(s.ctx, "app", sparseIndex(n), PutOptions{Tags: []string{tag}})
+	s.must(err)
+	return m.Digest
+}
+
+// What one daemon has in its cache is as the database has it, whichever daemon changed that.
+func TestSeveral_manifestsOnPostgreSQL(t *testing.T) {
+	s := newSeveral(t)
+	old := s.put("latest", 1)
+	if a, b := readTwice(t, s.other, "app", "latest", old); a != nil || b != nil {
+		t.Fatal(a, b)
+	}
+	if _, _, ok := s.other.cache.get(cacheKey{"app", "latest"}); !ok {
+		t.Error("a read manifest is not kept")
+	}
+	for n := range 50 {
+		moved := s.put("latest", 2+n)
+		if got, err := s.other.Manifests.ByTag(s.ctx, "app", "latest"); err != nil || got.Digest != moved || string(got.Body) != string(sparseIndex(2+n)) {
+			t.Fatalf("after move %d the tag names %s (%v)", n, got.Digest, err)
+		}
+	}
+	s.must(s.Tags.Delete(s.ctx, "app", "latest"))
+	if a, b := readTwice(t, s.other, "app", "latest", old); !errors.Is(a, ErrNotFound) || b != nil {
+		t.Errorf("after the tag was deleted: %v, %v", a, b)
+	}
+	s.must(s.Manifests.Delete(s.ctx, "app", old))
+	if _, b := readTwice(t, s.other, "app", "latest", old); !errors.Is(b, ErrNotFound) {
+		t.Errorf("after the manifest was deleted: %v", b)
+	}
+}
+
+// The media type that a push declares is that of the repository, and not of the cache.
+func TestSeveral_mediaTypeOnPostgreSQL(t *testing.T) {
+	s := newSeveral(t)
+	body := []byte(`{"schemaVersion": 2, "manifests": []}`)
+	for _, declared := range []string{"application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json"} {
+		m, err := s.Manifests.Put(s.ctx, "app", body, PutOptions{MediaType: declared})
+		s.must(err)
+		got, err := s.other.Manifests.Get(s.ctx, "app", m.Digest)
+		if s.must(err); got.MediaType != declared {
+			t.Errorf("the other daemon has it as %s, want %s", got.MediaType, declared)
+		}
+	}
+}
+
+// A manifest is read in one round trip, whether it is kept or not.
+func TestSeveral_roundTripsOnPostgreSQL(t *testing.T) {
+	s := newSeveral(t)
+	d := s.put("latest", 1)
+	other := s.put("next", 2)
+	read := map[string]func() error{
+		"by tag":    func() error { _, err := s.other.Manifests.ByTag(s.ctx, "app", "latest"); return err },
+		"by digest": func() error { _, err := s.other.Manifests.Get(s.ctx, "app", d); return err },
+	}
+	for range 2 * 6 { // the statements are prepared on each connection
+		s.must(errors.Join(read["by tag"](), read["by digest"]()))
+	}
+	for name, read := range read {
+		before := s.proxy.Answers.Load()
+		s.must(read())
+		if n := s.proxy.Answers.Load() - before; n != 1 {
+			t.Errorf("%s: %d round trips of a kept manifest, want 1", name, n)
+		}
+	}
+	before := s.proxy.Answers.Load()
+	_, err := s.other.Manifests.Get(s.ctx, "app", other)
+	if s.must(err); s.proxy.Answers.Load()-before != 1 {
+		t.Errorf("%d round trips of a manifest that is not kept, want 1", s.proxy.Answers.Load()-before)
+	}
+}
