@@ -1,5 +1,10 @@
 // Package migrations is the schema of the store, as a file for each version and engine. A file is
 // never edited: a change is a new one, for each engine.
+//
+// What several daemons share is in PostgreSQL alone. Those tables have a list and numbers of their
+// own, postgres/own, so that SQLite, which has one daemon, gets neither the tables nor a version.
+// They are made after all versions that both engines have: such a version knows nothing of them, and
+// they may refer to the tables of both.
 package migrations
 
 import (
@@ -25,6 +30,15 @@ func Schema() sqlite.Schema {
 // Postgres returns the same for PostgreSQL.
 func Postgres() fs.FS {
 	sub, _ := fs.Sub(postgresFiles, "postgres") // whose name is a valid one
+	return sub
+}
+
+//go:embed postgres/own/*.sql
+var ownFiles embed.FS
+
+// Own returns the versions that PostgreSQL alone has.
+func Own() fs.FS {
+	sub, _ := fs.Sub(ownFiles, "postgres/own")
 	return sub
 }
 

@@ -158,7 +158,8 @@ func (s *server) take(ctx context.Context, c *conn) error {
 const (
 	lockKey = 0x6d697272 // "mirr"
 
-	makeSchema = `CREATE TABLE IF NOT EXISTS appliance_schema (one integer PRIMARY KEY CHECK (one = 1), version integer NOT NULL, owner text NOT NULL)`
+	makeSchema = `CREATE TABLE IF NOT EXISTS appliance_schema (one integer PRIMARY KEY CHECK (one = 1), version integer NOT NULL, owner text NOT NULL);
+		ALTER TABLE appliance_schema ADD COLUMN IF NOT EXISTS own integer NOT NULL DEFAULT 0, ADD COLUMN IF NOT EXISTS made text NOT NULL DEFAULT '';`
 )
 
 // own writes the owner at the first connection, and compares it later.
@@ -168,7 +169,7 @@ func (s *server) own(ctx context.Context, conn *pgx.Conn) error {
 			return err
 		}
 		owner := rand.Text()
-		if _, err := conn.Exec(ctx, makeSchema); err != nil {
+		if _, err := conn.Exec(ctx, makeSchema, pgx.QueryExecModeSimpleProtocol); err != nil {
 			return err
 		}
 		_, err := conn.Exec(ctx, `INSERT INTO appliance_schema (one, version, owner) VALUES (1, 0, $1)

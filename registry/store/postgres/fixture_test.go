@@ -88,6 +88,17 @@ func versions(n int) fstest.MapFS {
 	return all
 }
 
+// own returns a list of this engine's own, of so many versions.
+func own(n int) fstest.MapFS {
+	all := fstest.MapFS{}
+	for i, text := range []string{
+		`CREATE TABLE own (note TEXT REFERENCES notes (name))`, `ALTER TABLE own ADD COLUMN daemon TEXT`,
+	}[:n] {
+		all[fmt.Sprintf("%04d_own.sql", i+1)] = &fstest.MapFile{Data: []byte(text)}
+	}
+	return all
+}
+
 func newFixture(t testing.TB) *fixture {
 	t.Helper()
 	f := &fixture{t: t, ctx: t.Context()}

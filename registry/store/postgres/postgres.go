@@ -40,7 +40,8 @@ type Watched struct {
 // Options are the options of Open.
 type Options struct {
 	Address    string // postgres://…
-	Migrations fs.FS  // SQL files, one for each version, sorted by name
+	Migrations fs.FS  // SQL files, one for each version that all engines have, sorted by name
+	Own        fs.FS  // likewise, for the versions that this engine alone has; nil: none
 	Watched    []Watched
 	Current    bool         // refuse a database of an older version instead of migrating it: *database.SchemaError
 	Fresh      func() error // called before the first table is made; an error stops

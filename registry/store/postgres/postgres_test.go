@@ -62,6 +62,30 @@ func TestOpen_refuses(t *testing.T) {
 		f.DB = nil
 		f.reopen()
 	})
+	t.Run("other versions of its own list", func(t *testing.T) {
+		f := newFixture(t)
+		f.must(f.Close())
+		f.DB = nil
+		var schema *database.SchemaError
+		f.options.Own, f.options.Current = own(1), true
+		if _, err := Open(f.ctx, f.options); !errors.As(err, &schema) || schema.Have != 2 || schema.Known != 3 {
+			t.Errorf("an older one: %v", err)
+		}
+		f.options.Current = false
+		f.reopen()
+		f.options.Own = own(2)
+		f.reopen()
+		f.must(f.Write(f.ctx, func(tx *sql.Tx) error {
+			_, err := tx.ExecContext(f.ctx, `INSERT INTO own (daemon) VALUES ('a')`)
+			return err
+		}))
+		f.must(f.Close())
+		f.DB = nil
+		f.options.Own = own(1)
+		if _, err := Open(f.ctx, f.options); !errors.As(err, &schema) || schema.Have != 4 || schema.Known != 3 {
+			t.Errorf("a newer one: %v", err)
+		}
+	})
 	t.Run("what its caller refuses", func(t *testing.T) {
 		f := newFixture(t)
 		f.must(f.Close())
