@@ -141,7 +141,7 @@ func (d *daemon) openStore(ctx context.Context) error {
 	d.misses = misses.Open(ctx, s, d.log, nil)
 	d.upstreams = &upstreams{all: d.cfg.Routes()}
 	d.auth = auth.New(users{s})
-	d.auth.Log = d.log
+	d.auth.Log, d.auth.Shared = d.log, s.Several()
 	if err := image.CheckPatterns(d.cfg.AnonymousPull); err != nil { // Parse checks those of a file
 		return fmt.Errorf("anonymousPull: %w", err)
 	}

@@ -8,7 +8,8 @@
 // Passwords are stored as bcrypt hashes. One comparison takes tens of milliseconds, too long
 // for each request, so a success is cached until Forget. The key of the cache is an HMAC
 // under a key of this process: memory holds neither the password nor text that a dictionary
-// could be tried against.
+// could be tried against. Where several daemons have the users, one does not see what another
+// changes, and looks the user up for each request, see Authenticator.Shared.
 //
 // Grants may limit a user to some repositories, see image.CheckPattern. Some repositories may be
 // open to anonymous pulls, see Authenticator.Anonymous. Guessing is slowed down, see backoff.
@@ -67,6 +68,9 @@ type Authenticator struct {
 	// Anonymous are patterns of the repositories that may be pulled without a login; none: no
 	// repository. A request with a wrong name or password is refused in any case.
 	Anonymous []string
+	// Shared: other processes change users as well. A user is then looked up for each request, and a
+	// cached login, which spares the comparison, counts while the hash of its password is the same.
+	Shared bool
 
 	users    Users
 	key      []byte // of this process, see digestOf
@@ -107,25 +111,58 @@ func (a *Authenticator) Calibrate(hashes ...[]byte) {
 // means that the password could not be checked. d is digestOf name and password.
 func (a *Authenticator) authenticate(ctx context.Context, d digest, name, password string) (Identity, error) {
 	for {
-		id, c, first := a.cache.get(d, name)
-		if c == nil {
-			return id, nil
-		}
+		known, c, first := a.cache.get(d, name)
 		if first {
 			c.result, c.err = a.verify(ctx, name, password)
 			a.cache.done(d, c)
-			return c.result, c.err
+			return c.result.id, c.err
 		}
-		select {
-		case <-c.finished:
-		case <-ctx.Done():
-			return Identity{}, ctx.Err()
+		var denied error
+		if c != nil {
+			select {
+			case <-c.finished:
+			case <-ctx.Done():
+				return Identity{}, ctx.Err()
+			}
+			// A request that was cancelled says nothing of the credentials.
+			if errors.Is(c.err, context.Canceled) || errors.Is(c.err, context.DeadlineExceeded) {
+				continue
+			}
+			if c.err != nil && !errors.Is(c.err, errDenied) {
+				return Identity{}, c.err
+			}
+			known, denied = c.result, c.err
 		}
-		// A request that was cancelled says nothing of the credentials.
-		if !errors.Is(c.err, context.Canceled) && !errors.Is(c.err, context.DeadlineExceeded) {
-			return c.result, c.err
+		id, same, err := a.confirm(ctx, name, known)
+		switch {
+		case err != nil:
+			return Identity{}, err
+		case same && denied != nil:
+			return Identity{}, denied
+		case same:
+			return id, nil
 		}
+		a.cache.drop(d, known)
 	}
+}
+
+// confirm returns the user of an earlier check as it is now, and false if its password is another
+// since.
+func (a *Authenticator) confirm(ctx context.Context, name string, known verdict) (id Identity, same bool, err error) {
+	if !a.Shared {
+		return known.id, true, nil
+	}
+	record, ok, err := a.lookup(ctx, name)
+	switch {
+	case err != nil:
+		return Identity{}, false, fmt.Errorf("look up user %q: %w", name, err)
+	case !ok:
+		return Identity{}, known.password == [sha256.Size]byte{}, nil
+	case passwordOf(record) != known.password:
+		return Identity{}, false, nil
+	}
+	id, err = a.identity(name, record)
+	return id, err == nil, err
 }
 
 // Forget drops all that is cached of a user, failed logins included. Call it after every change of
@@ -136,18 +173,22 @@ func (a *Authenticator) Forget(name string) {
 }
 
 // verify checks the password against the store.
-func (a *Authenticator) verify(ctx context.Context, name, password string) (Identity, error) {
+func (a *Authenticator) verify(ctx context.Context, name, password string) (found verdict, err error) {
 	record, ok, err := a.lookup(ctx, name)
 	if err != nil {
-		return Identity{}, fmt.Errorf("look up user %q: %w", name, err)
+		return found, fmt.Errorf("look up user %q: %w", name, err)
+	}
+	if ok {
+		found.password = passwordOf(record)
 	}
 	switch err := a.hasher.check(ctx, ok, record.PasswordHash, password); {
 	case errors.Is(err, errDenied) || ctx.Err() != nil && errors.Is(err, ctx.Err()):
-		return Identity{}, err
+		return found, err
 	case err != nil:
-		return Identity{}, fmt.Errorf("password hash of user %q: %w", name, err)
+		return found, fmt.Errorf("password hash of user %q: %w", name, err)
 	}
-	return a.identity(name, record)
+	found.id, err = a.identity(name, record)
+	return found, err
 }
 
 func (a *Authenticator) identity(name string, record Record) (Identity, error) {

@@ -221,7 +221,7 @@ func TestAuthenticate_unusableRecord(t *testing.T) {
 func TestRemember_isBounded(t *testing.T) {
 	a := New(new(users))
 	for i := range maxCached + 10 {
-		a.cache.add(a.digestOf("u", fmt.Sprint(i)), Identity{Name: "u"})
+		a.cache.add(a.digestOf("u", fmt.Sprint(i)), verdict{id: Identity{Name: "u"}})
 	}
 	if n := len(a.cache.logins); n != maxCached {
 		t.Errorf("%d cached, want %d", n, maxCached)

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"crypto/sha256"
 	"strings"
 	"sync"
 )
@@ -10,7 +11,7 @@ import (
 // records of users with tokens.
 type cache struct {
 	mu      sync.Mutex // guards what follows; held for map operations only
-	logins  map[digest]Identity
+	logins  map[digest]verdict
 	checks  map[digest]*check
 	records map[string]Record
 	epoch   int // counts calls of forget
@@ -21,28 +22,45 @@ type check struct {
 	name     string
 	stale    bool          // guarded by cache.mu: the user changed meanwhile
 	finished chan struct{} // closed when result and err are set
-	result   Identity
+	result   verdict
 	err      error
 }
 
+// A verdict is the user that a check has found, also of one that denies.
+type verdict struct {
+	id       Identity
+	password [sha256.Size]byte // of the hash of the password; zero: there was no such user
+}
+
+func passwordOf(record Record) [sha256.Size]byte { return sha256.Sum256(record.PasswordHash) }
+
 func newCache() *cache {
-	return &cache{logins: make(map[digest]Identity), checks: make(map[digest]*check), records: make(map[string]Record)}
+	return &cache{logins: make(map[digest]verdict), checks: make(map[digest]*check), records: make(map[string]Record)}
 }
 
 // get returns the login under a digest, or its check under way. The caller with first does the
 // check and calls done.
-func (c *cache) get(d digest, name string) (id Identity, under *check, first bool) {
+func (c *cache) get(d digest, name string) (known verdict, under *check, first bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if id, ok := c.logins[d]; ok {
-		return id, nil, false
+	if known, ok := c.logins[d]; ok {
+		return known, nil, false
 	}
 	if under, ok := c.checks[d]; ok {
-		return Identity{}, under, false
+		return verdict{}, under, false
 	}
 	under = &check{name: name, finished: make(chan struct{})}
 	c.checks[d] = under
-	return Identity{}, under, true
+	return verdict{}, under, true
+}
+
+// drop drops a login whose user another process has changed.
+func (c *cache) drop(d digest, known verdict) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.logins[d].password == known.password {
+		delete(c.logins, d)
+	}
 }
 
 // done caches a success and wakes those that wait.
@@ -60,14 +78,14 @@ func (c *cache) done(d digest, under *check) {
 
 // add expects mu to be held. Only right logins are added, so guesses cannot evict any. An evicted
 // one costs a bcrypt.
-func (c *cache) add(d digest, id Identity) {
+func (c *cache) add(d digest, known verdict) {
 	if len(c.logins) >= maxCached {
 		for other := range c.logins {
 			delete(c.logins, other)
 			break
 		}
 	}
-	c.logins[d] = id
+	c.logins[d] = known
 }
 
 func (c *cache) forget(name string) {
@@ -75,8 +93,8 @@ func (c *cache) forget(name string) {
 	defer c.mu.Unlock()
 	c.epoch++
 	delete(c.records, name)
-	for d, id := range c.logins {
-		if id.Name == name {
+	for d, known := range c.logins {
+		if known.id.Name == name {
 			delete(c.logins, d)
 		}
 	}
@@ -88,8 +106,11 @@ func (c *cache) forget(name string) {
 	}
 }
 
-// record is a lookup that is cached until Forget.
+// record is a lookup that is cached until Forget, unless users are shared.
 func (a *Authenticator) record(ctx context.Context, name string) (Record, bool, error) {
+	if a.Shared {
+		return a.lookup(ctx, name)
+	}
 	c := a.cache
 	c.mu.Lock()
 	record, ok := c.records[name]

@@ -81,7 +81,7 @@ func (s *Sessions) Begin(r *http.Request, name, password string) (cookie *http.C
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.makeRoom(id.Name, now)
-	s.byKey[sha256.Sum256([]byte(token))] = &login{user: id.Name, password: sha256.Sum256([]byte(record.PasswordHash)),
+	s.byKey[sha256.Sum256([]byte(token))] = &login{user: id.Name, password: passwordOf(record),
 		csrf: random(), began: now, used: now}
 	return sessionCookie(token, int(sessionMost/time.Second)), 0, 0
 }
@@ -160,7 +160,7 @@ func (s *Sessions) of(r *http.Request, used time.Time) (found Session, ok bool, 
 	if err != nil {
 		return Session{}, false, err
 	}
-	if !ok || sha256.Sum256([]byte(record.PasswordHash)) != l.password {
+	if !ok || passwordOf(record) != l.password {
 		s.end(key)
 		return Session{}, false, nil
 	}

@@ -20,6 +20,10 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store/migrations"
 )
 
+// Several reports whether other processes have the store open too. What this process remembers of rows
+// then counts only for what does not change.
+func (s *core) Several() bool { return s.several }
+
 // Secret returns the secret with a name: 32 random bytes, made by the first call.
 func (s *Store) Secret(ctx context.Context, name string) ([]byte, error) {
 	if name == "" {
