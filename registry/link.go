@@ -9,9 +9,6 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
-// offlineNote is the name of the note that the link is cut.
-const offlineNote = "offline"
-
 var errOffline = hint.New(errors.New("this appliance is offline, and asks no other host"), "appliance offline off")
 
 // link is the way to other hosts, which an administrator may cut.
@@ -26,7 +23,7 @@ type link struct {
 }
 
 func openLink(ctx context.Context, s *store.Store) (*link, error) {
-	note, err := s.Note(ctx, offlineNote)
+	note, err := s.Note(ctx, store.OfflineNote)
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +85,7 @@ func (l *link) SetOffline(ctx context.Context, cut bool) error {
 func (l *link) change(ctx context.Context, cut bool, value string) (changed bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.store.SetNote(ctx, offlineNote, value); err != nil {
+	if err := l.store.SetNote(ctx, store.OfflineNote, value); err != nil {
 		return false, err
 	}
 	if cut == l.cut {

@@ -29,22 +29,23 @@ func (s *Store) Changed() <-chan struct{} {
 
 // note is called for each row that changes, before the commit.
 func (s *changeSignal) note(row database.Change) {
-	switch row.Table {
-	case "": // any
-	case "tags", "origins", "users":
-	case "repository_manifests": // its updates are about access
-		if row.Op == database.Update {
-			return
-		}
-	case "repository_blobs": // a manifest comes after its blobs
-		if row.Op != database.Delete {
-			return
-		}
-	case "quarantine":
-	default:
-		return
+	if changesImages(row) {
+		s.pending.Store(true)
 	}
-	s.pending.Store(true)
+}
+
+// changesImages reports whether a change of a row is one of which Changed tells.
+func changesImages(row database.Change) bool {
+	switch row.Table {
+	case "", // any
+		"tags", "origins", "users", "quarantine":
+		return true
+	case "repository_manifests": // its updates are about access
+		return row.Op != database.Update
+	case "repository_blobs": // a manifest comes after its blobs
+		return row.Op == database.Delete
+	}
+	return false
 }
 
 // committed is called after each transaction.

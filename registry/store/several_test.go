@@ -8,6 +8,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/mirror-appliance/appliance/registry/store/database"
 	"github.com/mirror-appliance/appliance/registry/store/postgres/postgrestest"
 )
 
@@ -113,3 +114,39 @@ func TestSeveral_roundTripsOnPostgreSQL(t *testing.T) {
 		t.Errorf("%d round trips of a manifest that is not kept, want 1", s.proxy.Answers.Load()-before)
 	}
 }
+
+// What waits for changes at one daemon wakes by those of another.
+func TestSeveral_wakesOnPostgreSQL(t *testing.T) {
+	s := newSeveral(t)
+	noted := s.other.Noted()
+	<-noted // it listens
+	images := s.other.Changed()
+	_, err := s.Feed.Register(s.ctx, Follower{ID: "f", Address: "f:8443"}, "")
+	s.must(err)
+	for name, c := range map[string]struct {
+		wakes  <-chan struct{}
+		change func()
+	}{
+		"images": {images, func() { s.put("latest", 1) }},
+		"feed":   {s.other.Feed.Changed(), func() { s.put("next", 2) }},
+		"role":   {noted, func() { s.must(s.SetNote(s.ctx, RoleNote, "{}")) }},
+		"users":  {images, func() { s.must(s.Users.Put(s.ctx, User{Name: "init", Role: "admin"})) }},
+	} {
+		for len(images) > 0 {
+			<-images
+		}
+		c.change()
+		<-c.wakes
+		t.Logf("%s: woken", name)
+	}
+	s.must(s.SetNote(s.ctx, "gc.last", "{}"))
+	if topicOf(database.Change{Table: "meta", Op: database.Insert, Columns: noteNamed("gc.last")}) != "" {
+		t.Error("others are told of a note that they do not go by")
+	}
+}
+
+// noteNamed is the columns of a note.
+type noteNamed string
+
+func (n noteNamed) Old(columns ...any) error { columns[0] = string(n); return nil }
+func (n noteNamed) New(columns ...any) error { return n.Old(columns...) }

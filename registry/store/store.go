@@ -105,6 +105,7 @@ type memory struct {
 	arrivals *arrivals
 	signal   changeSignal
 	feed     feedSignal
+	noted    chan struct{} // see Noted
 }
 
 // turns bounds how long requests and long work wait for each other.
@@ -172,7 +173,7 @@ func newStore(o Options) (*Store, error) {
 	s.cache.limit = cacheLimit()
 	s.guard = guard.New(s.now)
 	s.sessions = newSessions()
-	s.feed.kept = changesKept
+	s.feed.kept, s.noted = changesKept, make(chan struct{}, 1)
 	s.arrivals = &arrivals{over: make(chan struct{}, 1)}
 	return s, nil
 }

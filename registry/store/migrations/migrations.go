@@ -55,5 +55,6 @@ func Watched() []postgres.Watched {
 		{Table: "users", Ops: all},
 		{Table: "quarantine", Ops: all},
 		{Table: "changes", Ops: []database.Op{database.Insert}},
+		{Table: "meta", Columns: []string{"name"}, Ops: all},
 	}
 }

@@ -295,9 +295,16 @@ func (t *tx) Commit() error {
 			return errors.Join(t.Rollback(), &pgconn.PgError{Code: "40001", Message: "this was the rehearsal"})
 		}
 	}
-	results, err := t.conn.Conn.Conn().PgConn().Exec(ctx, `COMMIT`).ReadAll()
-	if err == nil && len(results) == 1 && results[0].CommandTag.String() == "ROLLBACK" {
+	commit := `COMMIT`
+	if t.writes {
+		commit = t.conn.server.commit()
+	}
+	results, err := t.conn.Conn.Conn().PgConn().Exec(ctx, commit).ReadAll()
+	if err == nil && len(results) > 0 && results[len(results)-1].CommandTag.String() == "ROLLBACK" {
 		err = errors.New("the transaction had failed before and was rolled back")
+	}
+	if err != nil && commit != `COMMIT` && !t.conn.Conn.Conn().IsClosed() { // it may not have come to the commit
+		_, _ = t.conn.Conn.Conn().PgConn().Exec(ctx, `ROLLBACK`).ReadAll() // whose failure loses the connection, and so the transaction
 	}
 	if t.writes {
 		t.conn.server.committed()

@@ -6,20 +6,29 @@
 //   - The SQL of the store is one text for every engine. Parameters and words of SQLite are
 //     translated at one place (translate.go); functions of SQLite are functions of the schema
 //     (functions.sql).
+//
 //   - Writes go one at a time through one connection, in serializable transactions that concurrent
 //     writes share, as with SQLite: what the process remembers of blobs and runs is decided in that
 //     order. A transaction that conflicts with one of another process runs again.
+//
 //   - The writer's connection holds an advisory lock, without which no process writes. A second
 //     daemon is refused. A daemon whose connection was lost, and whose database another one had
 //     meanwhile, writes no more.
+//
 //   - A write that returned nil is on disk: synchronous_commit and fsync are checked.
+//
 //   - Triggers name the rows that a transaction changes, by notices to the connection that changes
 //     them. After a connection was lost, all rows count as changed.
+//
 //   - Every error passes through this package, below database/sql: a lost connection, too many of
 //     them and a read-only server become a *database.UnavailableError, a full disk a
 //     *diskspace.FullError.
 //
-// Refused: pgxpool, whose pool database/sql has already; READ COMMITTED, which would make each write
-// of the store think of others; and LISTEN and NOTIFY, as long as one process writes: a NOTIFY takes
-// a lock of the whole server at each commit.
+//   - Several daemons are told of each other's changes by NOTIFY (tell.go), in the round trip of the
+//     commit: what waits for a change wakes soon. Nothing relies on it: each daemon looks now and then
+//     whether a notification was lost. A NOTIFY takes a lock of the whole server at each commit, where
+//     writes of all daemons go one at a time anyway; one daemon sends none.
+//
+// Refused: pgxpool, whose pool database/sql has already; and READ COMMITTED, which would make each
+// write of the store think of others.
 package postgres

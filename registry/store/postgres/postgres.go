@@ -51,6 +51,13 @@ type Options struct {
 
 	Changed   func(database.Change) // called after each change of a row, before the write is acknowledged; a table "" means that any may have changed
 	Committed func()                // called after that
+
+	// Topic returns the topic of a change of which other daemons are told, a word, or "". Told is called
+	// with the topics of changes of any daemon, or with nil when anything may have changed: soon, and at
+	// the latest after some seconds. nil: they are not told.
+	Topic func(database.Change) string
+	Told  func(topics []string)
+	look  time.Duration // lookEvery, in tests
 }
 
 // DB is an open database. It is safe for concurrent use.
@@ -61,6 +68,8 @@ type DB struct {
 	reader *sql.DB
 	size   atomic.Int64 // as Bytes last saw it
 	own    *pgx.ConnConfig
+
+	listener listener
 }
 
 // server is what connections to one database share.
@@ -107,6 +116,9 @@ func Open(ctx context.Context, o Options) (_ *DB, err error) {
 	s.rehearse = o.Rehearse
 	db.Group = database.OpenGroup(db.writer)
 	db.Group.Conflict = conflict
+	if o.Several && o.Told != nil {
+		db.listen()
+	}
 	return db, nil
 }
 
@@ -183,6 +195,7 @@ func Beside(address string, settings map[string]string) (*sql.DB, error) {
 // Close runs the queued writes and closes the database. Reads under way fail.
 func (db *DB) Close() error {
 	db.Group.Close()
+	db.stopListening()
 	return errors.Join(db.reader.Close(), db.writer.Close())
 }
 
