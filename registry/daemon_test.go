@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"golang.org/x/crypto/bcrypt"
 
 	"github.com/mirror-appliance/appliance/registry"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
@@ -52,11 +53,19 @@ func start(t *testing.T, change ...func(*config.Config)) *running {
 		c(cfg)
 	}
 	r := run(t, cfg, roots)
+	r.users(t)
+	return r
+}
+
+// users makes three users, named as their roles. Their hashes are those that a computer makes fastest.
+func (r *running) users(t *testing.T) {
+	t.Helper()
+	hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
+	must(t, err)
 	for _, role := range []string{"admin", "push", "pull"} {
-		_, err := r.admin.CreateUser(t.Context(), api.NewUser{Name: role, Role: role, Password: password})
+		_, err := r.admin.CreateUser(t.Context(), api.NewUser{Name: role, Role: role, PasswordHash: string(hash)})
 		must(t, err)
 	}
-	return r
 }
 
 // restart ends a daemon, and runs another on what it has left.

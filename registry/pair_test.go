@@ -45,10 +45,7 @@ func newOne(t *testing.T, change ...func(*config.Config)) *one {
 	cfg.Hostname, cfg.Port = "localhost", l.Addr().(*net.TCPAddr).Port
 	o := &one{cfg: cfg, roots: roots}
 	o.running = runOn(t, cfg, roots, l)
-	for _, role := range []string{"admin", "push", "pull"} {
-		_, err := o.admin.CreateUser(t.Context(), api.NewUser{Name: role, Role: role, Password: password})
-		must(t, err)
-	}
+	o.users(t)
 	return o
 }
 

@@ -64,8 +64,9 @@ func newSite(t *testing.T) *site {
 	text = []byte(strings.Replace(string(text), "port: 8443", "port: "+port, 1))
 	must(t, os.WriteFile(config.Path(s.root), text, 0o644))
 	s.start(t)
+	hash := quickHash(t)
 	for _, role := range []string{"admin", "pull", "init"} {
-		_, err := s.admin.CreateUser(t.Context(), api.NewUser{Name: role, Role: strings.Replace(role, "init", "admin", 1), Password: faultPassword})
+		_, err := s.admin.CreateUser(t.Context(), api.NewUser{Name: role, Role: strings.Replace(role, "init", "admin", 1), PasswordHash: hash})
 		must(t, err)
 	}
 	return s

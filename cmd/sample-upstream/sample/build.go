@@ -21,6 +21,7 @@ import (
 type builder struct {
 	content *Content
 	err     error
+	zip     *gzip.Writer // nil until the first use; a new one has a megabyte of buffers
 }
 
 func (b *builder) fail(err error) {
@@ -205,15 +206,18 @@ func (b *builder) tar(files map[string][]byte) []byte {
 // gzip stores without compression, whose output may change with the Go version: digests must not.
 func (b *builder) gzip(data []byte) []byte {
 	var buf bytes.Buffer
-	w, err := gzip.NewWriterLevel(&buf, gzip.NoCompression)
-	if err != nil {
-		b.fail(err)
-		return nil
+	if b.zip == nil {
+		var err error
+		if b.zip, err = gzip.NewWriterLevel(&buf, gzip.NoCompression); err != nil {
+			b.fail(err)
+			return nil
+		}
 	}
-	if _, err := w.Write(data); err != nil {
+	b.zip.Reset(&buf)
+	if _, err := b.zip.Write(data); err != nil {
 		b.fail(err)
 	}
-	if err := w.Close(); err != nil {
+	if err := b.zip.Close(); err != nil {
 		b.fail(err)
 	}
 	return buf.Bytes()
