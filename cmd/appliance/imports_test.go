@@ -100,7 +100,9 @@ func rooms() map[string][]string {
 		"registry/store/postgres":   {"registry/store/database"},
 		"registry/store/migrations": {"registry/store/database", "registry/store/postgres", "registry/store/postgres/postgrestest", "registry/store/sqlite"},
 		"registry/store/integrity":  {"registry/store/database", "registry/store/blobstore", "registry/store/blobfile", "registry/store/integrity/findings"},
-		"registry/store/backup":     {"registry/store/database", "registry/store/sqlite", "registry/store/migrations", "registry/store/blobfile", "registry/store/integrity"},
+		"registry/store/transfer": {"registry/store/database", "registry/store/sqlite", "registry/store/postgres", "registry/store/migrations", "registry/store/blobstore", "registry/store/blobfile",
+			"registry/store/blobs3", "registry/store/integrity"},
+		"registry/store/backup": {"registry/store/database", "registry/store/sqlite", "registry/store/migrations", "registry/store/blobfile", "registry/store/integrity"},
 	}
 }
 

@@ -12,14 +12,20 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store/migrations"
 	"github.com/mirror-appliance/appliance/registry/store/postgres"
 	"github.com/mirror-appliance/appliance/registry/store/sqlite"
+	"github.com/mirror-appliance/appliance/registry/store/transfer"
 )
 
-// openDatabase opens the database by the engine that its name is of.
+// openDatabase opens the database by the engine that its name is of, and refuses half a copy.
 func (s *Store) openDatabase(ctx context.Context, o Options) (err error) {
 	if postgres.IsAddress(o.Database) {
-		return s.openServer(ctx, o)
+		err = s.openServer(ctx, o)
+	} else {
+		err = s.openFile(ctx, o)
 	}
-	return s.openFile(ctx, o)
+	if err != nil {
+		return err
+	}
+	return transfer.Check(ctx, s.db.Reader(), s.database)
 }
 
 // changed and committed are called by the engine, see its options.

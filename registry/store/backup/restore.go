@@ -357,8 +357,7 @@ func checkEmpty(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	used, err := database.Exists(ctx, db.Reader(),
-		`SELECT 1 FROM manifests UNION ALL SELECT 1 FROM blobs UNION ALL SELECT 1 FROM runs`)
+	used, err := integrity.Used(ctx, db.Reader())
 	if err := errors.Join(err, db.Close()); err != nil {
 		return fmt.Errorf("look into the store that is there: %w", err)
 	}

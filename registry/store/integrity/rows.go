@@ -12,6 +12,12 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
+// Used reports whether a store has content that another one in its place would lose. Accounts do not
+// count: an installation makes some.
+func Used(ctx context.Context, q database.Querier) (bool, error) {
+	return database.Exists(ctx, q, `SELECT 1 FROM manifests UNION ALL SELECT 1 FROM blobs UNION ALL SELECT 1 FROM runs`)
+}
+
 // database runs the engine's own check, also of indexes against tables.
 func (v *verification) database(ctx context.Context) error {
 	return v.DB.Structures(ctx, func(what string) {

@@ -255,7 +255,7 @@ func (c *conn) CheckNamedValue(v *driver.NamedValue) (err error) {
 			v.Value = "1"
 		}
 	case string:
-		v.Value = strings.ToValidUTF8(strings.ReplaceAll(value, "\x00", "\x01"), "\ufffd") // a NUL is refused; the order stays
+		v.Value = Text(value)
 	}
 	return nil
 }

@@ -14,7 +14,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/retry"
 	"github.com/mirror-appliance/appliance/registry/store/database"
 )
@@ -92,9 +91,8 @@ type server struct {
 // *database.SchemaError, *database.NotDatabaseError, *database.UnavailableError.
 func Open(ctx context.Context, o Options) (_ *DB, err error) {
 	writing, err := pgx.ParseConfig(o.Address)
-	if err != nil { // whose text has no password
-		return nil, hint.New(fmt.Errorf("the address of the database: %w", err),
-			"write `database: postgres://USER@HOST:PORT/NAME?sslmode=verify-full`, and the password into the file that PGPASSFILE names")
+	if err != nil {
+		return nil, addressError(err)
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -175,21 +173,6 @@ func (db *DB) check(ctx context.Context) error {
 			"set fsync = on in postgresql.conf, and restart PostgreSQL"}
 	}
 	return nil
-}
-
-// Beside opens connections beside those of a DB, which have neither its lock nor its rules, and
-// settings of their own.
-func Beside(address string, settings map[string]string) (*sql.DB, error) {
-	c, err := pgx.ParseConfig(address)
-	if err != nil {
-		return nil, err
-	}
-	configure(c)
-	for name, value := range settings {
-		c.RuntimeParams[name] = value
-	}
-	s := &server{name: nameOf(c), log: slog.New(slog.DiscardHandler)}
-	return sql.OpenDB(s.connector(c, false)), nil
 }
 
 // Close runs the queued writes and closes the database. Reads under way fail.

@@ -1,0 +1,108 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/registry/store/database"
+)
+
+// Beside opens connections beside those of a DB, which have neither its lock nor its rules, and
+// settings of their own.
+func Beside(address string, settings map[string]string) (*sql.DB, error) {
+	s, c, err := beside(address)
+	if err != nil {
+		return nil, err
+	}
+	for name, value := range settings {
+		c.RuntimeParams[name] = value
+	}
+	return sql.OpenDB(s.connector(c, false)), nil
+}
+
+func beside(address string) (*server, *pgx.ConnConfig, error) {
+	c, err := pgx.ParseConfig(address)
+	if err != nil {
+		return nil, nil, err
+	}
+	configure(c)
+	return &server{name: nameOf(c), log: slog.New(slog.DiscardHandler)}, c, nil
+}
+
+// OpenBeside opens a database for reading, also while a DB of another process has it. Errors:
+// *database.SchemaError unless it has the version known, *database.NotDatabaseError.
+func OpenBeside(ctx context.Context, address string, known int) (_ *sql.DB, err error) {
+	db, err := Beside(address, map[string]string{"default_transaction_read_only": "on", "client_min_messages": "warning"})
+	if err != nil {
+		return nil, addressError(err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, db.Close())
+		}
+	}()
+	name, err := Name(address)
+	if err != nil {
+		return nil, err
+	}
+	var ours bool
+	if err := db.QueryRowContext(ctx, `SELECT to_regclass('appliance_schema') IS NOT NULL`).Scan(&ours); err != nil {
+		return nil, err
+	}
+	have := 0
+	if ours {
+		if err := db.QueryRowContext(ctx, `SELECT version FROM appliance_schema`).Scan(&have); err != nil {
+			return nil, err
+		}
+	}
+	if have == 0 {
+		return nil, &database.NotDatabaseError{Path: name, Reason: "it has none of its tables", Next: "check `database:` in config.yaml: an appliance that has run made the tables"}
+	}
+	if have != known {
+		return nil, &database.SchemaError{Path: name, Have: have, Known: known}
+	}
+	return db, nil
+}
+
+// Name returns the address of a database without its password.
+func Name(address string) (string, error) {
+	c, err := pgx.ParseConfig(address)
+	if err != nil {
+		return "", addressError(err)
+	}
+	return nameOf(c), nil
+}
+
+// addressError is the error of an address that cannot be parsed. Its text has no password.
+func addressError(err error) error {
+	return hint.New(fmt.Errorf("the address of the database: %w", err),
+		"write `database: postgres://USER@HOST:PORT/NAME?sslmode=verify-full`, and the password into the file that PGPASSFILE names")
+}
+
+// Take takes a database from which nothing is to be changed, as Open does, until release: no daemon
+// serves it meanwhile. *database.LockedError.
+func Take(ctx context.Context, address string) (release func() error, err error) {
+	s, c, err := beside(address)
+	if err != nil {
+		return nil, err
+	}
+	db := sql.OpenDB(s.connector(c, true))
+	db.SetMaxOpenConns(1)
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return func() error { return errors.Join(conn.Close(), db.Close()) }, nil
+}
+
+// Text returns a text as the database has it: without a NUL, which it refuses, and in UTF-8.
+func Text(text string) string {
+	return strings.ToValidUTF8(strings.ReplaceAll(text, "\x00", "\x01"), "\ufffd") // the order stays
+}

@@ -1,0 +1,84 @@
+package transfer
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// UnfinishedError reports that a database is the target of a copy that has not ended.
+type UnfinishedError struct {
+	Database string
+	mark     mark
+}
+
+func (e *UnfinishedError) Error() string {
+	return fmt.Sprintf("database %s is the target of a copy of %s that has not ended: it lacks content", e.Database, e.mark.From)
+}
+
+// Hint returns the next step.
+func (e *UnfinishedError) Hint() string {
+	return fmt.Sprintf("let the copy end: appliance store copy --from %s --to %s; to give it up, remove database and blobs of the target, and serve the source", e.mark.Config, e.mark.To)
+}
+
+// ServingError reports that the blobs are copied, and that the source has to be stopped for the rest.
+type ServingError struct {
+	Database string
+	Err      error
+}
+
+func (e *ServingError) Error() string {
+	return fmt.Sprintf("the blobs are copied; the rest needs the source stopped, and a process has its database %s", e.Database)
+}
+
+func (e *ServingError) Unwrap() error { return e.Err }
+
+// Hint returns the next step.
+func (e *ServingError) Hint() string {
+	return "stop the source (systemctl stop appliance.socket appliance), then type the same command again: it copies what has come since, and the rows"
+}
+
+// ExitCode tells it from a failure.
+func (e *ServingError) ExitCode() int { return 2 }
+
+// ContentError reports that the target has content that a copy would destroy.
+type ContentError struct{ what, next string }
+
+func (e *ContentError) Error() string { return e.what }
+
+// Hint returns the next step.
+func (e *ContentError) Hint() string { return e.next }
+
+// DamagedError reports blobs of the source that are missing or damaged.
+type DamagedError struct {
+	Config string // of the source
+	Total  int64
+	Blobs  []Damaged // the first of them
+}
+
+// Damaged is a damaged blob.
+type Damaged struct {
+	Digest digest.Digest
+	What   string
+}
+
+// damagedListed is how many damaged blobs are named.
+const damagedListed = 10
+
+func (e *DamagedError) Error() string {
+	var text strings.Builder
+	fmt.Fprintf(&text, "%d blobs of the source cannot be copied, all others are:", e.Total)
+	for _, b := range e.Blobs {
+		fmt.Fprintf(&text, "\n  %s: %s", b.Digest, b.What)
+	}
+	if more := e.Total - int64(len(e.Blobs)); more > 0 {
+		fmt.Fprintf(&text, "\n  and %d more", more)
+	}
+	return text.String()
+}
+
+// Hint returns the next step.
+func (e *DamagedError) Hint() string {
+	return "appliance scrub --config " + e.Config + " fetches them again where it can, and takes the others out of service; then type the same command again"
+}

@@ -1,0 +1,47 @@
+package transfer
+
+// table is a table of the schema.
+type table struct {
+	name string
+	key  string // its primary key: the order of its rows
+}
+
+// tables are the tables whose rows are copied: each after those that it refers to, and followers after
+// what its triggers would record. blobs come before quarantine, whose trigger takes them out of it.
+var tables = []table{
+	{"repositories", "id"},
+	{"blobs", "digest"},
+	{"repository_blobs", "repository, digest"},
+	{"manifests", "digest"},
+	{"manifest_refs", "manifest, position"},
+	{"repository_manifests", "repository, digest"},
+	{"tags", "repository, name"},
+	{"tag_history", "id"},
+	{"origins", "repository, digest, tag, origin"},
+	{"runs", "id"},
+	{"run_blobs", "run, repository, digest"},
+	{"run_manifests", "run, repository, digest"},
+	{"run_tags", "run, repository, name"},
+	{"run_origins", "run, repository, tag, origin"},
+	{"removals", "id, digest"},
+	{"sources", "repository, registry, path"},
+	{"quarantine", "digest"},
+	{"quarantine_links", "digest, repository"},
+	{"users", "name"},
+	{"secrets", "name"},
+	{"meta", "name"},
+	{"clusters", "id"},
+	{"cluster_manifests", "digest, cluster"},
+	{"audit", "id"},
+	{"following", "one"},
+	{"followed", "kind, repository, name"},
+	{"feed", "one"},
+	{"changes", "seq"},
+	{"followers", "id"},
+}
+
+// left are the tables that are not copied, and why.
+var left = map[string]string{
+	"blob_journal":     "the blobs are durable in the target",
+	"appliance_schema": "PostgreSQL's own: the version of the schema, and which process has the database",
+}
