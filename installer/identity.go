@@ -24,6 +24,7 @@ type Identity struct {
 	Changer int  // without Sole: the user who can
 
 	host *host.Host
+	also []string // more directories that a command acts on, see With
 }
 
 // identify reads a configuration and decides as which user a command acts. A caller other than root
@@ -206,12 +207,29 @@ func (id *Identity) CheckPort(d Deps) error {
 		"let it listen there: appliance install; or change the port back")
 }
 
+// With returns the identity for a command that acts on the store of another configuration as well,
+// which has to belong to the same user.
+func (id *Identity) With(other *Identity) (*Identity, error) {
+	if id.UID != other.UID {
+		return nil, hint.New(fmt.Errorf("a command on the stores of %s and %s would run as user %d for the one and as user %d for the other",
+			id.Path, other.Path, id.UID, other.UID),
+			fmt.Sprintf("give the directories of both stores to one user, as the registry runs as: chown -R %d DIRECTORY", id.UID))
+	}
+	both := *id
+	both.also = other.dirs()
+	return &both, nil
+}
+
+// dirs returns the directories of the configuration, and its own.
+func (id *Identity) dirs() []string {
+	return append(append(storeDirs(id.Config), filepath.Dir(id.Path)), readDirs(id.Config)...)
+}
+
 // closed returns the directories that the identity may not pass through on the way to those of the
 // configuration, and the latter.
 func (id *Identity) closed() (closed, beyond []string, err error) {
 	owner := host.Owner{UID: id.UID, GID: id.GID}
-	c := id.Config
-	beyond = append(append(storeDirs(c), filepath.Dir(id.Path)), readDirs(c)...)
+	beyond = append(id.dirs(), id.also...)
 	for _, dir := range beyond {
 		more, err := id.host.Closed(dir, owner)
 		if err != nil {

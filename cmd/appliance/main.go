@@ -155,6 +155,7 @@ Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see
 		newAdoptCommand(plain),
 		newBackupCommand(plain),
 		newRestoreCommand(plain),
+		newStoreCommand(plain),
 		newPrepareCommand(plain),
 		newControlCommand(plain),
 		newEnterCommand(),
