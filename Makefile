@@ -31,7 +31,7 @@ SCRIPTS = $(shell grep -rlE '^#!.*[/ ](ba)?sh$$' .ci testdata cmd/dist)
 #   ST1020-1022  a comment's first word: comments here say why, and not always in that form
 CHECKS := all,-ST1003,-ST1020,-ST1021,-ST1022
 
-.PHONY: help build test postgres race cross olmcheck s3 oc openshiftinstall ocmirror ocmirrorv1 cincinnati console openapi e2e bench dist distcheck lint run
+.PHONY: help build test postgres race cross olmcheck s3 transfer oc openshiftinstall ocmirror ocmirrorv1 cincinnati console openapi e2e bench dist distcheck lint run
 .DEFAULT_GOAL := help
 
 help: ## print this
@@ -58,6 +58,11 @@ postgres: ## the tests of the store with its database in PostgreSQL
 	go test -tags postgres -timeout 10m ./registry/store/postgres ./registry/store/migrations
 	APPLIANCE_TEST_DATABASE=postgres go test -timeout 20m ./registry/store
 	APPLIANCE_TEST_DATABASE=postgres-twice go test -timeout 30m ./registry/store
+
+transfer: ## the tests of copies of stores, from and to all engines and storages
+	go -C testdata/s3server build -trimpath -buildvcs=false -o $(CURDIR)/bin/s3server .
+	go vet -tags "s3 postgres" ./registry/store/transfer
+	APPLIANCE_S3_SERVER=$(CURDIR)/bin/s3server go test -count=1 -tags "s3 postgres" -timeout 20m ./registry/store/transfer
 
 # The packages whose goroutines share most. The race detector needs cgo, and so a C compiler. SQLite, whose C was made
 # into Go, takes the detector minutes, and has no goroutines.

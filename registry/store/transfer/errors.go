@@ -7,18 +7,18 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// UnfinishedError reports that a database is the target of a copy that has not ended.
-type UnfinishedError struct {
+// unfinishedError reports that a database is the target of a copy that has not ended.
+type unfinishedError struct {
 	Database string
 	mark     mark
 }
 
-func (e *UnfinishedError) Error() string {
+func (e *unfinishedError) Error() string {
 	return fmt.Sprintf("database %s is the target of a copy of %s that has not ended: it lacks content", e.Database, e.mark.From)
 }
 
 // Hint returns the next step.
-func (e *UnfinishedError) Hint() string {
+func (e *unfinishedError) Hint() string {
 	return fmt.Sprintf("let the copy end: appliance store copy --from %s --to %s; to give it up, remove database and blobs of the target, and serve the source", e.mark.Config, e.mark.To)
 }
 
@@ -42,13 +42,13 @@ func (e *ServingError) Hint() string {
 // ExitCode tells it from a failure.
 func (e *ServingError) ExitCode() int { return 2 }
 
-// ContentError reports that the target has content that a copy would destroy.
-type ContentError struct{ what, next string }
+// contentError reports that the target has content that a copy would destroy.
+type contentError struct{ what, next string }
 
-func (e *ContentError) Error() string { return e.what }
+func (e *contentError) Error() string { return e.what }
 
 // Hint returns the next step.
-func (e *ContentError) Hint() string { return e.next }
+func (e *contentError) Hint() string { return e.next }
 
 // DamagedError reports blobs of the source that are missing or damaged.
 type DamagedError struct {

@@ -50,11 +50,11 @@ func writeMark(ctx context.Context, tx *sql.Tx, m mark) error {
 	return err
 }
 
-// Check returns an *UnfinishedError if the database is the target of a copy that has not ended.
+// Check returns an error with a hint if the database is the target of a copy that has not ended.
 func Check(ctx context.Context, q database.Querier, name string) error {
 	m, ok, err := readMark(ctx, q)
 	if err != nil || !ok || m.Whole {
 		return err
 	}
-	return &UnfinishedError{Database: name, mark: m}
+	return &unfinishedError{Database: name, mark: m}
 }

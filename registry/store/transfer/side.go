@@ -135,7 +135,7 @@ func checkOther(from, to Side) error {
 		}
 	}
 	if same {
-		return &ContentError{fmt.Sprintf("%s and %s name the same database, %s", from.Config, to.Config, from.name()),
+		return &contentError{fmt.Sprintf("%s and %s name the same database, %s", from.Config, to.Config, from.name()),
 			"let `database:` of the target name another one, also to move the blobs alone"}
 	}
 	return nil

@@ -42,6 +42,14 @@ var tables = []table{
 
 // left are the tables that are not copied, and why.
 var left = map[string]string{
-	"blob_journal":     "the blobs are durable in the target",
-	"appliance_schema": "PostgreSQL's own: the version of the schema, and which process has the database",
+	"blob_journal": "the blobs are durable in the target",
+
+	// PostgreSQL's own:
+	"appliance_schema": "the version of the schema, and which process has the database",
+	"condemned":        "no daemon of the target removes a blob yet",
+	"checked":          "clients that push ask the target again",
+	"expected":         "likewise",
+	"uploads":          "uploads under way are not copied",
+	"claims":           "no daemon of the target has anything yet",
+	"lost_links":       "it belongs to a commit under way",
 }

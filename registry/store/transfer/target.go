@@ -55,7 +55,7 @@ func (c *copying) openTarget(ctx context.Context) (_ *target, err error) {
 func (t *target) openDatabase(ctx context.Context, c *copying) error {
 	fresh := func() error { return t.noBlobs(ctx, c) }
 	if t.server {
-		db, err := postgres.Open(ctx, postgres.Options{Address: t.Database, Migrations: migrations.Postgres(), Watched: migrations.Watched(), Fresh: fresh, Log: c.Log})
+		db, err := postgres.Open(ctx, postgres.Options{Address: t.Database, Migrations: migrations.Postgres(), Own: migrations.Own(), Watched: migrations.Watched(), Fresh: fresh, Log: c.Log})
 		if err == nil {
 			t.db = db
 		}
@@ -90,7 +90,7 @@ func (t *target) noBlobs(ctx context.Context, c *copying) error {
 		return fmt.Errorf("look for blobs: %w", err)
 	}
 	if found {
-		return &ContentError{t.Storage + " has blobs, and the database of the target does not name them", "let `storage:` in " + t.Config + " name an empty place"}
+		return &contentError{t.Storage + " has blobs, and the database of the target does not name them", "let `storage:` in " + t.Config + " name an empty place"}
 	}
 	return nil
 }
@@ -126,7 +126,7 @@ func (t *target) admit(ctx context.Context, c *copying, db database.Querier) err
 }
 
 func (t *target) own(what string) error {
-	return &ContentError{fmt.Sprintf("the target %s %s, which a copy would destroy", t.name(), what),
+	return &contentError{fmt.Sprintf("the target %s %s, which a copy would destroy", t.name(), what),
 		"to copy anew, let " + t.Config + " name an empty database and an empty storage"}
 }
 

@@ -92,8 +92,8 @@ type copying struct {
 }
 
 // Run copies o.From to o.To. Errors: *ServingError when the source has to be stopped now,
-// *DamagedError, *ContentError, *UnfinishedError when the source is half a copy itself,
-// *database.LockedError, *database.SchemaError, *diskspace.FullError.
+// *DamagedError, *database.LockedError, *database.SchemaError, *diskspace.FullError, and one with a
+// hint when the target has content of its own or the source is half a copy itself.
 func Run(ctx context.Context, o Options) (_ Report, err error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

@@ -1,0 +1,123 @@
+package main_test
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/mirror-appliance/appliance/registry/config"
+	"github.com/mirror-appliance/appliance/registry/store/transfer"
+)
+
+// emptyStore writes a configuration with another database and storage, and returns its path.
+func (f *faulty) emptyStore(t *testing.T, name string) (path string, cfg config.Config) {
+	t.Helper()
+	cfg = *f.cfg
+	dir := filepath.Join(f.root, name)
+	cfg.Database, cfg.Storage = filepath.Join(dir, "database", "appliance.db"), filepath.Join(dir, "storage")
+	must(t, errors.Join(os.MkdirAll(filepath.Dir(cfg.Database), 0o700), os.Mkdir(cfg.Storage, 0o700)))
+	text, err := cfg.Marshal()
+	must(t, err)
+	path = filepath.Join(f.root, "quay-config", name+".yaml")
+	must(t, os.WriteFile(path, text, 0o644))
+	return path, cfg
+}
+
+// TestStoreCopy copies the store of a daemon, which is stopped when the command says so, and serves the
+// copy.
+func TestStoreCopy(t *testing.T) {
+	f := newFaulty(t, "")
+	images := f.fill(t, 3)
+	f.begin(t)
+	from := config.Path(f.root)
+	to, target := f.emptyStore(t, "new")
+	copies := func(wantCode int, args ...string) (stdout, stderr string) {
+		t.Helper()
+		code, stdout, stderr := outcome(t, exec.Command(f.program, append([]string{"store", "copy", "--from", from, "--to", to}, args...)...))
+		if code != wantCode {
+			t.Fatalf("%q: exit code %d, want %d\n%s%s", args, code, wantCode, stdout, stderr)
+		}
+		return stdout, stderr
+	}
+	if stdout, _ := copies(0, "--dry-run"); !strings.Contains(stdout, "would copy 9 blobs of 9 blobs") || !strings.Contains(stdout, "then, while it is stopped") {
+		t.Errorf("the dry run prints %s", stdout)
+	}
+	stdout, stderr := copies(2, "-o", "json")
+	var report transfer.Report
+	must(t, json.Unmarshal([]byte(stdout), &report))
+	if report.Whole || report.Copied != 9 || !strings.Contains(stderr, "hint: stop the source (systemctl stop appliance.socket appliance), then type the same command again") {
+		t.Errorf("while it serves: %+v\n%s", report, stderr)
+	}
+	f.stop(t)
+	for _, command := range []string{"serve", "verify", "gc"} {
+		code, _, stderr := outcome(t, exec.Command(f.program, command, "--config", to))
+		if code != 1 || !strings.Contains(stderr, "has not ended") || !strings.Contains(stderr, "hint: let the copy end: appliance store copy --from "+from+" --to "+to) {
+			t.Errorf("%s of half a copy: exit code %d, %s", command, code, stderr)
+		}
+	}
+	stdout, _ = copies(0)
+	for _, want := range []string{"copied 0 blobs (0 B), 9 were there", "equal on both sides", "cp -p " + to + " " + from, "do not serve the old store again"} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("it does not print %q:\n%s", want, stdout)
+		}
+	}
+	must(t, errors.Join(os.Rename(from, from+".before"), os.Rename(to, from)))
+	f.cfg = &target
+	f.start(t)
+	pullable(t, f, images)
+	f.stop(t)
+	f.verify(t)
+
+	for name, tc := range map[string]struct {
+		args []string
+		want string
+	}{
+		"one configuration":       {[]string{"--from", from}, "both --from and --to are needed"},
+		"the same":                {[]string{"--from", from, "--to", from}, "name the same database"},
+		"one that does not exist": {[]string{"--from", from, "--to", from + ".none"}, "--to: no appliance found"},
+		"a word":                  {[]string{from, to}, "is not an argument"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			code, _, stderr := outcome(t, exec.Command(f.program, append([]string{"store", "copy"}, tc.args...)...))
+			if code != 1 || !strings.Contains(stderr, tc.want) || !strings.Contains(stderr, "hint: ") {
+				t.Errorf("exit code %d, %s", code, stderr)
+			}
+		})
+	}
+}
+
+// TestStoreCopy_byRoot: what root copies is the service's, and root takes on its identity.
+func TestStoreCopy_byRoot(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can become another")
+	}
+	f := newFaulty(t, "")
+	images := f.fill(t, 2)
+	f.begin(t)
+	f.stop(t)
+	const owner = 65534
+	to, target := f.emptyStore(t, "new")
+	f.become(t, owner)
+	must(t, os.Chmod(filepath.Dir(f.root), 0o700)) // as /root is
+	copying := exec.Command(f.program, "store", "copy", "--from", config.Path(f.root), "--to", to)
+	if out, err := copying.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	f.belongs(t, owner, f.root)
+	must(t, os.Rename(to, config.Path(f.root)))
+	f.cfg = &target
+	must(t, os.Chmod(filepath.Dir(f.root), 0o755))
+	f.start(t)
+	pullable(t, f, images)
+	f.stop(t)
+
+	other, _ := f.emptyStore(t, "other") // which is root's
+	code, _, stderr := outcome(t, exec.Command(f.program, "store", "copy", "--from", config.Path(f.root), "--to", other))
+	if code != 1 || !strings.Contains(stderr, "chown") {
+		t.Errorf("to directories of root: exit code %d, %s", code, stderr)
+	}
+}
