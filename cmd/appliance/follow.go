@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/url"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -77,7 +78,7 @@ func runFollow(ctx context.Context, std stdio, o followOptions, args []string) e
 	if len(args) == 0 {
 		return hint.New(errors.New("the address of the appliance to follow is missing"), "appliance follow https://HOST:PORT --credentials FILE")
 	}
-	q, err := o.request(ctx, std.in, args[0])
+	q, err := o.request(ctx, std, args[0])
 	if err != nil {
 		return err
 	}
@@ -89,7 +90,7 @@ func runFollow(ctx context.Context, std stdio, o followOptions, args []string) e
 }
 
 // request reads what the flags name.
-func (o *firstOptions) request(ctx context.Context, stdin io.Reader, address string) (api.FollowRequest, error) {
+func (o *firstOptions) request(ctx context.Context, std stdio, address string) (api.FollowRequest, error) {
 	q := api.FollowRequest{Users: o.users, Force: o.force}
 	at, err := url.Parse(address)
 	if err != nil || at.Scheme != "https" || at.Hostname() == "" || strings.Trim(at.Path, "/") != "" || at.User != nil || at.RawQuery != "" {
@@ -99,7 +100,7 @@ func (o *firstOptions) request(ctx context.Context, stdin io.Reader, address str
 	if at.Port() == "" {
 		q.Address = net.JoinHostPort(at.Hostname(), "443")
 	}
-	if q.User, q.Password, err = o.login(ctx, stdin); err != nil {
+	if q.User, q.Password, err = o.login(ctx, std); err != nil {
 		return q, err
 	}
 	if o.ca != "" {
@@ -113,20 +114,23 @@ func (o *firstOptions) request(ctx context.Context, stdin io.Reader, address str
 }
 
 // login returns the user and the password of the file.
-func (o *firstOptions) login(ctx context.Context, stdin io.Reader) (user, password string, err error) {
+func (o *firstOptions) login(ctx context.Context, std stdio) (user, password string, err error) {
 	const next = "write USER:PASSWORD of an administrator of that appliance into a file that only you can read, and name it with --credentials"
 	line := ""
 	switch o.credentials {
 	case "":
 		return "", "", hint.New(errors.New("--credentials is missing"), next)
 	case "-":
-		if line, err = readPassword(ctx, stdin); err != nil {
+		if line, err = readPassword(ctx, std.in); err != nil {
 			return "", "", err
 		}
 	default:
 		text, err := regular.ReadFile(o.credentials)
 		if err != nil {
 			return "", "", hint.New(fmt.Errorf("--credentials: %w", err), next)
+		}
+		if info, err := os.Stat(o.credentials); err == nil && info.Mode().Perm()&0o007 != 0 {
+			fmt.Fprintln(std.err, "warning: other users of this host may read the password in "+plain.Line(o.credentials)+"; chmod o= that file")
 		}
 		line, _, _ = strings.Cut(string(text), "\n")
 		line = strings.TrimSuffix(line, "\r")
@@ -142,19 +146,19 @@ func printFollowed(w io.Writer, q api.FollowRequest, a api.Followed) {
 	for _, warning := range a.Warnings {
 		fmt.Fprintln(w, "warning:", plain.Line(warning))
 	}
-	verb := map[bool]string{true: "would come", false: "come"}[q.DryRun]
-	fmt.Fprintf(w, "%s %s from https://%s\n", count(a.Compared.Coming, "tag"), verb, q.Address)
+	fmt.Fprintf(w, "new from https://%s: %s\n", q.Address, count(a.Compared.Coming, "tag"))
 	if n := a.Compared.Going; n > 0 {
-		verb = map[bool]string{true: "would be removed or replaced here", false: "are removed or replaced here"}[q.DryRun]
-		fmt.Fprintf(w, "%s %s, such as\n", count(n, "tag"), verb)
+		fmt.Fprintf(w, "removed or replaced here: %s, such as\n", count(n, "tag"))
 		for _, one := range a.Compared.First {
 			fmt.Fprintln(w, " ", plain.Line(one))
 		}
-		if q.DryRun {
+		if q.DryRun && !q.Force {
 			fmt.Fprintln(w, "to follow it nevertheless, add --force; a backup before keeps what goes: "+typed("appliance backup DIR"))
 		}
 	}
-	if !q.DryRun {
+	if q.DryRun {
+		fmt.Fprintln(w, "dry run: nothing has been changed")
+	} else {
 		fmt.Fprintf(w, "this registry follows https://%s; how far it is: %s\n", q.Address, typed("appliance status"))
 	}
 }

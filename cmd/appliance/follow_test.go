@@ -64,11 +64,25 @@ func TestFollow_commands(t *testing.T) {
 			t.Errorf("%q: %d, %s%s, want %s", tc.args, code, stdout, stderr, tc.want)
 		}
 	}
-	second.works(t, second.follow(t, first, "--dry-run")...)
+	must(t, second.push(t.Context(), newTestImage("own", "v1", randomBytes(1<<10))))
+	for force, want := range map[string]bool{"--force": false, "--force=false": true} {
+		out := second.works(t, second.follow(t, first, "--dry-run", force)...)
+		if strings.Contains(out, "add --force") != want || !strings.Contains(out, "removed or replaced here: 1 tag,") || !strings.Contains(out, "nothing has been changed") {
+			t.Errorf("a dry run with %s prints %s", force, out)
+		}
+	}
 	if !second.isPrimary(t) {
 		t.Error("a dry run follows")
 	}
-	if out := second.works(t, second.follow(t, first)...); !strings.Contains(out, "follows https://"+first.address) {
+	for mode, want := range map[os.FileMode]bool{0o640: false, 0o604: true} {
+		args := second.follow(t, first, "--dry-run")
+		must(t, os.Chmod(args[5], mode))
+		if _, _, stderr := second.run(t, args...); strings.Contains(stderr, "other users of this host may read the password in "+args[5]) != want {
+			t.Errorf("with the login's file %s: %s", mode, stderr)
+		}
+		must(t, os.Remove(args[5]))
+	}
+	if out := second.works(t, second.follow(t, first, "--force")...); !strings.Contains(out, "follows https://"+first.address) {
 		t.Errorf("it prints %s", out)
 	}
 	second.awaits(t, caughtUp)

@@ -157,7 +157,7 @@ func runInstall(ctx context.Context, std stdio, o installOptions) error {
 	if err != nil {
 		return err
 	}
-	first, err := o.followed(ctx, std.in) // before anything is changed
+	first, err := o.followed(ctx, std) // before anything is changed
 	if err != nil {
 		return err
 	}

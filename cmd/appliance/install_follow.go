@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
@@ -12,7 +11,7 @@ import (
 )
 
 // followed returns what --follow asks for, nil without it.
-func (o *installOptions) followed(ctx context.Context, stdin io.Reader) (*api.FollowRequest, error) {
+func (o *installOptions) followed(ctx context.Context, std stdio) (*api.FollowRequest, error) {
 	if o.follow == "" {
 		if o.first != (firstOptions{}) {
 			return nil, hint.New(errors.New("the flags --follow-… need --follow"), "name the appliance with --follow https://HOST:PORT")
@@ -22,7 +21,7 @@ func (o *installOptions) followed(ctx context.Context, stdin io.Reader) (*api.Fo
 	if o.first.credentials == "-" && (o.passwordFile == "-" || o.initPassword == "-") {
 		return nil, hint.New(errors.New("--follow-credentials and the password of the first user cannot both be read from standard input"), "put one of them into a file")
 	}
-	q, err := o.first.request(ctx, stdin, o.follow)
+	q, err := o.first.request(ctx, std, o.follow)
 	return &q, err
 }
 
