@@ -140,16 +140,10 @@ func (s *server) take(ctx context.Context, c *conn) error {
 			return err
 		}
 	}
-	lock := "pg_advisory_lock"
 	if s.options.Several {
-		lock = "pg_advisory_lock_shared"
+		return s.takeShared(ctx, conn)
 	}
-	_, err := conn.Exec(ctx, fmt.Sprintf(`SET lock_timeout = %d; SELECT %s(%d, hashtext(current_schema())); SET lock_timeout = 0`,
-		lockTimeout.Milliseconds(), lock, lockKey), pgx.QueryExecModeSimpleProtocol)
-	if codeOf(err) == "55P03" {
-		return &ownedError{name: s.name, lost: s.owner != ""}
-	}
-	if err != nil {
+	if err := s.lockBy(ctx, conn, "pg_advisory_lock"); err != nil {
 		return err
 	}
 	return s.own(ctx, conn)
@@ -183,7 +177,7 @@ func (s *server) own(ctx context.Context, conn *pgx.Conn) error {
 	if err := conn.QueryRow(ctx, `SELECT owner FROM appliance_schema`).Scan(&owner); err != nil {
 		return err
 	}
-	if owner != s.owner && !s.options.Several {
+	if owner != s.owner {
 		return &ownedError{name: s.name, lost: true}
 	}
 	return nil
@@ -261,21 +255,20 @@ func (c *conn) CheckNamedValue(v *driver.NamedValue) (err error) {
 }
 
 // BeginTx begins a transaction. One that reads sees one state. One that writes is serializable, and
-// with sql.LevelLinearizable runs while no other writes.
+// with sql.LevelLinearizable, or of one of several daemons, runs while no other writes.
 func (c *conn) BeginTx(ctx context.Context, o driver.TxOptions) (driver.Tx, error) {
 	begin := `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY`
 	if !o.ReadOnly {
-		mode := "ROW SHARE"
-		if c.server.options.Several || sql.IsolationLevel(o.Isolation) == sql.LevelLinearizable {
-			mode = "EXCLUSIVE"
-		}
-		// LOCK takes no snapshot: the transaction sees what was committed while it waited.
-		begin = `BEGIN ISOLATION LEVEL SERIALIZABLE; LOCK TABLE appliance_schema IN ` + mode + ` MODE`
+		begin = c.server.begin(sql.IsolationLevel(o.Isolation) == sql.LevelLinearizable)
 	}
 	if _, err := c.Conn.Conn().PgConn().Exec(ctx, begin).ReadAll(); err != nil {
 		if c.Conn.Conn().IsClosed() {
 			return nil, driver.ErrBadConn // nothing has run: on another connection it may
 		}
+		if codeOf(err) == leaseEnded {
+			c.server.leaseEnded()
+		}
+		_, _ = c.Conn.Conn().PgConn().Exec(ctx, `ROLLBACK`).ReadAll() // or the connection is lost, which the next statement finds out
 		return nil, c.server.typed(ctx, err)
 	}
 	return &tx{c, !o.ReadOnly}, nil

@@ -15,6 +15,14 @@
 //     daemon is refused. A daemon whose connection was lost, and whose database another one had
 //     meanwhile, writes no more.
 //
+//   - With Options.Several the lock is a shared one, and writes of all daemons go one at a time: each
+//     transaction begins with LOCK TABLE, which takes no snapshot. A migration, and a process that
+//     needs the database alone, wait for no daemon and are refused while there is one.
+//
+//   - Each of several daemons has a row with a lease (members.go). A write begins with a look at the
+//     row, in the same round trip: a daemon that the others count as dead writes nothing more as the
+//     one that it was. What it does outside of the database it does while Holds, within a bound.
+//
 //   - A write that returned nil is on disk: synchronous_commit and fsync are checked.
 //
 //   - Triggers name the rows that a transaction changes, by notices to the connection that changes

@@ -77,9 +77,11 @@ func (s *server) typed(ctx context.Context, err error) error {
 		return hint.New(&diskspace.FullError{Path: "PostgreSQL's disk of " + s.name, Err: err},
 			"free space at the server of the database, whose disk is full")
 	case "53300":
-		return unavailable("raise max_connections of PostgreSQL, or see in pg_stat_activity which program has its connections; the appliance takes up to 8")
+		return unavailable("raise max_connections of PostgreSQL, or see in pg_stat_activity which program has its connections; a daemon takes up to 10")
 	case "25006": // a standby, after a failover
 		return unavailable("the server is read-only: let `database:` in config.yaml name the primary; with several hosts and target_session_attrs=read-write the appliance finds it by itself")
+	case leaseEnded:
+		return unavailable("try again: this daemon had no connection to the database for so long that others took over what it was doing")
 	case "40001", "40P01":
 		return unavailable("try again: the transaction ran at the same time as others")
 	case "XX001", "XX002":
@@ -93,7 +95,7 @@ func (s *server) typed(ctx context.Context, err error) error {
 		return hint.New(fmt.Errorf("the user of the database %s may not do this: %w", s.name, err),
 			"let the user own the database: ALTER DATABASE … OWNER TO …")
 	}
-	if strings.HasPrefix(code, "57P") || strings.HasPrefix(code, "08") || strings.HasPrefix(code, "53") {
+	if code == "25P03" || strings.HasPrefix(code, "57P") || strings.HasPrefix(code, "08") || strings.HasPrefix(code, "53") {
 		return unavailable("see whether PostgreSQL is starting or stopping; requests work again when it does")
 	}
 	return fmt.Errorf("database %s: %w", s.name, err)

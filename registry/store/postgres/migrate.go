@@ -31,7 +31,7 @@ func (o *Options) known() (schema, error) {
 	if err != nil {
 		return schema{}, err
 	}
-	return schema{len(shared), len(own), digestOf(functions, telling, triggers(o.Watched))}, nil
+	return schema{len(shared), len(own), digestOf(functions, members, telling, triggers(o.Watched))}, nil
 }
 
 // migrationsOf lists the files of a list in order.
@@ -75,7 +75,7 @@ func (db *DB) migrate(ctx context.Context, o Options) error {
 	if have == known {
 		return nil
 	}
-	if err := db.run(ctx, functions+";"+telling); err != nil {
+	if err := db.run(ctx, functions+";"+members+telling); err != nil {
 		return fmt.Errorf("make the functions of database %s: %w", db.server.name, err)
 	}
 	for _, list := range []struct {

@@ -46,7 +46,7 @@ type Options struct {
 	Fresh      func() error // called before the first table is made; an error stops
 	Log        *slog.Logger // nil: discard
 	Rehearse   bool         // run each transaction twice, as after a conflict: for tests of what writes
-	Several    bool         // other processes have the database open, and write too, each in its turn
+	Several    bool         // other processes may have the database open too, and write each in its turn: see Member
 
 	Changed   func(database.Change) // called after each change of a row, before the write is acknowledged; a table "" means that any may have changed
 	Committed func()                // called after that
@@ -67,6 +67,7 @@ type DB struct {
 	reader *sql.DB
 	size   atomic.Int64 // as Bytes last saw it
 	own    *pgx.ConnConfig
+	lease  lease
 
 	listener listener
 }
@@ -77,12 +78,16 @@ type server struct {
 	name     string // of the database, without a password
 	log      *slog.Logger
 	damage   atomic.Pointer[database.CorruptError]
-	lock     sync.Mutex // guards what follows
-	owner    string     // what the row of the owner has since this process took the database
-	failed   time.Time  // when the writer could not connect
+	began    time.Time // of this process, for its clock
+	member   atomic.Pointer[member]
+	ended    chan struct{} // has a token when the lease may have ended
+	lock     sync.Mutex    // guards what follows
+	owner    string        // what the row of the owner has since this process took the database
+	failed   time.Time     // when the writer could not connect
 	failure  error
 	notes    []database.Change // of the transaction under way
 	options  Options
+	joined   bool // several daemons may have the database, and it is of this version
 	rehearse bool // Options.Rehearse, once the database is open
 	again    bool // the transaction under way is a rehearsed one
 }
@@ -97,8 +102,11 @@ func Open(ctx context.Context, o Options) (_ *DB, err error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &server{name: nameOf(writing), log: o.Log, options: o}
+	s := &server{name: nameOf(writing), log: o.Log, options: o, began: time.Now(), ended: make(chan struct{}, 1)}
 	configure(writing)
+	if o.Several {
+		configureSeveral(writing)
+	}
 	reading := writing.Copy()
 	reading.RuntimeParams["default_transaction_read_only"] = "on"
 	reading.RuntimeParams["client_min_messages"] = "warning"
@@ -108,8 +116,12 @@ func Open(ctx context.Context, o Options) (_ *DB, err error) {
 	db.writer.SetMaxOpenConns(1)
 	db.reader.SetMaxOpenConns(readers)
 	db.reader.SetMaxIdleConns(readers)
-	if err := db.prepare(ctx, o); err != nil {
-		return nil, errors.Join(err, db.reader.Close(), db.writer.Close())
+	err = db.prepare(ctx, o)
+	if err == nil && o.Several {
+		err = db.join(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(err, db.closeAll())
 	}
 	s.rehearse = o.Rehearse
 	db.Group = database.OpenGroup(db.writer)
@@ -141,6 +153,17 @@ func (db *DB) prepare(ctx context.Context, o Options) error {
 		return err
 	}
 	return db.migrate(ctx, o)
+}
+
+// closeAll closes the connections.
+func (db *DB) closeAll() error {
+	db.stopListening()
+	db.stopRenewing()
+	errs := []error{db.reader.Close(), db.writer.Close()}
+	if db.lease.rows != nil {
+		errs = append(errs, db.lease.rows.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // nameOf returns the address of a database without its password.
@@ -178,8 +201,7 @@ func (db *DB) check(ctx context.Context) error {
 // Close runs the queued writes and closes the database. Reads under way fail.
 func (db *DB) Close() error {
 	db.Group.Close()
-	db.stopListening()
-	return errors.Join(db.reader.Close(), db.writer.Close())
+	return db.closeAll()
 }
 
 // Name returns the address of the database without its password.

@@ -89,7 +89,7 @@ func TestOpen_refuses(t *testing.T) {
 	t.Run("what its caller refuses", func(t *testing.T) {
 		f := newFixture(t)
 		f.must(f.Close())
-		f.beside(`DROP TABLE parts; DROP TABLE notes; DROP TABLE appliance_schema`)
+		f.beside(`DROP TABLE parts; DROP TABLE notes; DROP TABLE appliance_schema; DROP TABLE daemons`)
 		f.options.Fresh = func() error { return errors.New("there are blobs") }
 		if _, err := Open(f.ctx, f.options); err == nil || err.Error() != "there are blobs" {
 			t.Errorf("got %v", err)
