@@ -89,6 +89,7 @@ func rooms() map[string][]string {
 		"registry/store/blobfile":  {"registry/store/blobstore"},
 		"registry/store/blobs3":    {"registry/store/blobstore"},
 		"registry/store/guard":     nil,
+		"registry/store/leases":    {"registry/store/blobstore", "registry/store/database", "registry/store/guard"},
 
 		"registry/store/blobstore/blobstoretest": {"registry/store/blobstore"},
 		"registry/store/blobs3/s3test":           nil,

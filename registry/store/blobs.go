@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 
 	"github.com/opencontainers/go-digest"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store/blobstore"
 	"github.com/mirror-appliance/appliance/registry/store/database"
 	"github.com/mirror-appliance/appliance/registry/store/guard"
+	"github.com/mirror-appliance/appliance/registry/store/leases"
 )
 
 // Blob is an open blob. It stays readable when the blob is deleted.
@@ -50,24 +52,15 @@ func (s *core) check(ctx context.Context, repo string, d digest.Digest, awaited 
 		return 0, err
 	}
 	s.reading.count.Add(1)
-	for {
-		epoch := s.guard.Blobs.Epoch()
-		var size int64
-		err := s.db.Reader().QueryRowContext(ctx, visibleBlob, repo, d).Scan(&size)
-		if err != nil {
-			return 0, orNotFound(err, "blob", d.String())
+	var size int64
+	err := s.guard.Blobs.Check(ctx, guard.Link{Repository: repo, Digest: d}, awaited, func(ctx context.Context, tx *sql.Tx) error {
+		var q database.Querier = s.db.Reader()
+		if tx != nil {
+			q = tx
 		}
-		gone, again, err := s.guard.Blobs.Check(ctx, guard.Link{Repository: repo, Digest: d}, awaited, epoch)
-		if err != nil {
-			return 0, err
-		}
-		if gone {
-			return 0, &NotFoundError{Kind: "blob", Name: d.String()}
-		}
-		if !again {
-			return size, nil
-		}
-	}
+		return orNotFound(q.QueryRowContext(ctx, visibleBlob, repo, d).Scan(&size), "blob", d.String())
+	})
+	return size, err
 }
 
 // Open opens a blob of repo. It counts as a check, without an expected manifest. A blob whose file
@@ -130,18 +123,12 @@ func (s *Blobs) Mount(ctx context.Context, repo, from string, d digest.Digest) (
 	return size, err
 }
 
-// expecting records before put that a client puts a blob into a repository, unless put fails: a
-// transaction of it that runs several times is one put, for one manifest.
+// expecting records that a client puts a blob into a repository, unless put fails.
 func (s *core) expecting(repo string, d digest.Digest, by origin, put func() error) error {
 	if by != byPush {
 		return put()
 	}
-	s.guard.Blobs.Expect(repo, d)
-	err := put()
-	if err != nil {
-		s.guard.Blobs.Unexpect(repo, s.now(), d)
-	}
-	return err
+	return s.guard.Blobs.Expecting(repo, d, put)
 }
 
 // linkExisting makes a blob visible in repo if its file exists, or returns ErrNotFound: an upload
@@ -182,10 +169,13 @@ func (s *Blobs) Delete(ctx context.Context, repo string, d digest.Digest) error 
 		if err == nil && n == 0 {
 			return &NotFoundError{Kind: "blob", Name: d.String()}
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return s.guard.Blobs.Unexpect(ctx, tx, repo, began, d)
 	})
 	if err == nil {
-		s.guard.Blobs.Unexpect(repo, began, d)
+		s.guard.Blobs.Unexpected(repo, began, d)
 	}
 	return err
 }
@@ -193,13 +183,31 @@ func (s *Blobs) Delete(ctx context.Context, repo string, d digest.Digest) error 
 // linkFunc writes the links of a blob, in the transaction that writes its row.
 type linkFunc func(ctx context.Context, tx *sql.Tx) error
 
+// placedAgain is how often a file is placed again that a collection may have removed.
+const placedAgain = 3
+
 // commitFile places the file of an upload durably, and then commits the row and the links of the
-// blob.
+// blob: again when another daemon began to remove the blob meanwhile.
 func (s *core) commitFile(ctx context.Context, u blobstore.Upload, d digest.Digest, link linkFunc) error {
-	if err := s.guard.Blobs.Enter(ctx, d); err != nil {
+	err := s.placeAndCommit(ctx, u, d, link)
+	for again := 0; again < placedAgain && errors.Is(err, leases.ErrRemoved); again++ {
+		err = s.placeAndCommit(ctx, u, d, link)
+		if errors.Is(err, fs.ErrNotExist) { // its parts were made into the object that is gone
+			break
+		}
+	}
+	if errors.Is(err, leases.ErrRemoved) || errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w; try again: %w", err, ErrUnavailable)
+	}
+	return err
+}
+
+func (s *core) placeAndCommit(ctx context.Context, u blobstore.Upload, d digest.Digest, link linkFunc) error {
+	put, err := s.guard.Blobs.Put(ctx, d)
+	if err != nil {
 		return err
 	}
-	defer s.guard.Blobs.Leave(d)
+	defer put.End()
 	if placed, err := u.Place(ctx, d); err != nil {
 		if placed != nil {
 			err = errors.Join(err, s.undoPlace(ctx, placed, d))
@@ -207,6 +215,9 @@ func (s *core) commitFile(ctx context.Context, u blobstore.Upload, d digest.Dige
 		return diskspace.Full(s.blobs.Root(), 0, err)
 	}
 	return s.db.Share(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		if err := put.Verify(ctx, tx); err != nil {
+			return err
+		}
 		if _, err := s.insertBlob(ctx, tx, d, u.Size()); err != nil {
 			return err
 		}
@@ -226,11 +237,7 @@ func (s *core) insertBlob(ctx context.Context, tx *sql.Tx, d digest.Digest, size
 // undoPlace removes a file that was placed and could not be synced, so that a full disk does not
 // keep it until collection. It leaves the file of a concurrent upload of the same blob.
 func (s *core) undoPlace(ctx context.Context, placed blobstore.Version, d digest.Digest) error {
-	if !s.guard.Blobs.MarkNow(d, 1) {
-		return nil
-	}
-	defer s.guard.Blobs.Unmark(d)
-	return s.blobs.Blob(d).RemoveIf(ctx, placed)
+	return s.guard.Blobs.UndoPlace(d, func() error { return s.blobs.Blob(d).RemoveIf(ctx, placed) })
 }
 
 // linkBlob makes an existing blob visible in a repository, as of now. The link of a push stays one.
@@ -241,6 +248,9 @@ func (s *core) linkBlob(ctx context.Context, tx *sql.Tx, repo string, d digest.D
 	}
 	_, err = tx.ExecContext(ctx, `INSERT INTO repository_blobs (repository, digest, linked, pulled) VALUES (?, ?, ?, ?)
 		ON CONFLICT (repository, digest) DO UPDATE SET linked = excluded.linked, pulled = min(repository_blobs.pulled, excluded.pulled)`, repository, d, database.Nanos(s.now()), by)
+	if err == nil && by == byPush {
+		err = s.guard.Blobs.Expect(ctx, tx, repo, d)
+	}
 	if err != nil {
 		return fmt.Errorf("link blob %s: %w", d, err)
 	}

@@ -89,6 +89,14 @@ type sized struct {
 
 func (b *sized) columns() []any { return []any{&b.digest, &b.size} }
 
+func digestsOf(blobs []sized) []digest.Digest {
+	all := make([]digest.Digest, len(blobs))
+	for i, b := range blobs {
+		all[i] = b.digest
+	}
+	return all
+}
+
 func (s *core) garbageRows(ctx context.Context, before time.Time, yield func(digest.Digest, int64) error) error {
 	turn := s.yielding()
 	for last := digest.Digest(""); last != afterAllDigests; {
@@ -97,8 +105,12 @@ func (s *core) garbageRows(ctx context.Context, before time.Time, yield func(dig
 			return fmt.Errorf("list garbage: %w", err)
 		}
 		last = end
+		spared, err := s.guard.Blobs.Spared(ctx, before, digestsOf(page)...)
+		if err != nil {
+			return err
+		}
 		for _, b := range page {
-			if s.guard.Blobs.Spared(b.digest, before) {
+			if spared[b.digest] {
 				continue
 			}
 			if err := yield(b.digest, b.size); err != nil {
@@ -148,8 +160,13 @@ func (s *core) garbageFiles(ctx context.Context, part blobstore.Part, before tim
 	}
 	for _, name := range names {
 		d, ok := part.Digest(name)
-		if !ok || s.guard.Blobs.Spared(d, before) {
+		if !ok {
 			continue // a file of another name is not ours to delete
+		}
+		if spared, err := s.guard.Blobs.Spared(ctx, before, d); err != nil {
+			return err
+		} else if spared[d] {
+			continue
 		}
 		size, old, err := s.blobs.Blob(d).Old(ctx, before, s.now())
 		if err != nil || !old {
@@ -224,10 +241,10 @@ func (s *core) removeSome(ctx context.Context, before time.Time, ds []digest.Dig
 		}
 	}
 	var marked []digest.Digest
-	defer func() { s.guard.Blobs.Unmark(marked...) }()
+	defer func() { s.guard.Blobs.Unmark(ctx, marked...) }()
 	err = s.db.Write(ctx, func(tx *sql.Tx) error {
 		turn.begin()
-		s.guard.Blobs.Unmark(marked...) // by a run of this transaction that was rolled back
+		s.guard.Blobs.Unmark(ctx, marked...) // by a run of this transaction that was rolled back
 		marked, looked = nil, 0
 		for _, d := range ds {
 			gone, err := s.removeRow(context.WithoutCancel(ctx), tx, before, d)
@@ -260,7 +277,11 @@ func (s *core) removeFiles(ctx context.Context, marked []digest.Digest,
 	var errs []error
 	for _, d := range marked {
 		_ = turn.yield(ctx) // an ended ctx does not stop this: the rows are gone
-		size, err := s.blobs.Blob(d).Remove(ctx)
+		var size int64
+		err := s.guard.Blobs.Remove(ctx, d, func(ctx context.Context) (err error) {
+			size, err = s.blobs.Blob(d).Remove(ctx)
+			return err
+		})
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 		case err != nil:
@@ -276,7 +297,10 @@ func (s *core) removeFiles(ctx context.Context, marked []digest.Digest,
 // marked.
 func (s *core) removeRow(ctx context.Context, tx *sql.Tx, before time.Time, d digest.Digest) (marked bool, err error) {
 	unused, err := s.isGarbage(ctx, tx, before, d)
-	if err != nil || !unused || !s.guard.Blobs.Mark(d, before) {
+	if err != nil || !unused {
+		return false, err
+	}
+	if marked, err = s.guard.Blobs.Mark(ctx, tx, d, before); err != nil || !marked {
 		return false, err
 	}
 	_, err = tx.ExecContext(ctx, `DELETE FROM blobs WHERE digest = ?`, d)

@@ -241,7 +241,7 @@ func TestCollect_CommitWaitsForRemoval(t *testing.T) {
 	f := newFixture(t)
 	d := f.blob("app", "content").Digest
 	before := f.later()
-	if !f.guard.Blobs.Mark(d, before) {
+	if !f.blobGuard().Mark(d, before) {
 		t.Fatal("not marked")
 	}
 	_, err := f.Blobs.Stat(f.ctx, "app", d) // its row is there still, but it is as good as gone
@@ -249,7 +249,7 @@ func TestCollect_CommitWaitsForRemoval(t *testing.T) {
 
 	ended, end := context.WithCancel(f.ctx)
 	end()
-	if err := f.guard.Blobs.Enter(ended, d); !errors.Is(err, context.Canceled) {
+	if err := f.blobGuard().Enter(ended, d); !errors.Is(err, context.Canceled) {
 		t.Fatalf("it did not wait: %v", err)
 	}
 
@@ -260,7 +260,7 @@ func TestCollect_CommitWaitsForRemoval(t *testing.T) {
 	go func() { _, err := u.Commit(f.ctx, d); done <- err }()
 	f.exec(`DELETE FROM blobs`)
 	f.must(os.Remove(f.path(d)))
-	f.guard.Blobs.Unmark(d)
+	f.blobGuard().Unmark(d)
 	f.must(<-done)
 	if got := f.read("app", d); got != "content" {
 		t.Errorf("got %q", got)
@@ -271,14 +271,14 @@ func TestCollect_InFlightIsSpared(t *testing.T) {
 	f := newFixture(t)
 	d := f.blob("app", "content").Digest
 	before := f.later()
-	f.must(f.guard.Blobs.Enter(f.ctx, d))
+	f.must(f.blobGuard().Enter(f.ctx, d))
 	if got := f.garbage(before); len(got) != 0 {
 		t.Errorf("it is garbage: %v", got)
 	}
 	if n, _, err := f.Garbage.RemoveBlobs(f.ctx, before, []digest.Digest{d}); n != 0 || err != nil {
 		t.Errorf("removed %d, %v", n, err)
 	}
-	f.guard.Blobs.Leave(d)
+	f.blobGuard().Leave(d)
 	if n, _, err := f.Garbage.RemoveBlobs(f.ctx, before, []digest.Digest{d}); n != 1 || err != nil {
 		t.Errorf("removed %d, %v", n, err)
 	}
@@ -288,7 +288,8 @@ func TestCollect_InFlightIsSpared(t *testing.T) {
 // the same few blobs. Whatever a push was told stands, and at the end every row's file is whole.
 func TestCollect_AgainstEverybody(t *testing.T) {
 	f := newFixture(t)
-	f.Store.now, f.guard = time.Now, guard.New(time.Now)
+	f.Store.now = time.Now
+	f.guard = f.inMemory()
 	const rounds = 20
 	var pushers, collectors sync.WaitGroup
 	var pushed atomic.Int64

@@ -11,8 +11,6 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-
-	"github.com/mirror-appliance/appliance/registry/store/guard"
 )
 
 // stagedRows counts what runs have staged.
@@ -158,7 +156,7 @@ func TestRun_Commit_linkRemovedMeanwhile(t *testing.T) {
 
 // reopenGuard has the store forget what clients were told.
 func (f *fixture) reopenGuard() {
-	f.guard = guard.New(f.now)
+	f.guard = f.inMemory()
 }
 
 // While clients and collection remove links, what is committed has all of its blobs.

@@ -160,9 +160,9 @@ func (e *eviction) add(part eviction) {
 // deleted.
 func (s *core) evicting(ctx context.Context, evict func(*sql.Tx, *eviction) error) (eviction, error) {
 	var e eviction
-	defer func() { s.guard.Blobs.Unmark(e.marked...) }()
+	defer func() { s.guard.Blobs.Unmark(ctx, e.marked...) }()
 	err := s.db.Write(ctx, func(tx *sql.Tx) error {
-		s.guard.Blobs.Unmark(e.marked...) // by a run of this transaction that was rolled back
+		s.guard.Blobs.Unmark(ctx, e.marked...) // by a run of this transaction that was rolled back
 		e = eviction{before: s.now().Add(-openTakes)}
 		return evict(tx, &e)
 	})
@@ -194,8 +194,12 @@ func (s *core) strays(ctx context.Context) (found []digest.Digest, bytes, protec
 	if err != nil {
 		return nil, 0, 0, fmt.Errorf("list unreferenced pulled-through blobs: %w", err)
 	}
+	spared, err := s.guard.Blobs.Spared(ctx, before, digestsOf(unused)...)
+	if err != nil {
+		return nil, 0, 0, err
+	}
 	for _, b := range unused {
-		if s.guard.Blobs.Spared(b.digest, before) {
+		if spared[b.digest] {
 			protected += b.size
 			continue
 		}
@@ -245,7 +249,11 @@ func (s *core) dropUnneeded(ctx context.Context, tx *sql.Tx, d digest.Digest, e 
 	if pushed {
 		return nil
 	}
-	if !s.guard.Blobs.Mark(d, e.before) {
+	marked, err := s.guard.Blobs.Mark(ctx, tx, d, e.before)
+	if err != nil {
+		return err
+	}
+	if !marked {
 		e.spared += size
 		return nil
 	}

@@ -82,8 +82,8 @@ func TestStore_EvictPulled_LeavesWhatOthersRelyOn(t *testing.T) {
 			return func() {}
 		},
 		"a blob that is being placed": func(f *fixture) func() {
-			f.must(f.guard.Blobs.Enter(f.ctx, pulledLayer("a")))
-			return func() { f.guard.Blobs.Leave(pulledLayer("a")) }
+			f.must(f.blobGuard().Enter(f.ctx, pulledLayer("a")))
+			return func() { f.blobGuard().Leave(pulledLayer("a")) }
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -23,6 +23,7 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store/backup"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 	"github.com/mirror-appliance/appliance/registry/store/blobs3/s3test"
+	"github.com/mirror-appliance/appliance/registry/store/guard"
 )
 
 // clock is a time that a test moves.
@@ -341,3 +342,6 @@ func (f *fixture) backup(dest string) (r backup.Report, err error) {
 	defer func() { err = errors.Join(err, snapshot.Release()) }()
 	return backup.Create(f.ctx, dest, backup.Options{Database: f.database, Snapshot: snapshot.Name, Storage: f.storage()})
 }
+
+// blobGuard returns the guard of one daemon.
+func (f *fixture) blobGuard() *guard.Blobs { return f.guard.Blobs.(*memoryBlobs).blobs }

@@ -247,10 +247,11 @@ func (s *core) commitSmall(ctx context.Context, body []byte, d digest.Digest, li
 	if !room {
 		return false, nil
 	}
-	if err := s.guard.Blobs.Enter(ctx, d); err != nil {
+	put, err := s.guard.Blobs.Put(ctx, d)
+	if err != nil {
 		return false, err
 	}
-	defer s.guard.Blobs.Leave(d)
+	defer put.End()
 	if s.files.Blob(d).Exists() {
 		return s.commitExisting(ctx, body, d, link)
 	}
@@ -318,10 +319,11 @@ func (s *core) rewrite(ctx context.Context, r journaled) (err error) {
 			err = fmt.Errorf("write blob %s again: %w", r.digest, err)
 		}
 	}()
-	if err := s.guard.Blobs.Enter(ctx, r.digest); err != nil {
+	put, err := s.guard.Blobs.Put(ctx, r.digest)
+	if err != nil {
 		return err
 	}
-	defer s.guard.Blobs.Leave(r.digest)
+	defer put.End()
 	var body []byte
 	err = s.db.Reader().QueryRowContext(ctx, `SELECT j.body FROM blob_journal j CROSS JOIN blobs b ON b.digest = j.digest WHERE j.id = ?`, r.id).Scan(&body)
 	if errors.Is(err, sql.ErrNoRows) { // the blob was collected, or is in quarantine

@@ -426,7 +426,7 @@ func TestStore_FileAMomentBehindItsRow_SQLite(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f.must(f.guard.Blobs.Enter(f.ctx, d))
+			f.must(f.blobGuard().Enter(f.ctx, d))
 			f.must(os.Rename(path, path+".later"))
 			var g errgroup.Group
 			g.Go(func() error {
@@ -438,7 +438,7 @@ func TestStore_FileAMomentBehindItsRow_SQLite(t *testing.T) {
 			})
 			time.Sleep(50 * time.Millisecond) // if it has not looked by then, this proves nothing
 			f.must(os.Rename(path+".later", path))
-			f.guard.Blobs.Leave(d)
+			f.blobGuard().Leave(d)
 			f.must(g.Wait())
 		})
 	}

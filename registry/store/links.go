@@ -101,7 +101,12 @@ func (s *core) removeLinks(ctx context.Context, before time.Time, batch []linkRo
 			if err != nil {
 				return err
 			}
-			if !unused || !s.guard.Blobs.MarkLink(l.Link, before) {
+			if !unused {
+				continue
+			}
+			if mine, err := s.guard.Blobs.MarkLink(ctx, tx, l.Link, before); err != nil {
+				return err
+			} else if !mine {
 				continue
 			}
 			marked = append(marked, l.Link)

@@ -178,12 +178,15 @@ func (s *core) putManifest(ctx context.Context, repo string, body []byte, o PutO
 		if err := insertManifest(ctx, tx, &m, p); err != nil {
 			return err
 		}
-		return s.showManifest(ctx, tx, repo, &m, p, by, o.Tags)
+		if err := s.showManifest(ctx, tx, repo, &m, p, by, o.Tags); err != nil {
+			return err
+		}
+		return s.guard.Blobs.Unexpect(ctx, tx, repo, began, p.Digests()...)
 	})
 	if err != nil {
 		return Manifest{}, err
 	}
-	s.guard.Blobs.Unexpect(repo, began, p.Digests()...)
+	s.guard.Blobs.Unexpected(repo, began, p.Digests()...)
 	return m, nil
 }
 

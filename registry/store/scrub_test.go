@@ -134,7 +134,7 @@ func TestStore_ScrubBlob_replacedMeanwhile(t *testing.T) {
 	heal := map[string]func(f *fixture, d digest.Digest){
 		"a push":      func(f *fixture, d digest.Digest) { f.blob("app", "layer of app") },
 		"a delete":    func(f *fixture, d digest.Digest) { f.corrupt(`DELETE FROM blobs WHERE digest = ?`, d) },
-		"a push half": func(f *fixture, d digest.Digest) { f.must(f.guard.Blobs.Enter(f.ctx, d)) },
+		"a push half": func(f *fixture, d digest.Digest) { f.must(f.blobGuard().Enter(f.ctx, d)) },
 	}
 	for name, heal := range heal {
 		t.Run(name, func(t *testing.T) {

@@ -180,7 +180,7 @@ func (s *core) admitSession(id, user string) error {
 		}
 		if !s.guard.Sessions.TryTake(drop) {
 			s.sessions.used(drop, s.now()) // it is in use, and others come first
-			if s.sessions.busy(user, &s.guard.Sessions) {
+			if s.sessions.busy(user, s.guard.Sessions) {
 				return err
 			}
 			continue

@@ -15,7 +15,6 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 	"github.com/mirror-appliance/appliance/registry/store/blobstore"
 	"github.com/mirror-appliance/appliance/registry/store/database"
-	"github.com/mirror-appliance/appliance/registry/store/guard"
 	"github.com/mirror-appliance/appliance/registry/store/postgres"
 )
 
@@ -98,7 +97,7 @@ type core struct {
 
 // memory is the state of one process.
 type memory struct {
-	guard    *guard.Set
+	guard    guards
 	sessions *sessions
 	cache    manifestCache
 	accesses accesses
@@ -139,6 +138,11 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	if err := s.openBlobs(ctx, o); err != nil {
 		return nil, err
 	}
+	if o.several {
+		if err := s.share(); err != nil {
+			return nil, err
+		}
+	}
 	if err := s.sessions.find(ctx, s.blobs); err != nil {
 		return nil, err
 	}
@@ -171,7 +175,7 @@ func newStore(o Options) (*Store, error) {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	s.cache.limit = cacheLimit()
-	s.guard = guard.New(s.now)
+	s.guard = s.inMemory()
 	s.sessions = newSessions()
 	s.feed.kept, s.noted = changesKept, make(chan struct{}, 1)
 	s.arrivals = &arrivals{over: make(chan struct{}, 1)}
@@ -197,6 +201,9 @@ func (s *Store) Close() error {
 		if err := s.flushLastAccess(context.Background()); err != nil {
 			s.log.Warn("could not save the times of last access", "error", err)
 		}
+		if s.guard.shared != nil {
+			errs = append(errs, s.guard.shared.Close(context.Background()))
+		}
 		errs = append(errs, s.db.Close())
 	}
 	if s.lock != nil {
@@ -205,20 +212,14 @@ func (s *Store) Close() error {
 	return errors.Join(errs...)
 }
 
-// saveChecks saves the times that the guard remembers, of checks as those of links, so that a
-// restart between a check and the manifest does not cost a push its blobs.
+// saveChecks saves the times that the guards remember.
 func (s *core) saveChecks(ctx context.Context) error {
-	checks, heard := s.guard.Blobs.TakeChecks(), s.guard.Runs.TakeHeard()
-	if len(checks)+len(heard) == 0 {
-		return nil
+	err := s.guard.Blobs.Save(ctx)
+	heard := s.guard.Runs.TakeHeard()
+	if err != nil || len(heard) == 0 {
+		return err
 	}
 	return s.db.Write(ctx, func(tx *sql.Tx) error {
-		for d, t := range checks {
-			_, err := tx.ExecContext(ctx, `UPDATE repository_blobs SET linked = max(linked, ?) WHERE digest = ?`, database.Nanos(t), d)
-			if err != nil {
-				return err
-			}
-		}
 		for id, t := range heard {
 			if _, err := tx.ExecContext(ctx, `UPDATE runs SET last_seen = max(last_seen, ?) WHERE id = ? AND committed = 0`, database.Nanos(t), id); err != nil {
 				return err

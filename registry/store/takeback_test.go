@@ -39,7 +39,7 @@ func testTakeBack(t *testing.T, a digest.Algorithm) {
 		}
 		return placed
 	}
-	f.must(f.guard.Blobs.Enter(f.ctx, d))
+	f.must(f.blobGuard().Enter(f.ctx, d))
 
 	f.must(f.undoPlace(f.ctx, place(), d))
 	if _, err := os.Lstat(f.path(d)); !errors.Is(err, fs.ErrNotExist) {
@@ -54,8 +54,8 @@ func testTakeBack(t *testing.T, a digest.Algorithm) {
 	_, err = u.Commit(f.ctx, d)
 	f.must(err)
 	f.must(f.undoPlace(f.ctx, placed, d))
-	f.guard.Blobs.Leave(d)
-	if !f.guard.Blobs.Spared(d, f.clock.now().Add(time.Hour)) {
+	f.blobGuard().Leave(d)
+	if !f.blobGuard().Spared(d, f.clock.now().Add(time.Hour)) {
 		t.Error("the manifest that is to come of the other push is not expected any more")
 	}
 	b, err := f.Blobs.Open(f.ctx, "app", d)

@@ -457,8 +457,8 @@ func TestStore_keep_ofAFileThatCannotBeSynced(t *testing.T) {
 			d := digest.FromString(content)
 			u := f.unsynced(content)
 			if c.others {
-				f.must(f.guard.Blobs.Enter(f.ctx, d))
-				defer f.guard.Blobs.Leave(d)
+				f.must(f.blobGuard().Enter(f.ctx, d))
+				defer f.blobGuard().Leave(d)
 			}
 			err := f.commitFile(f.ctx, u, d, func(context.Context, *sql.Tx) error {
 				t.Error("a row was written")

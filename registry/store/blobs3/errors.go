@@ -125,7 +125,11 @@ func begin(ctx context.Context, what string, request func(context.Context) error
 }
 
 func within(ctx context.Context, what string, limit time.Duration, request func(context.Context) error) error {
-	err := tries().Do(ctx, func() error {
+	policy := tries()
+	if blobstore.IsOnce(ctx) {
+		policy.Attempts = 1
+	}
+	err := policy.Do(ctx, func() error {
 		ctx, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
 		return request(ctx)

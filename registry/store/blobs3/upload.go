@@ -289,6 +289,9 @@ func (u *upload) Place(ctx context.Context, d digest.Digest) (blobstore.Version,
 	if len(u.state.Parts) == 0 {
 		return nil, u.s.put(ctx, "write blob "+d.String()+" to "+u.s.Root(), to, u.tail, written())
 	}
+	if u.known != "" && u.state.Multipart.ID == "" { // it was placed, and the object may have been removed since
+		return nil, u.s.hasSize(ctx, to, u.size)
+	}
 	if err := u.complete(ctx); err != nil || u.known != "" {
 		return nil, err
 	}

@@ -173,6 +173,15 @@ var ErrLost = errors.New("damaged")
 // again later.
 var ErrUnavailable = errors.New("the storage of the blobs is not available")
 
+type onceKey struct{}
+
+// Once returns a context whose requests are made once: an answer that was lost is an error, and not
+// another request while the first may still come to its end.
+func Once(ctx context.Context) context.Context { return context.WithValue(ctx, onceKey{}, true) }
+
+// IsOnce reports whether requests are made once.
+func IsOnce(ctx context.Context) bool { return ctx.Value(onceKey{}) != nil }
+
 // IsLoss reports whether an error of Blob.Open or Blob.Check proves that the blob is lost or damaged.
 // A lack of permission or a storage that does not answer prove nothing.
 func IsLoss(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrLost) }

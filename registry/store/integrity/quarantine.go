@@ -182,32 +182,44 @@ func (c *Checker) quarantine(ctx context.Context, d digest.Digest, size int64,
 	var marked bool
 	defer func() {
 		if marked {
-			c.Guard.Unmark(d)
+			c.Guard.Unmark(ctx, d)
 		}
 	}()
 	err = c.DB.Freeing(func() error {
 		return c.DB.Write(ctx, func(tx *sql.Tx) error {
+			if marked { // by a run of this transaction that was rolled back
+				c.Guard.Unmark(ctx, d)
+			}
+			marked, done = false, false
 			exists, err := database.Exists(ctx, tx, `SELECT 1 FROM blobs WHERE digest = ?`, d)
 			if err != nil || !exists {
 				return err
 			}
-			if marked = marked || c.Guard.MarkNow(d, 0); !marked || !c.Storage.Blob(d).IsStill(ctx, found.Seen) {
-				return nil
+			if marked, err = c.Guard.MarkNow(ctx, tx, d); err != nil || !marked {
+				return err
+			}
+			if !c.Storage.Blob(d).IsStill(ctx, found.Seen) {
+				return errRepaired // what a mark has written is not committed
 			}
 			done = true
 			return QuarantineRow(ctx, tx, d, size, found.Damage, c.Now())
 		})
 	})
+	if errors.Is(err, errRepaired) {
+		return false, nil
+	}
 	if err != nil || !done {
 		return false, err
 	}
 	c.Log.Error("a damaged blob is in quarantine", "digest", d, "damage", found.Damage)
 	// The file has no row any more. If it cannot be moved, collection removes it.
-	if err := c.Storage.Blob(d).Quarantine(ctx); err != nil {
+	if err := c.Guard.Remove(ctx, d, c.Storage.Blob(d).Quarantine); err != nil {
 		c.Log.Warn("could not move a damaged blob to quarantine", "digest", d, "error", err)
 	}
 	return true, nil
 }
+
+var errRepaired = errors.New("the blob was replaced since it was found damaged")
 
 // QuarantineRow moves the row of a blob and its links to quarantine.
 func QuarantineRow(ctx context.Context, tx *sql.Tx, d digest.Digest, size int64, cause string, now time.Time) error {

@@ -13,6 +13,7 @@ package integrity
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io"
@@ -46,15 +47,19 @@ type Checker struct {
 	Log     *slog.Logger
 }
 
-// Guard knows the blobs in use. *guard.Blobs implements it.
+// Guard knows the blobs in use.
 type Guard interface {
 	// Epoch changes with each mark of a blob that is set or removed.
-	Epoch() uint64
-	// InFlight reports whether a blob is being put.
+	Epoch(ctx context.Context) (uint64, error)
+	// InFlight reports whether a blob is being put, whose file may be a moment behind its row.
 	InFlight(d digest.Digest) bool
-	// MarkNow marks a blob, unless others put it besides the mine puts of the caller.
-	MarkNow(d digest.Digest, mine int) bool
-	Unmark(ds ...digest.Digest)
+	// MarkNow marks a blob, in the transaction that deletes its row, unless others put it.
+	MarkNow(ctx context.Context, tx *sql.Tx, d digest.Digest) (bool, error)
+	// Remove calls remove for the file of a marked blob, with a context of its own.
+	Remove(ctx context.Context, d digest.Digest, remove func(context.Context) error) error
+	// Unmark removes the marks of blobs. A transaction that runs again calls it for those of its first
+	// run.
+	Unmark(ctx context.Context, ds ...digest.Digest)
 }
 
 // Store is implemented by the owner of rows and files.
@@ -209,7 +214,11 @@ func (v *verification) blobs(ctx context.Context) error {
 // collection or a scrub between the row and the file is not damage.
 func (v *verification) blob(ctx context.Context, d digest.Digest, size int64) error {
 	for {
-		epoch, behind := v.Guard.Epoch(), v.Guard.InFlight(d)
+		epoch, err := v.Guard.Epoch(ctx)
+		if err != nil {
+			return err
+		}
+		behind := v.Guard.InFlight(d)
 		found, err := v.Storage.Blob(d).Inspect(ctx, size, v.pace)
 		v.report.ContentBytes += found.Read
 		if err != nil || found.Damage == "" {
@@ -225,7 +234,11 @@ func (v *verification) blob(ctx context.Context, d digest.Digest, size int64) er
 			}
 			continue
 		}
-		if epoch == v.Guard.Epoch() {
+		now, err := v.Guard.Epoch(ctx)
+		if err != nil {
+			return err
+		}
+		if epoch == now {
 			v.problem(ProblemBlob, d.String(), found.Damage, remedyScrub)
 			return nil
 		}

@@ -15,15 +15,15 @@ import (
 )
 
 const (
-	// Lease is how long a daemon counts as alive after it renewed its row. What it had is free then.
-	Lease = time.Minute
-	// Sure is how long after a renewal a daemon may do what only it does, such as removing an object.
+	// leaseTime is how long a daemon counts as alive after it renewed its row. What it had is free then.
+	leaseTime = time.Minute
+	// sureTime is how long after a renewal a daemon may do what only it does, such as removing an object.
 	// What it has begun then has ended before the lease.
-	Sure = Lease / 2
+	sureTime = leaseTime / 2
 
-	renewEvery = Lease / 12
+	renewEvery = leaseTime / 12
 	// idleInTransaction bounds how long a daemon that hangs in a write keeps the others from writing.
-	idleInTransaction = Lease
+	idleInTransaction = leaseTime
 )
 
 // members makes the table of the daemons, and the function that refuses the writes of one without a
@@ -77,10 +77,10 @@ func (db *DB) Member() string {
 	return ""
 }
 
-// Holds reports whether this daemon is surely the member of an id for the time that Sure leaves.
+// Holds reports whether this daemon is surely the member of an id still when a request that it begins now has ended.
 func (db *DB) Holds(id string) bool {
 	m := db.server.member.Load()
-	return m != nil && m.id == id && db.server.clock()-m.renewed.Load() < int64(Sure)
+	return m != nil && m.id == id && db.server.clock()-m.renewed.Load() < int64(sureTime)
 }
 
 // join makes this daemon a member, and renews its row until Leave or Close.
@@ -89,7 +89,7 @@ func (db *DB) join(ctx context.Context) error {
 		return err
 	}
 	c := db.own.Copy()
-	c.RuntimeParams["statement_timeout"] = fmt.Sprint(Sure.Milliseconds() / 2)
+	c.RuntimeParams["statement_timeout"] = fmt.Sprint(sureTime.Milliseconds() / 2)
 	db.lease.rows = sql.OpenDB(db.server.connector(c, false))
 	db.lease.rows.SetMaxOpenConns(1)
 	if err := db.enter(ctx); err != nil {
@@ -146,7 +146,7 @@ func (db *DB) Renew(ctx context.Context) error {
 		return db.enter(ctx)
 	}
 	m.renewed.Store(began)
-	_, err = db.lease.rows.ExecContext(ctx, `DELETE FROM daemons WHERE seen < appliance_now() - CAST(? AS BIGINT)`, int64(Lease))
+	_, err = db.lease.rows.ExecContext(ctx, `DELETE FROM daemons WHERE seen < appliance_now() - CAST(? AS BIGINT)`, int64(leaseTime))
 	return err
 }
 

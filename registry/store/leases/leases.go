@@ -1,0 +1,98 @@
+package leases
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/registry/store/database"
+)
+
+// Database is the database that the daemons share. *postgres.DB implements it.
+type Database interface {
+	database.Rows
+	// Member returns the id of this daemon's row.
+	Member() string
+	// Leave has what this daemon had free at once.
+	Leave(ctx context.Context) error
+	// Holds reports whether this daemon is surely the member of an id.
+	Holds(id string) bool
+}
+
+// Set has what several daemons share.
+type Set struct {
+	Blobs *Blobs
+
+	db  Database
+	log *slog.Logger
+}
+
+// New returns a Set. remove removes the object of a blob, if it exists.
+func New(db Database, now func() time.Time, remove func(context.Context, digest.Digest) error, log *slog.Logger) *Set {
+	return &Set{db: db, log: log, Blobs: &Blobs{db: db, now: now, remove: remove, log: log, Recheck: recheck,
+		told: map[told]telling{}, checks: map[digest.Digest]time.Time{}, removing: map[digest.Digest]*removal{}}}
+}
+
+// Tidy saves what this daemon has not written yet, finishes what dead ones began, and deletes rows that
+// are of no use any more. It is called every few seconds.
+func (s *Set) Tidy(ctx context.Context) error {
+	return errors.Join(s.Blobs.Flush(ctx), s.Blobs.finish(ctx))
+}
+
+// Close saves what is not written, and leaves: what this daemon had is free at once, unless a removal
+// of it may be under way.
+func (s *Set) Close(ctx context.Context) error {
+	err := s.Blobs.Flush(ctx)
+	busy, failed := s.Blobs.busy(ctx)
+	if err = errors.Join(err, failed); err != nil || busy {
+		return err
+	}
+	return s.db.Leave(ctx)
+}
+
+// bound returns a context that ends when this daemon is not sure any more to be the member of an id. A
+// request with it has ended long before others take over.
+func (b *Blobs) bound(ctx context.Context, member string) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var over sync.Once
+	ended := make(chan struct{})
+	go func() {
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ended:
+				return
+			case <-tick.C:
+				if !b.db.Holds(member) {
+					cancel(errLease)
+					return
+				}
+			}
+		}
+	}()
+	return ctx, func() { over.Do(func() { close(ended) }); cancel(nil) }
+}
+
+var errLease = errors.New("the lease of this daemon may have ended")
+
+// asJSON returns digests as an array.
+func asJSON(ds []digest.Digest) string {
+	text, err := json.Marshal(ds)
+	if err != nil {
+		return "[]" // which strings never come to
+	}
+	return string(text)
+}
+
+// affected runs a statement within a transaction and reports whether it changed a row.
+func affected(ctx context.Context, tx *sql.Tx, text string, args ...any) (bool, error) {
+	n, err := database.Affected(ctx, tx, text, args...)
+	return n > 0, err
+}
