@@ -9,6 +9,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/mirror-appliance/appliance/internal/retry"
 	"github.com/mirror-appliance/appliance/registry/store/database"
 	"github.com/mirror-appliance/appliance/registry/store/guard"
 	"github.com/mirror-appliance/appliance/registry/store/integrity"
@@ -23,6 +24,7 @@ type guards struct {
 	Runs     *guard.Runs
 	Backups  *atomic.Int32
 	shared   *leases.Set // nil for one daemon
+	tidying  func()      // ends the calls of shared.Tidy
 }
 
 // blobGuard keeps collection and requests apart. What is done in a transaction goes with it, in rows, or
@@ -224,7 +226,34 @@ func (s *core) share() error {
 	}
 	s.guard.shared = leases.New(db, s.now, s.removeObject, s.log)
 	s.guard.Blobs = sharedBlobs{s.guard.shared.Blobs}
+	s.guard.tidying = s.tidyEvery(tidyEvery)
 	return nil
+}
+
+// tidyEvery is how often a daemon writes what others need to know, and finishes what dead ones left.
+const tidyEvery = 10 * time.Second
+
+// tidyEvery calls Tidy until the function that it returns is called.
+func (s *core) tidyEvery(every time.Duration) (end func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for retry.Sleep(ctx, every) == nil {
+			if err := s.guard.shared.Tidy(ctx); err != nil && ctx.Err() == nil {
+				s.log.Warn("could not tidy what the daemons of this store share", "error", err)
+			}
+		}
+	}()
+	return func() { cancel(); <-ended }
+}
+
+// forget deletes what the daemons shared and do not need any more.
+func (s *core) forget(ctx context.Context) error {
+	if s.guard.shared == nil {
+		return nil
+	}
+	return s.guard.shared.Blobs.Forget(ctx)
 }
 
 func (s *core) removeObject(ctx context.Context, d digest.Digest) error {

@@ -207,6 +207,7 @@ func (s *Store) Maintain(ctx context.Context) error {
 		{"flush the times of last access", s.flushLastAccess},
 		{"finish interrupted work", s.finishAll},
 		{"forget what followers have", s.prune},
+		{"forget what daemons shared", s.forget},
 		{"maintain the database", s.db.Maintain},
 	} {
 		if err := step.do(ctx); err != nil {

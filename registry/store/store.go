@@ -184,6 +184,9 @@ func newStore(o Options) (*Store, error) {
 
 // Close closes the store. Calls under way fail.
 func (s *Store) Close() error {
+	if s.guard.tidying != nil {
+		s.guard.tidying()
+	}
 	if s.blobs != nil && s.db != nil {
 		s.saveSessions()
 	}
