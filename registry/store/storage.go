@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -55,7 +57,10 @@ func (s *core) isNew() bool {
 // openBlobs opens the storage, unless openBucket did, and checks that it is that of the database.
 func (s *core) openBlobs(ctx context.Context, o Options) (err error) {
 	if s.blobs != nil {
-		return s.checkBucket(ctx)
+		if err := s.checkBucket(ctx); err != nil {
+			return err
+		}
+		return s.claimBucket(ctx)
 	}
 	if err := s.checkStorage(ctx, o.Storage); err != nil {
 		return err
@@ -65,6 +70,28 @@ func (s *core) openBlobs(ctx context.Context, o Options) (err error) {
 	}
 	s.blobs = s.files.Storage()
 	return nil
+}
+
+// claimBucket refuses a storage in S3 that another store has.
+func (s *core) claimBucket(ctx context.Context) error {
+	bucket, ok := s.blobs.(interface {
+		Claim(ctx context.Context, id, database string) error
+	})
+	if !ok {
+		return nil
+	}
+	var id string
+	err := s.db.Write(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING`, blobstore.OwnerNote, rand.Text())
+		if err == nil {
+			err = tx.QueryRowContext(ctx, `SELECT value FROM meta WHERE name = ?`, blobstore.OwnerNote).Scan(&id)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("note the owner of the storage: %w", err)
+	}
+	return bucket.Claim(ctx, id, s.database)
 }
 
 // checkBucket returns an error when rows have blobs and the storage has none: another bucket must

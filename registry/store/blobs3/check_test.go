@@ -5,6 +5,7 @@ package blobs3_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"strings"
@@ -104,4 +105,36 @@ func TestOpen_versions(t *testing.T) {
 	}
 	must(t, place(s, true))
 	mustHave(t, s)
+}
+
+// Of several stores that claim a storage at once, one has it.
+func TestClaim_atOnce(t *testing.T) {
+	server := s3test.Start(t)
+	storage, _, err := opened(t, server, "shared")
+	if err != nil {
+		t.Fatal(err)
+	}
+	errs := make(chan error)
+	const stores = 8
+	for i := range stores {
+		go func() { errs <- storage.Claim(t.Context(), fmt.Sprint("store", i), "a database") }()
+	}
+	won := 0
+	for range stores {
+		if err := <-errs; err == nil {
+			won++
+		} else if !strings.Contains(err.Error(), "has the blobs of another store") || !strings.Contains(hint.Of(err), "remove the object shared/owner from the bucket") {
+			t.Errorf("a claim gives %v, hint %q", err, hint.Of(err))
+		}
+	}
+	if won != 1 {
+		t.Errorf("%d claims of %d have succeeded", won, stores)
+	}
+	id, err := storage.Owner(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := storage.Claim(t.Context(), id, "a database"); err != nil {
+		t.Errorf("the owner is refused: %v", err)
+	}
 }

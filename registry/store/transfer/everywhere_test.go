@@ -6,10 +6,13 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/registry/store/blobs3/s3test"
 	"github.com/mirror-appliance/appliance/registry/store/postgres/postgrestest"
+	"github.com/mirror-appliance/appliance/registry/store/transfer"
 )
 
 var server *postgrestest.Server
@@ -53,4 +56,18 @@ func inPostgres(t *testing.T, p place) place {
 	t.Cleanup(func() { must(t, server.Drop(context.Background(), name)) })
 	p.Database = address
 	return p
+}
+
+// The bucket of another store has no blobs yet, and is refused all the same.
+func TestRun_toTheBucketOfAnother(t *testing.T) {
+	from, other, to := inFiles(t), inS3(t, inFiles(t)), inFiles(t)
+	fill(t, from)
+	must(t, other.open(t).Close())
+	to.Storage, to.Credentials = other.Storage, other.Credentials
+	for _, dry := range []bool{true, false} {
+		_, err := transfer.Run(t.Context(), transfer.Options{From: from.Side, To: to.Side, DryRun: dry})
+		if err == nil || !strings.Contains(err.Error(), "is that of another store") || !strings.Contains(hint.Of(err), "name another prefix") {
+			t.Errorf("Run gives %v, hint %q", err, hint.Of(err))
+		}
+	}
 }

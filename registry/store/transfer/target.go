@@ -49,7 +49,29 @@ func (c *copying) openTarget(ctx context.Context) (_ *target, err error) {
 	if err := t.openDatabase(ctx, c); err != nil {
 		return nil, err
 	}
-	return t, t.admit(ctx, c, t.db.Reader())
+	if err := t.admit(ctx, c, t.db.Reader()); err != nil {
+		return nil, err
+	}
+	return t, t.checkOwner(ctx, c)
+}
+
+// checkOwner refuses a bucket that another store has, even without blobs.
+func (t *target) checkOwner(ctx context.Context, c *copying) error {
+	bucket, ok := t.blobs.(interface {
+		Owner(context.Context) (string, error)
+	})
+	if !ok {
+		return nil
+	}
+	owner, err := bucket.Owner(ctx)
+	if err != nil || owner == "" {
+		return err
+	}
+	same, err := database.Exists(ctx, c.from.db, `SELECT 1 FROM meta WHERE name = ? AND value = ?`, blobstore.OwnerNote, owner)
+	if err == nil && !same {
+		err = &contentError{t.blobs.Root() + " is that of another store", "let `storage:` in " + t.Config + " name another prefix"}
+	}
+	return err
 }
 
 func (t *target) openDatabase(ctx context.Context, c *copying) error {
@@ -170,10 +192,10 @@ func (c *copying) peek(ctx context.Context) (blobs int64, err error) {
 		}
 	}
 	if db == nil { // the copy makes it
-		return 0, t.noBlobs(ctx, c)
+		return 0, errors.Join(t.noBlobs(ctx, c), t.checkOwner(ctx, c))
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	if err := t.admit(ctx, c, db); err != nil {
+	if err := errors.Join(t.admit(ctx, c, db), t.checkOwner(ctx, c)); err != nil {
 		return 0, err
 	}
 	err = db.QueryRowContext(ctx, `SELECT count(*) FROM blobs`).Scan(&blobs)
