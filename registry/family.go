@@ -7,6 +7,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/regular"
 	"github.com/mirror-appliance/appliance/registry/role"
+	"github.com/mirror-appliance/appliance/registry/store"
 )
 
 // family is this appliance among those with the same content, and what of the daemon depends on its role.
@@ -26,7 +27,11 @@ func (d *daemon) openFamily(ctx context.Context) error {
 	f := &family{d: d, turned: make(chan struct{})}
 	f.primary, f.end = context.WithCancel(context.Background())
 	var err error
-	f.Family, err = role.Open(ctx, role.Options{Notes: d.store, Address: d.cfg.Address(), Followers: f.followers, Register: f.register, Unregister: f.unregister,
+	var shared *role.Shared
+	if d.store.Several() {
+		shared = &role.Shared{Swap: d.store.SwapNote, Guard: store.Guard}
+	}
+	f.Family, err = role.Open(ctx, role.Options{Notes: d.store, Shared: shared, Address: d.cfg.Address(), Followers: f.followers, Register: f.register, Unregister: f.unregister,
 		Compare: f.compare, CatchUp: f.catchUp, Behind: f.behind, Turned: f.turn, Log: d.log})
 	if err != nil {
 		return err

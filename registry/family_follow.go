@@ -72,7 +72,9 @@ func (f *family) begin(ctx context.Context, s role.State) *copying {
 		f.d.log.ErrorContext(ctx, "the other appliance cannot be followed", "error", err)
 		return nil
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancel(f.Within(ctx, func(now role.State) bool {
+		return now.Role == role.Follower && now.First != nil && now.First.ID == s.First.ID
+	}))
 	now := &copying{engine: engine, stop: cancel, ended: make(chan struct{})}
 	go func() {
 		defer close(now.ended)

@@ -32,6 +32,26 @@ func openLink(ctx context.Context, s *store.Store) (*link, error) {
 	return l, nil
 }
 
+// refresh reads what another daemon of the store may have written.
+func (l *link) refresh(ctx context.Context) error {
+	changed, err := l.reload(ctx)
+	if changed {
+		l.tell()
+	}
+	return err
+}
+
+func (l *link) reload(ctx context.Context) (changed bool, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	note, err := l.store.Note(ctx, store.OfflineNote)
+	if err != nil || (note != "") == l.cut {
+		return false, err
+	}
+	l.set(note != "")
+	return true, nil
+}
+
 // set is called with mu held, or before another goroutine has the link.
 func (l *link) set(cut bool) {
 	if l.end != nil {

@@ -83,6 +83,7 @@ func (d *daemon) serve(ctx context.Context) error {
 			api.ScrubRequest{BytesPerSecond: int64(d.cfg.Scrub.Rate)})
 	})
 	g.Go(func() error { return d.family.Talk(ctx) })
+	g.Go(func() error { return d.heedOthers(ctx) })
 	g.Go(func() error { return d.family.copy(ctx) })
 	g.Go(func() error { return d.family.whilePrimary(ctx, d.scheduleMirrors) })
 	g.Go(func() error { return d.family.whilePrimary(ctx, d.views.Follow) })

@@ -174,6 +174,9 @@ func (f *Family) hear(ctx context.Context, from api.Exchange) error {
 	f.turning.Lock()
 	defer f.turning.Unlock()
 	ctx = context.WithoutCancel(ctx)
+	if err := f.reload(ctx); err != nil {
+		return err
+	}
 	s := f.State()
 	theirs := Term(from.Known)
 	first := s.First != nil && s.First.ID == from.ID

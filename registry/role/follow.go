@@ -29,6 +29,9 @@ func (f *Family) Follow(ctx context.Context, q api.FollowRequest) (api.Followed,
 		return result, errBusy
 	}
 	defer f.acting.Unlock()
+	if err := f.Refresh(ctx); err != nil {
+		return result, err
+	}
 	trust, err := Trust(q.CA)
 	if err != nil {
 		return result, err
@@ -143,6 +146,9 @@ func (f *Family) Leave(ctx context.Context) (api.Family, error) {
 		return api.Family{}, errBusy
 	}
 	defer f.acting.Unlock()
+	if err := f.Refresh(ctx); err != nil {
+		return api.Family{}, err
+	}
 	s := f.State()
 	if s.Role != Follower {
 		return api.Family{}, refused("appliance status shows the role", "this appliance follows no other")

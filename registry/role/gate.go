@@ -168,7 +168,7 @@ func (f *Family) Enter(ctx context.Context) (within context.Context, leave func(
 	if err != nil {
 		return ctx, func() {}, err
 	}
-	ctx, cancel := context.WithCancelCause(context.WithValue(ctx, entered{}, true))
+	ctx, cancel := context.WithCancelCause(f.guard(context.WithValue(ctx, entered{}, true)))
 	stop := context.AfterFunc(open, func() { cancel(context.Cause(open)) })
 	var once sync.Once
 	return ctx, func() {

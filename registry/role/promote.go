@@ -35,6 +35,9 @@ func (f *Family) Promote(ctx context.Context, q api.PromoteRequest, progress fun
 		return api.Promoted{}, errBusy
 	}
 	defer f.acting.Unlock()
+	if err := f.Refresh(ctx); err != nil {
+		return api.Promoted{}, err
+	}
 	if f.Writable() {
 		f.hasten()
 		return api.Promoted{Family: f.Describe(), Already: true}, nil
@@ -170,6 +173,9 @@ func (f *Family) catchUpBefore(ctx context.Context, before Peer, progress func(a
 func (f *Family) takeOver(ctx context.Context, next, told Term) error {
 	f.turning.Lock()
 	defer f.turning.Unlock()
+	if err := f.reload(ctx); err != nil {
+		return err
+	}
 	if s := f.State(); s.Known.After(next) {
 		return refused("appliance status has what this one knows", "https://%s was promoted meanwhile", s.Known.Address)
 	}

@@ -111,6 +111,7 @@ type Options struct {
 	Behind func() string
 	// Turned is called after each change of the role, and before it takes changes.
 	Turned func(State)
+	Shared *Shared // nil: no other daemon has the store
 	Log    *slog.Logger
 	Now    func() time.Time // nil: time.Now
 }
@@ -123,10 +124,16 @@ type Family struct {
 	// turning is held while the state changes. No request to another appliance is made meanwhile,
 	// since that may be about to ask this one.
 	turning sync.Mutex
-	state   atomic.Pointer[State]
+	state   atomic.Pointer[kept]
 	// acting is held by the one command that follows or promotes.
 	acting sync.Mutex
 	wake   chan struct{} // has an entry when the others are to hear something
+}
+
+// kept is a state, and its note.
+type kept struct {
+	State
+	text string
 }
 
 // Open reads the state, or makes that of a new store.
@@ -139,75 +146,105 @@ func Open(ctx context.Context, o Options) (*Family, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the role of this appliance: %w", err)
 	}
-	s := State{}
-	if text != "" {
-		if err := json.Unmarshal([]byte(text), &s); err != nil {
-			return nil, fmt.Errorf("read the role of this appliance: %w", err)
-		}
-	} else {
-		s = State{ID: rand.Text(), Role: Primary, Since: f.Now()}
-		s.Lineage, s.Known = s.ID, Term{Generation: 1, ID: s.ID}
-		if err := f.save(ctx, s); err != nil {
+	if text == "" {
+		if text, err = f.begin(ctx); err != nil {
 			return nil, err
 		}
+	}
+	s, err := parse(text)
+	if err != nil {
+		return nil, err
 	}
 	if s.Role == Primary {
 		s.Known.Address = o.Address // it may be another since
 	}
-	f.state.Store(&s)
+	f.state.Store(&kept{s, text})
 	f.gate.set(RefusalOf(s))
 	return f, nil
 }
 
+// begin makes the state of a new store, and returns its note.
+func (f *Family) begin(ctx context.Context) (string, error) {
+	s := State{ID: rand.Text(), Role: Primary, Since: f.Now()}
+	s.Lineage, s.Known = s.ID, Term{Generation: 1, ID: s.ID}
+	text, saved, err := f.save(ctx, "", s)
+	if err != nil || saved {
+		return text, err
+	}
+	return f.Notes.Note(ctx, noteName) // another daemon was first
+}
+
 // State returns the state. It must not be changed.
-func (f *Family) State() State { return *f.state.Load() }
+func (f *Family) State() State { return f.kept().State }
+
+func (f *Family) kept() *kept { return f.state.Load() }
 
 // Writable reports whether the appliance takes changes.
 func (f *Family) Writable() bool { return f.State().Role == Primary }
 
-func (f *Family) save(ctx context.Context, s State) error {
-	text, err := json.Marshal(s)
-	if err == nil {
-		err = f.Notes.SetNote(ctx, noteName, string(text))
+// save writes a state in the place of the note of another, and reports whether that was the note still.
+func (f *Family) save(ctx context.Context, was string, s State) (text string, saved bool, err error) {
+	data, err := json.Marshal(s)
+	text, saved = string(data), true
+	switch {
+	case err != nil:
+	case f.Shared != nil:
+		saved, err = f.Shared.Swap(ctx, noteName, was, text)
+	default:
+		err = f.Notes.SetNote(ctx, noteName, text)
 	}
 	if err != nil {
-		return fmt.Errorf("write the role of this appliance: %w", err)
+		return "", false, fmt.Errorf("write the role of this appliance: %w", err)
 	}
-	return nil
+	return text, saved, nil
 }
 
 // turn changes the state by change, durably. A state that refuses changes is saved after those under way
-// have ended. The caller holds turning.
+// have ended. change is called again with the state of another daemon that turns it meanwhile. The
+// caller holds turning.
 func (f *Family) turn(ctx context.Context, change func(*State)) error {
+	for {
+		was := f.kept()
+		next := was.State
+		next.Peers = slices.Clone(was.Peers)
+		if was.First != nil {
+			first := *was.First
+			next.First = &first
+		}
+		change(&next)
+		if next.Role != was.Role {
+			next.Since = f.Now()
+		}
+		if refuses := RefusalOf(next); refuses != nil {
+			f.gate.shut(refuses)
+		}
+		text, saved, err := f.save(ctx, was.text, next)
+		if err == nil && saved {
+			f.become(ctx, kept{next, text})
+			return nil
+		}
+		f.gate.set(RefusalOf(was.State))
+		if err == nil {
+			err = f.reload(ctx)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// become takes a state that is saved. If it refuses changes, none is under way.
+func (f *Family) become(ctx context.Context, next kept) {
 	was := f.State()
-	next := was
-	next.Peers = slices.Clone(was.Peers)
-	if was.First != nil {
-		first := *was.First
-		next.First = &first
-	}
-	change(&next)
-	if next.Role != was.Role {
-		next.Since = f.Now()
-	}
-	refuses := RefusalOf(next)
-	if refuses != nil {
-		f.gate.shut(refuses)
-	}
-	if err := f.save(ctx, next); err != nil {
-		f.gate.set(RefusalOf(was))
-		return err
-	}
 	f.state.Store(&next)
 	if next.Role != was.Role || (next.First == nil) != (was.First == nil) || next.First != nil && was.First != nil && next.First.ID != was.First.ID {
 		f.Log.InfoContext(ctx, "audit", "event", "role changed", "user", "appliance", "remote", "", "from", string(was.Role), "to", string(next.Role),
 			"generation", next.Known.Generation, "primary", next.Known.Address)
 		if f.Turned != nil {
-			f.Turned(next)
+			f.Turned(next.State)
 		}
 	}
-	f.gate.set(refuses)
-	return nil
+	f.gate.set(RefusalOf(next.State))
 }
 
 // Describe returns what others may know of the state.

@@ -79,6 +79,9 @@ func (s *Store) openServer(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	s.db, s.database = db, db.Name()
+	if s.several {
+		s.db = guarded{db}
+	}
 	return nil
 }
 

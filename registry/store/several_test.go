@@ -150,3 +150,36 @@ type noteNamed string
 
 func (n noteNamed) Old(columns ...any) error { columns[0] = string(n); return nil }
 func (n noteNamed) New(columns ...any) error { return n.Old(columns...) }
+
+// A write looks at what guards it in its own transaction: what another daemon wrote before counts.
+func TestSeveral_guardOnPostgreSQL(t *testing.T) {
+	s := newSeveral(t)
+	s.must(s.SetNote(s.ctx, RoleNote, "primary"))
+	errTurned := errors.New("turned")
+	ctx := Guard(s.ctx, RoleNote, func(text string) error {
+		if text != "primary" {
+			return errTurned
+		}
+		return nil
+	})
+	put := func(n int) error {
+		_, err := s.other.Manifests.Put(ctx, "app", sparseIndex(n), PutOptions{Tags: []string{"latest"}})
+		return err
+	}
+	s.must(put(1))
+	if swapped, err := s.SwapNote(s.ctx, RoleNote, "follower", "superseded"); swapped || err != nil {
+		t.Errorf("a note that is another was written: %v, %v", swapped, err)
+	}
+	if swapped, err := s.SwapNote(s.ctx, RoleNote, "primary", "follower"); !swapped || err != nil {
+		t.Errorf("%v, %v", swapped, err)
+	}
+	if err := put(2); !errors.Is(err, errTurned) {
+		t.Errorf("a shared write: %v", err)
+	}
+	if _, err := s.other.Manifests.DeleteImage(ctx, "app", digest.FromBytes(sparseIndex(1))); err == nil {
+		t.Error("a deletion was not refused")
+	}
+	if m, err := s.Manifests.ByTag(s.ctx, "app", "latest"); err != nil || string(m.Body) != string(sparseIndex(1)) {
+		t.Errorf("the tag names %s, %v", m.Digest, err)
+	}
+}
