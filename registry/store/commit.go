@@ -120,7 +120,7 @@ var (
 		UNION SELECT repository FROM run_blobs b WHERE run = ?1 AND NOT EXISTS (SELECT 1 FROM repositories WHERE name = b.repository)`
 
 	// Links of the blobs of the run ?1, and of the references of its manifests, after (?3, ?4) up
-	// to (?5, ?6). checkStaged and manifestContent made sure that the repository may have these. A
+	// to (?5, ?6). requires and manifestContent made sure that the repository may have these. A
 	// blob that has gone to quarantine since comes back to these repositories, too.
 	linkBlobs = []string{`INSERT INTO repository_blobs (repository, digest, linked)
 		SELECT r.id, s.digest, ?2 FROM run_blobs s CROSS JOIN repositories r

@@ -13,7 +13,6 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mirror-appliance/appliance/internal/image"
-	"github.com/mirror-appliance/appliance/registry/store/blobstore"
 	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
@@ -139,14 +138,17 @@ type PutOptions struct {
 // Children of an index need not exist; a missing config or layer is a *MissingError. Others:
 // *InvalidError, *DigestError, *FullError.
 func (s *Manifests) Put(ctx context.Context, repo string, body []byte, o PutOptions) (Manifest, error) {
-	return s.putManifest(ctx, repo, body, o, byPush, func(ctx context.Context, tx *sql.Tx, p image.Manifest) error {
-		return s.checkRequired(ctx, tx, repo, p)
+	return s.putManifest(ctx, repo, body, o, byPush, func(p image.Manifest) (checkFunc, error) {
+		return s.requires(ctx, p, visibleBlob, func(d digest.Digest) []any { return []any{repo, d} })
 	})
 }
 
-// putManifest puts a manifest if check, in the same transaction, accepts its references.
+// checkFunc accepts the references of a manifest in the transaction that puts it, or returns an error.
+type checkFunc func(context.Context, *sql.Tx) error
+
+// putManifest puts a manifest if the check that prepare returns, in the same transaction, accepts it.
 func (s *core) putManifest(ctx context.Context, repo string, body []byte, o PutOptions, by origin,
-	check func(context.Context, *sql.Tx, image.Manifest) error) (Manifest, error) {
+	prepare func(image.Manifest) (checkFunc, error)) (Manifest, error) {
 	if err := image.CheckRepository(repo); err != nil {
 		return Manifest{}, err
 	}
@@ -170,9 +172,13 @@ func (s *core) putManifest(ctx context.Context, repo string, body []byte, o PutO
 	if err := s.databaseSpace(int64(len(body))); err != nil {
 		return Manifest{}, fmt.Errorf("put manifest %s: %w", m.Digest, err)
 	}
+	check, err := prepare(p)
+	if err != nil {
+		return Manifest{}, err
+	}
 	began := s.now()
 	err = s.db.Share(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		if err := check(ctx, tx, p); err != nil {
+		if err := check(ctx, tx); err != nil {
 			return err
 		}
 		if err := insertManifest(ctx, tx, &m, p); err != nil {
@@ -228,45 +234,6 @@ func (s *core) newManifest(body []byte, mediaType string, want digest.Digest) (M
 		Digest: got, MediaType: p.EffectiveType(), ArtifactType: p.ArtifactType, Subject: p.Subject,
 		Annotations: p.Annotations, Body: body, Created: database.Time(database.Nanos(s.now())),
 	}, p, nil
-}
-
-// checkRequired returns a *MissingError unless the required blobs are visible in repo, and an
-// *InvalidError if the manifest has another size of one: clients refuse to pull such an image.
-func (s *core) checkRequired(ctx context.Context, tx *sql.Tx, repo string, p image.Manifest) error {
-	return s.checkEach(ctx, tx, visibleBlob, p, func(d digest.Digest) []any { return []any{repo, d} })
-}
-
-// checkStaged is checkRequired for a run, whose staged blobs count as visible.
-func (r *Run) checkStaged(ctx context.Context, tx *sql.Tx, repo string, p image.Manifest) error {
-	return r.store.checkEach(ctx, tx, stagedBlob, p, func(d digest.Digest) []any { return []any{r.id, repo, d} })
-}
-
-const stagedBlob = `SELECT b.size FROM blobs b WHERE b.digest = ?3 AND (` + blobHere + `)`
-
-// checkEach checks the row of each blob, and its file: a new manifest must not refer to a lost one.
-func (s *core) checkEach(ctx context.Context, tx *sql.Tx, text string, p image.Manifest,
-	args func(digest.Digest) []any) error {
-	var missing []digest.Digest
-	for _, r := range p.Required() {
-		var size int64
-		err := tx.QueryRowContext(ctx, text, args(r.Digest)...).Scan(&size)
-		if err == nil && size != r.Size {
-			return invalidManifest("it says that its blob %s has %d bytes, which has %d", r.Digest, r.Size, size)
-		}
-		if err == nil {
-			err = s.blobs.Blob(r.Digest).Check(ctx, size)
-		}
-		switch {
-		case errors.Is(err, sql.ErrNoRows) || blobstore.IsLoss(err):
-			missing = append(missing, r.Digest)
-		case err != nil:
-			return fmt.Errorf("look for blob %s: %w", r.Digest, err)
-		}
-	}
-	if len(missing) > 0 {
-		return &MissingError{Digests: missing}
-	}
-	return nil
 }
 
 // insertManifest inserts the rows of a manifest unless they exist, and sets Created to that of the

@@ -122,8 +122,8 @@ func (s *Blobs) LinkPulled(ctx context.Context, repo string, d digest.Digest, si
 // another repository has them, and pull-through fetches or confirms them. The manifest may be
 // evicted again unless a push brings it. Errors: *InvalidError, *DigestError, *FullError.
 func (s *Manifests) PutPulled(ctx context.Context, repo string, body []byte, o PutOptions) (Manifest, error) {
-	m, err := s.putManifest(ctx, repo, body, o, byPull,
-		func(context.Context, *sql.Tx, image.Manifest) error { return nil })
+	none := func(context.Context, *sql.Tx) error { return nil }
+	m, err := s.putManifest(ctx, repo, body, o, byPull, func(image.Manifest) (checkFunc, error) { return none, nil })
 	if err == nil {
 		s.arrivals.add(int64(len(body)))
 	}

@@ -144,8 +144,13 @@ func (r *Run) PutManifest(ctx context.Context, repo string, desc ocispec.Descrip
 	if err != nil {
 		return err
 	}
+	// Staged blobs count as visible.
+	check, err := r.store.requires(ctx, p, stagedBlob, func(d digest.Digest) []any { return []any{r.id, repo, d} })
+	if err != nil {
+		return err
+	}
 	return r.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		if err := r.checkStaged(ctx, tx, repo, p); err != nil {
+		if err := check(ctx, tx); err != nil {
 			return err
 		}
 		if err := insertManifest(ctx, tx, &m, p); err != nil {

@@ -3,12 +3,18 @@
 package store
 
 import (
+	"context"
+	"errors"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/registry/store/blobs3/s3test"
 )
 
 // Another bucket, or another prefix of it, must not look like a registry that has lost all blobs.
@@ -56,5 +62,44 @@ func TestOpen_ofTheStorageOfAnother(t *testing.T) {
 	f.Store = nil
 	if s, err := Open(f.ctx, f.options()); err == nil || !strings.Contains(err.Error(), "has the blobs of another store") {
 		t.Errorf("the first database gives %v, %v", s, err)
+	}
+}
+
+// While the storage is asked for the layers of a manifest, other writes go on.
+func TestPut_asksTheStorageBeforeTheTransaction(t *testing.T) {
+	f := newFixture(t)
+	var asked atomic.Int32
+	f.bucket.Fault(func(r *http.Request) s3test.Action {
+		if r.Method == http.MethodHead && strings.Contains(r.URL.Path, "/sha256/") {
+			asked.Add(1)
+			ctx, cancel := context.WithTimeout(f.ctx, 10*time.Second)
+			defer cancel()
+			if err := f.SetNote(ctx, "written meanwhile", "1"); err != nil {
+				t.Errorf("a write while the storage is asked for a layer: %v", err)
+			}
+		}
+		return s3test.Pass
+	})
+	m := f.pushImage("app", "app", "v1")
+	if asked.Load() == 0 {
+		t.Error("the storage was not asked for a layer")
+	}
+	r, err := f.Runs.Begin(f.ctx, "run")
+	f.must(err)
+	asked.Store(0)
+	f.must(r.PutManifest(f.ctx, "app", descriptor(m.MediaType, m.Body), m.Body))
+	if asked.Load() == 0 {
+		t.Error("the storage was not asked for a layer of a run")
+	}
+}
+
+// A manifest must not refer to what the storage has lost.
+func TestPut_ofALostLayer(t *testing.T) {
+	f := newFixture(t)
+	m := f.pushImage("app", "app", "v1")
+	f.must(os.Remove(f.path(layerOf(m))))
+	var missing *MissingError
+	if _, err := f.Manifests.Put(f.ctx, "app", m.Body, PutOptions{}); !errors.As(err, &missing) || len(missing.Digests) != 1 || missing.Digests[0] != layerOf(m) {
+		t.Errorf("Put gives %v", err)
 	}
 }
