@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -347,14 +348,28 @@ func (s *Garbage) StaleUploads(ctx context.Context, before time.Time, yield func
 		if err != nil {
 			return fmt.Errorf("look at upload %s: %w", id, err)
 		}
-		if !stale || s.guard.Sessions.InUse(id) {
+		if !stale || s.guard.Sessions.InUse(ctx, id) {
 			continue
+		}
+		if s.guard.shared != nil {
+			if stale, err := s.guard.shared.Sessions.IsStale(ctx, id, before); err != nil {
+				return err
+			} else if !stale {
+				continue
+			}
 		}
 		if err := yield(id, size); err != nil {
 			return err
 		}
 	}
-	for _, id := range s.sessions.staleEmpty(before) {
+	stale := s.sessions.staleEmpty(before)
+	if s.guard.shared != nil {
+		if stale, err = s.guard.shared.Sessions.Stale(ctx, before); err != nil {
+			return err
+		}
+		stale = slices.DeleteFunc(stale, func(id string) bool { return slices.Contains(ids, id) })
+	}
+	for _, id := range stale {
 		if err := yield(id, 0); err != nil {
 			return err
 		}
@@ -371,10 +386,20 @@ func (s *Garbage) RemoveUpload(ctx context.Context, before time.Time, id string)
 	if !blobstore.IsUploadID(id) {
 		return 0, &NotFoundError{Kind: "upload", Name: image.Quote(id)}
 	}
-	if !s.guard.Sessions.TryTake(id) {
-		return 0, nil
+	if taken, err := s.guard.Sessions.TryTake(ctx, id); err != nil || !taken {
+		return 0, err
 	}
-	defer s.guard.Sessions.Release(id)
+	ended := false
+	defer func() {
+		if !ended {
+			s.guard.Sessions.Release(id)
+		}
+	}()
+	if s.guard.shared != nil {
+		if stale, err := s.guard.shared.Sessions.IsStale(ctx, id, before); err != nil || !stale {
+			return 0, err
+		}
+	}
 	if s.sessions.forget(id, before) {
 		return 0, nil
 	}
@@ -382,10 +407,14 @@ func (s *Garbage) RemoveUpload(ctx context.Context, before time.Time, id string)
 	if err != nil {
 		return 0, fmt.Errorf("look at upload %s: %w", id, err)
 	}
-	if !stale {
+	if !stale || !s.guard.Sessions.Holds(id) {
 		return 0, nil
 	}
-	return size, s.removeUploadFiles(id)
+	if err = s.removeUploadFiles(id); err == nil && s.guard.shared != nil {
+		s.guard.shared.Sessions.End(id)
+		ended = true
+	}
+	return size, err
 }
 
 // StaleRuns yields the open runs without an access since before, but not that of what is followed.

@@ -20,7 +20,7 @@ import (
 // those of several are rows, package leases.
 type guards struct {
 	Blobs    blobGuard
-	Sessions *guard.Sessions
+	Sessions sessionGuard
 	Runs     *guard.Runs
 	Backups  *atomic.Int32
 	shared   *leases.Set // nil for one daemon
@@ -57,6 +57,36 @@ type blobGuard interface {
 	Save(ctx context.Context) error
 }
 
+// sessionGuard gives each upload to one request at a time.
+type sessionGuard interface {
+	// Take waits up to patience for the request that has an upload. *BusyError.
+	Take(ctx context.Context, id string, patience time.Duration) error
+	TryTake(ctx context.Context, id string) (bool, error)
+	// Own takes an upload whose id no other request knows.
+	Own(id string)
+	InUse(ctx context.Context, id string) bool
+	// Holds reports whether no other request can have taken an upload since.
+	Holds(id string) bool
+	Release(id string)
+}
+
+// memorySessions is the sessionGuard of one daemon.
+type memorySessions struct{ *guard.Sessions }
+
+func (m memorySessions) TryTake(_ context.Context, id string) (bool, error) {
+	return m.Sessions.TryTake(id), nil
+}
+
+func (m memorySessions) Own(id string)                           { m.Sessions.TryTake(id) }
+func (m memorySessions) InUse(_ context.Context, id string) bool { return m.Sessions.InUse(id) }
+func (m memorySessions) Holds(string) bool                       { return true }
+
+// sharedSessions is the sessionGuard of several daemons.
+type sharedSessions struct{ *leases.Sessions }
+
+// Own leaves it to the first byte: until then an upload has nothing that another daemon finds.
+func (s sharedSessions) Own(string) {}
+
 // put is a put of a blob under way.
 type put interface {
 	// Verify returns leases.ErrRemoved when the blob has to be placed again.
@@ -67,7 +97,7 @@ type put interface {
 // inMemory returns the guards of one daemon.
 func (s *core) inMemory() guards {
 	set := guard.New(s.now)
-	return guards{Blobs: &memoryBlobs{set.Blobs, s}, Sessions: &set.Sessions, Runs: &set.Runs, Backups: &set.Backups}
+	return guards{Blobs: &memoryBlobs{set.Blobs, s}, Sessions: memorySessions{&set.Sessions}, Runs: &set.Runs, Backups: &set.Backups}
 }
 
 // memoryBlobs is the blobGuard of one daemon.
@@ -224,9 +254,10 @@ func (s *core) share() error {
 	if !ok {
 		return errNotShared
 	}
-	s.guard.shared = leases.New(db, s.now, s.removeObject, s.log)
+	s.guard.shared = leases.New(leases.Options{Database: db, Now: s.now, Remove: s.removeObject, Each: maxUserSessions, All: maxSessions, Log: s.log})
 	s.guard.Blobs = sharedBlobs{s.guard.shared.Blobs}
 	s.guard.tidying = s.tidyEvery(tidyEvery)
+	s.guard.Sessions = sharedSessions{s.guard.shared.Sessions}
 	return nil
 }
 

@@ -73,7 +73,7 @@ func (s *Uploads) PulledPart(ctx context.Context, d digest.Digest, size int64) i
 	if s.files == nil { // readers could not follow from the first byte
 		return 0
 	}
-	if size < partialFrom || s.guard.Sessions.InUse(blobstore.PartialID(d)) {
+	if size < partialFrom || s.guard.Sessions.InUse(ctx, blobstore.PartialID(d)) {
 		return 0
 	}
 	return min(s.blobs.PartialSize(ctx, d), size-1)

@@ -44,7 +44,7 @@ func (r *Run) PutBlob(ctx context.Context, repo string, desc ocispec.Descriptor,
 	var offset int64
 	if s, ok := content.(io.Seeker); ok && desc.Size >= partialFrom {
 		size := r.store.blobs.PartialSize(ctx, desc.Digest)
-		if size > 0 && size <= desc.Size && !r.store.guard.Sessions.InUse(blobstore.PartialID(desc.Digest)) {
+		if size > 0 && size <= desc.Size && !r.store.guard.Sessions.InUse(ctx, blobstore.PartialID(desc.Digest)) {
 			if _, err := s.Seek(size, io.SeekStart); err != nil {
 				return fmt.Errorf("continue blob %s at byte %d: %w", desc.Digest, size, err)
 			}
@@ -150,8 +150,14 @@ func (s *core) openPartial(ctx context.Context, repo string, desc ocispec.Descri
 		if err := s.guard.Sessions.Take(ctx, id, s.patience); err != nil {
 			return nil, err
 		}
-	case desc.Size < partialFrom || !s.guard.Sessions.TryTake(id):
+	case desc.Size < partialFrom:
 		return s.newUpload(repo, desc.Size)
+	default:
+		if taken, err := s.guard.Sessions.TryTake(ctx, id); err != nil {
+			return nil, err
+		} else if !taken {
+			return s.newUpload(repo, desc.Size)
+		}
 	}
 	u, err := s.takenPartial(ctx, desc, offset)
 	if err != nil {
@@ -166,7 +172,7 @@ func (s *core) takenPartial(ctx context.Context, desc ocispec.Descriptor, offset
 	if err := s.checkNewFile(desc.Size - offset); err != nil {
 		return nil, fmt.Errorf("begin upload: %w", err)
 	}
-	u := &Upload{store: s, want: desc.Size, partial: true, begun: offset > 0, checked: offset}
+	u := &Upload{store: s, want: desc.Size, partial: true, claimed: s.guard.shared != nil, begun: offset > 0, checked: offset}
 	var err error
 	if offset == 0 {
 		u.bytes, err = s.blobs.NewPartial(ctx, desc.Digest, s.now().UTC())
@@ -211,6 +217,9 @@ func (u *Upload) leave() {
 	defer u.mu.Unlock()
 	if u.closed || !u.partial || u.bytes.Size() <= blobstore.InMemory {
 		return
+	}
+	if !u.owned() {
+		return // Close leaves it to another daemon
 	}
 	if err := u.bytes.Save(time.Time{}); err != nil {
 		u.store.log.Warn("could not keep what came of a blob", "upload", u.ID(), "error", err)

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/mirror-appliance/appliance/registry/store/blobstore"
-	"github.com/mirror-appliance/appliance/registry/store/guard"
 )
 
 const (
@@ -174,14 +173,16 @@ func (s *sessions) ended(id string) {
 // user: the sessions of crashed clients must not lock their user out.
 func (s *core) admitSession(id, user string) error {
 	for {
-		drop, err := s.sessions.admit(id, user, s.now())
-		if err == nil || drop == "" {
-			return err
+		drop, full := s.sessions.admit(id, user, s.now())
+		if full == nil || drop == "" {
+			return full
 		}
-		if !s.guard.Sessions.TryTake(drop) {
+		if taken, err := s.guard.Sessions.TryTake(context.Background(), drop); err != nil {
+			return err
+		} else if !taken {
 			s.sessions.used(drop, s.now()) // it is in use, and others come first
 			if s.sessions.busy(user, s.guard.Sessions) {
-				return err
+				return full
 			}
 			continue
 		}
@@ -194,11 +195,11 @@ func (s *core) admitSession(id, user string) error {
 }
 
 // busy reports whether all sessions of a user are in use.
-func (s *sessions) busy(user string, g *guard.Sessions) bool {
+func (s *sessions) busy(user string, g sessionGuard) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for id, o := range s.files {
-		if o.user == user && !g.InUse(id) {
+		if o.user == user && !g.InUse(context.Background(), id) {
 			return false
 		}
 	}

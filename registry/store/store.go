@@ -143,8 +143,10 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 			return nil, err
 		}
 	}
-	if err := s.sessions.find(ctx, s.blobs); err != nil {
-		return nil, err
+	if !o.several { // else they have rows
+		if err := s.sessions.find(ctx, s.blobs); err != nil {
+			return nil, err
+		}
 	}
 	if err := s.openJournal(ctx); err != nil {
 		return nil, err

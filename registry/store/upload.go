@@ -40,6 +40,7 @@ type Upload struct {
 	mu      sync.Mutex // guards the fields below
 	bytes   blobstore.Upload
 	begun   bool // a byte has come since it was opened, and the session is counted
+	claimed bool // a row has it for this daemon, where there are several
 	closed  bool
 	checked int64 // the size at the last check of the space
 }
@@ -70,7 +71,7 @@ func (s *core) newUpload(repo string, want int64) (*Upload, error) {
 	if err != nil {
 		return nil, fmt.Errorf("begin upload: %w", err)
 	}
-	s.guard.Sessions.TryTake(bytes.ID()) // no other request knows the id yet
+	s.guard.Sessions.Own(bytes.ID())
 	return &Upload{store: s, bytes: bytes, want: want}, nil
 }
 
@@ -80,7 +81,11 @@ func (u *Upload) begin() error {
 		return nil
 	}
 	if u.session {
-		if err := u.store.admitSession(u.ID(), u.user); err != nil {
+		admit := func() error { return u.store.admitSession(u.ID(), u.user) }
+		if u.store.guard.shared != nil {
+			admit = u.admitShared
+		}
+		if err := admit(); err != nil {
 			return fmt.Errorf("begin upload: %w", err)
 		}
 	}
@@ -93,6 +98,9 @@ func (u *Upload) begin() error {
 func (s *Uploads) Resume(ctx context.Context, repo, id string) (*Upload, error) {
 	if !blobstore.IsUploadID(id) {
 		return nil, &NotFoundError{Kind: "upload", Name: image.Quote(id)}
+	}
+	if s.guard.shared != nil {
+		return s.resumeShared(ctx, repo, id)
 	}
 	if err := s.guard.Sessions.Take(ctx, id, s.patience); err != nil {
 		return nil, err
@@ -200,6 +208,10 @@ func (u *Upload) Close() error {
 		return nil
 	case !u.session:
 		return u.discard()
+	case !u.owned():
+		return errors.Join(u.errTaken("save"), u.end(u.bytes.Close()))
+	case u.bytes.Size() == 0 && u.store.guard.shared != nil:
+		return errors.Join(u.beginShared(), u.end(u.bytes.Close()))
 	case u.bytes.Size() == 0:
 		// In memory before the release, or another request finds neither.
 		u.store.sessions.remember(u.ID(), session{user: u.user, bytes: u.bytes, since: u.store.now()})
@@ -223,7 +235,13 @@ func (u *Upload) end(err error) error {
 
 // discard removes the session and releases it.
 func (u *Upload) discard() error {
+	if !u.owned() {
+		return u.end(u.bytes.Close()) // what the storage has is another daemon's
+	}
 	err := u.bytes.Discard()
+	if u.store.guard.shared != nil {
+		u.store.guard.shared.Sessions.End(u.ID())
+	}
 	u.store.sessions.ended(u.ID())
 	return u.end(err)
 }
@@ -265,6 +283,9 @@ func (u *Upload) commitTo(ctx context.Context, d digest.Digest, link linkFunc) e
 	}
 	if err := image.CheckDigest(d); err != nil {
 		return err
+	}
+	if !u.owned() {
+		return errors.Join(u.errTaken("commit"), u.end(u.bytes.Close()))
 	}
 	err := u.verified(ctx, d, link)
 	if err := u.discard(); err != nil { // the blob is committed: collection removes what is left

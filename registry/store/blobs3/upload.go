@@ -54,6 +54,11 @@ func (s *Storage) NewUpload(repo string, started time.Time) (blobstore.Upload, e
 	return s.begun(id.String(), "", state{Repository: repo, Started: started}), nil
 }
 
+// BeginUpload is NewUpload for a session that has its id already, and has received nothing.
+func (s *Storage) BeginUpload(id, repo string, started time.Time) blobstore.Upload {
+	return s.begun(id, "", state{Repository: repo, Started: started})
+}
+
 // NewPartial implements blobstore.Uploader.
 func (s *Storage) NewPartial(ctx context.Context, blob digest.Digest, started time.Time) (blobstore.Upload, error) {
 	id := blobstore.PartialID(blob)

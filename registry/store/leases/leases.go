@@ -27,22 +27,35 @@ type Database interface {
 
 // Set has what several daemons share.
 type Set struct {
-	Blobs *Blobs
+	Blobs    *Blobs
+	Sessions *Sessions
 
-	db  Database
-	log *slog.Logger
+	db     Database
+	claims *claims
 }
 
-// New returns a Set. remove removes the object of a blob, if it exists.
-func New(db Database, now func() time.Time, remove func(context.Context, digest.Digest) error, log *slog.Logger) *Set {
-	return &Set{db: db, log: log, Blobs: &Blobs{db: db, now: now, remove: remove, log: log, Recheck: recheck,
-		told: map[told]telling{}, checks: map[digest.Digest]time.Time{}, removing: map[digest.Digest]*removal{}}}
+// Options are the options of New.
+type Options struct {
+	Database Database
+	Now      func() time.Time
+	Remove   func(context.Context, digest.Digest) error // removes the object of a blob, if it exists
+	Each     int                                        // upload sessions of a user
+	All      int                                        // and of all
+	Log      *slog.Logger
+}
+
+// New returns a Set.
+func New(o Options) *Set {
+	c := newClaims(o.Database, o.Log)
+	blobs := &Blobs{db: o.Database, now: o.Now, remove: o.Remove, log: o.Log, Recheck: recheck,
+		told: map[told]telling{}, checks: map[digest.Digest]time.Time{}, removing: map[digest.Digest]*removal{}}
+	return &Set{db: o.Database, claims: c, Blobs: blobs, Sessions: &Sessions{Each: o.Each, All: o.All, claims: c, now: o.Now}}
 }
 
 // Tidy saves what this daemon has not written yet, finishes what dead ones began, and deletes rows that
 // are of no use any more. It is called every few seconds.
 func (s *Set) Tidy(ctx context.Context) error {
-	return errors.Join(s.Blobs.Flush(ctx), s.Blobs.finish(ctx))
+	return errors.Join(s.Blobs.Flush(ctx), s.Blobs.finish(ctx), s.claims.tidy(ctx))
 }
 
 // Close saves what is not written, and leaves: what this daemon had is free at once, unless a removal

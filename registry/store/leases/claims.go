@@ -1,0 +1,148 @@
+package leases
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/mirror-appliance/appliance/internal/retry"
+	"github.com/mirror-appliance/appliance/registry/store/database"
+)
+
+// What claims are of.
+const (
+	upload = "upload"
+	commit = "commit"
+)
+
+// waitEvery is how long a request waits between two looks at what another daemon has.
+const waitEvery = 20 * time.Millisecond
+
+// claims are what this daemon has alone.
+type claims struct {
+	db  Database
+	log *slog.Logger
+
+	mu   sync.Mutex // guards what follows
+	held map[claim]string
+	late map[claim]string // that could not be released yet
+}
+
+type claim struct{ kind, id string }
+
+func newClaims(db Database, log *slog.Logger) *claims {
+	return &claims{db: db, log: log, held: map[claim]string{}, late: map[claim]string{}}
+}
+
+// in takes what is free, or a dead daemon's, in a transaction, and reports whether it did.
+func (c *claims) in(ctx context.Context, tx *sql.Tx, of claim) (bool, error) {
+	member := c.db.Member()
+	taken, err := affected(ctx, tx, `INSERT INTO claims (kind, id, daemon) VALUES (?1, ?2, ?3)
+		ON CONFLICT (kind, id) DO UPDATE SET daemon = excluded.daemon WHERE NOT EXISTS (SELECT 1 FROM daemons d WHERE d.id = claims.daemon)`, of.kind, of.id, member)
+	if err != nil || !taken {
+		return false, err
+	}
+	c.mu.Lock()
+	c.held[of] = member
+	delete(c.late, of)
+	c.mu.Unlock()
+	return true, nil
+}
+
+// abandon gives up what was taken in a transaction that failed: it may be in effect.
+func (c *claims) abandon(of claim) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if member, ok := c.held[of]; ok {
+		delete(c.held, of)
+		c.late[of] = member
+	}
+}
+
+// holds reports whether this daemon surely has what it took.
+func (c *claims) holds(of claim) bool {
+	c.mu.Lock()
+	member, ok := c.held[of]
+	c.mu.Unlock()
+	return ok && c.db.Holds(member)
+}
+
+// free reports whether no daemon has something.
+func (c *claims) free(ctx context.Context, of claim) (bool, error) {
+	taken, err := database.Exists(ctx, c.db.Reader(), `SELECT 1 FROM claims c JOIN daemons d ON d.id = c.daemon WHERE c.kind = ? AND c.id = ?`, of.kind, of.id)
+	return !taken, err
+}
+
+// wait calls try until it has taken something. It returns errBusy after patience, 0 for as long as ctx lasts.
+func (c *claims) wait(ctx context.Context, of claim, patience time.Duration, try func() (bool, error)) error {
+	for began := time.Now(); ; {
+		taken, err := try()
+		if taken || err != nil {
+			return err
+		}
+		for free := false; !free; {
+			if patience > 0 && time.Since(began) > patience {
+				return errBusy
+			}
+			if err := retry.Sleep(ctx, waitEvery); err != nil {
+				return err
+			}
+			if free, err = c.free(ctx, of); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+var errBusy = errors.New("another request has it")
+
+// release gives something back, now or, when the database does not answer, later.
+func (c *claims) release(of claim, also func(context.Context, *sql.Tx) error) {
+	c.mu.Lock()
+	member, ok := c.held[of]
+	delete(c.held, of)
+	c.mu.Unlock()
+	if !ok {
+		return
+	}
+	if err := c.give(context.Background(), of, member, also); err != nil {
+		c.log.Warn("could not release "+of.kind+" "+of.id+"; it is done later", "error", err)
+		c.mu.Lock()
+		c.late[of] = member
+		c.mu.Unlock()
+	}
+}
+
+// give deletes a claim of a member, and does something else in the transaction if the claim was there.
+func (c *claims) give(ctx context.Context, of claim, member string, also func(context.Context, *sql.Tx) error) error {
+	return c.db.Share(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		had, err := affected(ctx, tx, `DELETE FROM claims WHERE kind = ? AND id = ? AND daemon = ?`, of.kind, of.id, member)
+		if err == nil && had && also != nil {
+			err = also(ctx, tx)
+		}
+		return err
+	})
+}
+
+// tidy releases what could not be released.
+func (c *claims) tidy(ctx context.Context) error {
+	c.mu.Lock()
+	late := make(map[claim]string, len(c.late))
+	for of, member := range c.late {
+		late[of] = member
+	}
+	c.mu.Unlock()
+	for of, member := range late {
+		if err := c.give(ctx, of, member, nil); err != nil {
+			return fmt.Errorf("release %s %s: %w", of.kind, of.id, err)
+		}
+		c.mu.Lock()
+		delete(c.late, of)
+		c.mu.Unlock()
+	}
+	return nil
+}
