@@ -420,12 +420,14 @@ func (s *Garbage) RemoveUpload(ctx context.Context, before time.Time, id string)
 // StaleRuns yields the open runs without an access since before, but not that of what is followed.
 func (s *Garbage) StaleRuns(ctx context.Context, before time.Time, yield func(id string) error) error {
 	stale, err := database.Column[string](ctx, s.db.Reader(),
-		`SELECT id FROM runs WHERE committed = 0 AND last_seen < ? AND id NOT IN (SELECT run FROM following) ORDER BY id`, database.Nanos(before))
+		`SELECT id FROM runs WHERE committed = 0 AND last_seen < ? AND id NOT IN (SELECT run FROM following) ORDER BY id`, database.Nanos(s.staleRuns(before)))
 	if err != nil {
 		return fmt.Errorf("list runs: %w", err)
 	}
 	for _, id := range stale {
-		if s.guard.Runs.Active(id, before) {
+		if active, err := s.guard.Runs.Active(ctx, s.db.Reader(), id, before); err != nil {
+			return fmt.Errorf("list runs: %w", err)
+		} else if active {
 			continue
 		}
 		if err := yield(id); err != nil {
@@ -439,11 +441,15 @@ func (s *Garbage) StaleRuns(ctx context.Context, before time.Time, yield func(id
 func (s *Garbage) RemoveRun(ctx context.Context, before time.Time, id string) error {
 	stale := false
 	err := s.db.WriteFreeing(ctx, func(tx *sql.Tx) (err error) {
-		stale, err = database.Exists(ctx, tx, `SELECT 1 FROM runs WHERE id = ? AND committed = 0 AND last_seen < ? AND id NOT IN (SELECT run FROM following)`, id, database.Nanos(before))
+		stale, err = database.Exists(ctx, tx, `SELECT 1 FROM runs WHERE id = ? AND committed = 0 AND last_seen < ? AND id NOT IN (SELECT run FROM following)`, id, database.Nanos(s.staleRuns(before)))
+		var active bool
+		if err == nil {
+			active, err = s.guard.Runs.Active(ctx, tx, id, before)
+		}
 		if err != nil {
 			return fmt.Errorf("remove run %s: %w", id, err)
 		}
-		if stale = stale && !s.guard.Runs.Active(id, before); !stale {
+		if stale = stale && !active; !stale {
 			return nil
 		}
 		return abort(ctx, tx, id)

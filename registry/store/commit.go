@@ -33,8 +33,11 @@ func (r *Run) Commit(ctx context.Context) error {
 		return err
 	}
 	defer s.guard.Runs.LeaveCommit(r.id)
-	watch := s.cache.links.watch()
-	defer s.cache.links.unwatch(watch)
+	watch, err := s.guard.Runs.Watch(ctx, r.id)
+	if err != nil {
+		return err
+	}
+	defer watch.End()
 	// After this transaction, earlier writes to the run and earlier deletions of
 	// links are in the database.
 	done, err := r.isCommitted(ctx)
@@ -64,18 +67,15 @@ func (r *Run) isCommitted(ctx context.Context) (done bool, err error) {
 }
 
 // show makes the whole run visible.
-func (r *Run) show(ctx context.Context, watch *linkWatch) error {
+func (r *Run) show(ctx context.Context, watch lostLinks) error {
 	for shown := false; !shown; {
-		if err := r.prepare(ctx); err != nil {
+		if err := errors.Join(watch.Again(ctx), r.prepare(ctx)); err != nil {
 			return err
 		}
-		var lost []linkKey // of all attempts: the transaction may run again
-		var many bool
 		err := r.store.db.Write(ctx, func(tx *sql.Tx) error {
-			since, tooMany := watch.take()
-			lost, many = append(lost, since...), many || tooMany
-			if shown = !many; many {
-				return nil // too many for this transaction
+			lost, many, err := watch.Take(ctx, tx)
+			if shown = err == nil && !many; !shown {
+				return err // or they are too many for this transaction
 			}
 			return r.flip(ctx, tx, lost)
 		})

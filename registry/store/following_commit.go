@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -28,19 +29,19 @@ func (s *Following) Commit(ctx context.Context, users bool) (changed []string, e
 		return nil, err
 	}
 	defer s.guard.Runs.LeaveCommit(r.id)
-	watch := s.cache.links.watch()
-	defer s.cache.links.unwatch(watch)
+	watch, err := s.guard.Runs.Watch(ctx, r.id)
+	if err != nil {
+		return nil, err
+	}
+	defer watch.End()
 	for shown := false; !shown; {
-		if err := r.linkOnly(ctx); err != nil {
+		if err := errors.Join(watch.Again(ctx), r.linkOnly(ctx)); err != nil {
 			return nil, fmt.Errorf("show what is followed: %w", err)
 		}
-		var lost []linkKey // of all attempts: the transaction may run again
-		var many bool
 		err := s.db.Write(ctx, func(tx *sql.Tx) (err error) {
-			since, tooMany := watch.take()
-			lost, many = append(lost, since...), many || tooMany
-			if shown = !many; many {
-				return nil // too many for this transaction
+			lost, many, err := watch.Take(ctx, tx)
+			if shown = err == nil && !many; !shown {
+				return err // or they are too many for this transaction
 			}
 			if err = r.linkLost(ctx, tx, lost); err == nil {
 				changed, err = s.apply(ctx, tx, r, users)

@@ -21,7 +21,7 @@ import (
 type guards struct {
 	Blobs    blobGuard
 	Sessions sessionGuard
-	Runs     *guard.Runs
+	Runs     runGuard
 	Backups  *atomic.Int32
 	shared   *leases.Set // nil for one daemon
 	tidying  func()      // ends the calls of shared.Tidy
@@ -97,7 +97,7 @@ type put interface {
 // inMemory returns the guards of one daemon.
 func (s *core) inMemory() guards {
 	set := guard.New(s.now)
-	return guards{Blobs: &memoryBlobs{set.Blobs, s}, Sessions: memorySessions{&set.Sessions}, Runs: &set.Runs, Backups: &set.Backups}
+	return guards{Blobs: &memoryBlobs{set.Blobs, s}, Sessions: memorySessions{&set.Sessions}, Runs: &memoryRuns{&set.Runs, s}, Backups: &set.Backups}
 }
 
 // memoryBlobs is the blobGuard of one daemon.
@@ -256,8 +256,9 @@ func (s *core) share() error {
 	}
 	s.guard.shared = leases.New(leases.Options{Database: db, Now: s.now, Remove: s.removeObject, Each: maxUserSessions, All: maxSessions, Log: s.log})
 	s.guard.Blobs = sharedBlobs{s.guard.shared.Blobs}
-	s.guard.tidying = s.tidyEvery(tidyEvery)
+	s.guard.Runs = sharedRuns{s.guard.shared.Runs}
 	s.guard.Sessions = sharedSessions{s.guard.shared.Sessions}
+	s.guard.tidying = s.tidyEvery(tidyEvery)
 	return nil
 }
 

@@ -72,6 +72,18 @@ func (f *fixture) die(at *fixture) {
 
 func (f *fixture) member() string { return f.db.(interface{ Member() string }).Member() }
 
+// renewer is a database whose daemon has a lease.
+type renewer interface {
+	Renew(ctx context.Context) error
+}
+
+// rows returns the number that a query gives.
+func (f *fixture) rows(text string) (n int) {
+	f.t.Helper()
+	f.must(f.db.Reader().QueryRowContext(f.ctx, text).Scan(&n))
+	return n
+}
+
 // whole fails unless a blob is visible and has its object.
 func (f *fixture) whole(d digest.Digest, content string) {
 	f.t.Helper()
@@ -290,7 +302,7 @@ func TestDaemons_leaseEndsOnPostgreSQL(t *testing.T) {
 	s.b.must(s.b.guard.shared.Tidy(s.b.ctx))
 	s.b.blob("app", "kept")
 	for s.a.member() == was {
-		s.a.must(s.a.db.(interface{ Renew(context.Context) error }).Renew(s.a.ctx))
+		s.a.must(s.a.db.(renewer).Renew(s.a.ctx))
 	}
 	removing = s.a.guard.Blobs.Remove(s.a.ctx, d, func(context.Context) error { t.Error("it removes the object"); return nil })
 	if removing == nil {

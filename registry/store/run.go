@@ -75,7 +75,9 @@ func (r *Run) share(ctx context.Context, fn func(ctx context.Context, tx *sql.Tx
 
 // touch records the last access of the run, if it is open and not being committed.
 func (r *Run) touch(ctx context.Context, tx *sql.Tx) error {
-	if r.store.guard.Runs.Committing(r.id) {
+	if committing, err := r.store.guard.Runs.Committing(ctx, tx, r.id); err != nil {
+		return fmt.Errorf("touch run %s: %w", r.id, err)
+	} else if committing {
 		return &InvalidError{What: "run", Reason: r.id + " is being committed"}
 	}
 	return r.beat(ctx, tx)

@@ -14,6 +14,8 @@ package guard
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -135,6 +137,13 @@ func (r *Runs) leave(id string) {
 	if r.active[id]--; r.active[id] == 0 {
 		delete(r.active, id)
 	}
+}
+
+// Entered lists the runs with a blob under way, or being committed.
+func (r *Runs) Entered() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Collect(maps.Keys(r.active))
 }
 
 // EnterCommit waits until no other request commits a run, and reserves it for the caller until

@@ -28,6 +28,16 @@
 //     requests for objects have ended before (Bound).
 //   - A loses the answer of a removal: the request may come to its end later. The row stays undone, and
 //     is finished after a lease.
+//   - A has an upload session, a request for it comes to B. A session is taken by a row of claims, until
+//     the request ends or A's row of daemons is gone. A writes no state of it then, commits nothing and
+//     discards nothing. Where A and B both have sent a part of it, the storage refuses to make the blob:
+//     each compares the parts with its own.
+//   - A commits a run, B changes it or commits it too: the same, and each write of a run looks at it.
+//   - A has linked the blobs of a run, B deletes such a link before A shows the run. A trigger writes down
+//     the links that are deleted while any run is being committed, and the transaction that shows the run
+//     makes them again. It fails where A's claim is gone, since then nothing was written down.
+//   - A receives a large blob of a run, B aborts stale runs: Tidy renews the run's last access, and B takes
+//     a run for stale later than its row tells.
 //
 // Refused: an advisory lock for each blob, which a lost connection releases while a request is under
 // way; times of several hosts, where a lease depends on them; and registering puts, which would cost

@@ -29,6 +29,7 @@ type Database interface {
 type Set struct {
 	Blobs    *Blobs
 	Sessions *Sessions
+	Runs     *Runs
 
 	db     Database
 	claims *claims
@@ -49,13 +50,14 @@ func New(o Options) *Set {
 	c := newClaims(o.Database, o.Log)
 	blobs := &Blobs{db: o.Database, now: o.Now, remove: o.Remove, log: o.Log, Recheck: recheck,
 		told: map[told]telling{}, checks: map[digest.Digest]time.Time{}, removing: map[digest.Digest]*removal{}}
-	return &Set{db: o.Database, claims: c, Blobs: blobs, Sessions: &Sessions{Each: o.Each, All: o.All, claims: c, now: o.Now}}
+	return &Set{db: o.Database, claims: c, Blobs: blobs, Sessions: &Sessions{Each: o.Each, All: o.All, claims: c, now: o.Now},
+		Runs: &Runs{claims: c, now: o.Now}}
 }
 
 // Tidy saves what this daemon has not written yet, finishes what dead ones began, and deletes rows that
 // are of no use any more. It is called every few seconds.
 func (s *Set) Tidy(ctx context.Context) error {
-	return errors.Join(s.Blobs.Flush(ctx), s.Blobs.finish(ctx), s.claims.tidy(ctx))
+	return errors.Join(s.Blobs.Flush(ctx), s.Blobs.finish(ctx), s.claims.tidy(ctx), s.Runs.beat(ctx), s.Runs.sweep(ctx))
 }
 
 // Close saves what is not written, and leaves: what this daemon had is free at once, unless a removal

@@ -109,6 +109,10 @@ const (
 // Begin records a session without a byte. The least recently used one of the user makes room for it.
 func (s *Sessions) Begin(ctx context.Context, id string, one Session) error {
 	return s.claims.db.Share(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		known, err := affected(ctx, tx, `UPDATE uploads SET used = ?1 WHERE id = ?2`, database.Nanos(s.now()), id)
+		if known || err != nil {
+			return err
+		}
 		mine, all, err := s.count(ctx, tx, one.User, 0)
 		if err != nil {
 			return err
