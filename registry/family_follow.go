@@ -142,7 +142,11 @@ func (f *family) unregister(ctx context.Context, first role.First) error {
 
 // compare returns what following another appliance changes of the content.
 func (f *family) compare(ctx context.Context, q api.FollowRequest) (api.Difference, error) {
-	d, err := follow.Compare(ctx, follow.Options{Store: f.d.store, URL: "https://" + q.Address, User: q.User, Password: q.Password, CA: q.CA})
+	most := 10
+	if q.DryRun {
+		most = api.MostDifferences
+	}
+	d, err := follow.Compare(ctx, follow.Options{Store: f.d.store, URL: "https://" + q.Address, User: q.User, Password: q.Password, CA: q.CA}, most)
 	return api.Difference{Coming: d.Coming, Going: d.Moving + d.Going, First: d.Example}, err
 }
 

@@ -148,9 +148,12 @@ func printFollowed(w io.Writer, q api.FollowRequest, a api.Followed) {
 	}
 	fmt.Fprintf(w, "new from https://%s: %s\n", q.Address, count(a.Compared.Coming, "tag"))
 	if n := a.Compared.Going; n > 0 {
-		fmt.Fprintf(w, "removed or replaced here: %s, such as\n", count(n, "tag"))
+		fmt.Fprintf(w, "tags and images removed or replaced here: %d\n", n)
 		for _, one := range a.Compared.First {
 			fmt.Fprintln(w, " ", plain.Line(one))
+		}
+		if more := n - len(a.Compared.First); more > 0 {
+			fmt.Fprintf(w, "  and %d more\n", more)
 		}
 		if q.DryRun && !q.Force {
 			fmt.Fprintln(w, "to follow it nevertheless, add --force; a backup before keeps what goes: "+typed("appliance backup DIR"))

@@ -67,7 +67,7 @@ func TestFollow_commands(t *testing.T) {
 	must(t, second.push(t.Context(), newTestImage("own", "v1", randomBytes(1<<10))))
 	for force, want := range map[string]bool{"--force": false, "--force=false": true} {
 		out := second.works(t, second.follow(t, first, "--dry-run", force)...)
-		if strings.Contains(out, "add --force") != want || !strings.Contains(out, "removed or replaced here: 1 tag,") || !strings.Contains(out, "nothing has been changed") {
+		if strings.Contains(out, "add --force") != want || !strings.Contains(out, "tags and images removed or replaced here: 1\n  own:v1\n") || !strings.Contains(out, "nothing has been changed") {
 			t.Errorf("a dry run with %s prints %s", force, out)
 		}
 	}

@@ -9,8 +9,21 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
-// inventory lists a part of what the store has: blobs, and then tags.
+// inventory lists a part of what the store has: blobs and then tags, or images.
 func (h *Handler) inventory(r *http.Request, q api.InventoryRequest) (a api.Inventory, err error) {
+	if q.Image != nil {
+		images, err := h.store.Manifests.All(r.Context(), store.Image(*q.Image), api.AtOnce)
+		if err != nil {
+			return a, err
+		}
+		for _, one := range images {
+			a.Images = append(a.Images, api.InventoryImage(one))
+		}
+		if len(images) == api.AtOnce {
+			a.Next = &api.InventoryRequest{Image: &a.Images[len(images)-1]}
+		}
+		return a, nil
+	}
 	if q.Tag == nil {
 		digests, more, err := h.store.Blobs.Needed(r.Context(), q.Digest, api.AtOnce)
 		if err != nil {

@@ -44,6 +44,15 @@ func subjects(repository, x string) string {
 			AND p.repository = t.repository AND p.digest >= ` + named + ` AND p.digest < ` + named + ` || 'g' AND p.digest <> ` + x
 }
 
+// unreached is the condition that in a repository neither a tag, nor an index, nor a manifest that it belongs to leads
+// to the manifest x.
+func unreached(repository, x string) string {
+	return `NOT EXISTS (SELECT 1 FROM tags t WHERE t.repository = ` + repository + ` AND t.digest = ` + x + `)
+		AND NOT EXISTS (SELECT 1 FROM manifest_refs f CROSS JOIN repository_manifests p
+			WHERE f.digest = ` + x + ` AND f.kind = 'child' AND p.repository = ` + repository + ` AND p.digest = f.manifest)
+		AND NOT EXISTS (` + subjects(repository, x) + `)`
+}
+
 var (
 	// Of the manifests ?2, a JSON array, in the repository ?1: the manifests that belong to them,
 	// each with its subject, and their children. The scan of one array does not grow with the
@@ -56,10 +65,7 @@ var (
 	// orphans selects those that neither a tag, nor an index, nor a manifest that they refer to
 	// keeps, and that no cluster needs.
 	orphans = `SELECT d.value FROM json_each(?2) d CROSS JOIN repository_manifests l
-		WHERE l.repository = ?1 AND l.digest = d.value AND NOT EXISTS (SELECT 1 FROM tags t WHERE t.repository = ?1 AND t.digest = d.value)
-		AND NOT EXISTS (SELECT 1 FROM manifest_refs f CROSS JOIN repository_manifests p
-			WHERE f.digest = d.value AND f.kind = 'child' AND p.repository = ?1 AND p.digest = f.manifest)
-		AND NOT EXISTS (` + subjects("?1", "d.value") + `)
+		WHERE l.repository = ?1 AND l.digest = d.value AND ` + unreached("?1", "d.value") + `
 		AND NOT EXISTS (SELECT 1 FROM cluster_manifests k WHERE k.digest = d.value)`
 
 	allTagged = `SELECT t.digest FROM json_each(?2) d CROSS JOIN tags t WHERE t.repository = ?1 AND t.digest = d.value LIMIT 1`

@@ -210,3 +210,34 @@ func (s *Manifests) PinnedHere(ctx context.Context, repo string, d digest.Digest
 	}
 	return pinned, nil
 }
+
+var (
+	imagesAfter    = listImages(`true`)
+	unreachedAfter = listImages(`l.pulled <> 1 AND ` + unreached("r.id", "l.digest"))
+)
+
+// listImages lists images, one repository after the other, along the index of their names.
+func listImages(which string) string {
+	return `SELECT r.name, l.digest FROM repositories r CROSS JOIN repository_manifests l
+		WHERE l.repository = r.id AND r.name >= ?1 AND (r.name > ?1 OR l.digest > ?2) AND ` + which + ` ORDER BY r.name, l.digest LIMIT ?3`
+}
+
+// All lists at most n manifests of all repositories after one.
+func (s *Manifests) All(ctx context.Context, after Image, n int) ([]Image, error) {
+	return s.list(ctx, imagesAfter, after, n)
+}
+
+// Unreached lists, as All does, the pushed manifests that are pulled by their digest only: neither a tag, nor an index,
+// nor a manifest that they belong to leads to them.
+func (s *Manifests) Unreached(ctx context.Context, after Image, n int) ([]Image, error) {
+	return s.list(ctx, unreachedAfter, after, n)
+}
+
+func (s *Manifests) list(ctx context.Context, query string, after Image, n int) ([]Image, error) {
+	columns := func(i *Image) []any { return []any{&i.Repository, &i.Digest} }
+	images, err := database.List(ctx, s.db.Reader(), columns, query, after.Repository, after.Digest, n)
+	if err != nil {
+		return nil, fmt.Errorf("list images: %w", err)
+	}
+	return images, nil
+}

@@ -31,6 +31,7 @@ func composed() map[string]string {
 		"usage": usageOf, "rest of origins": restOfOrigins, "origins after": originsAfter, "rest of manifests": restOfManifests, "manifests after": manifestsAfter, "rest of tags": restOfTags, "tags after": tagsAfter,
 		"users after": usersAfter, "clusters after": clustersAfter, "notes after": notesAfter,
 		"followed pulled": followedPulled, "lacks again": lacksAgain, "unlisted notes": unlistedNotes,
+		"images after": imagesAfter, "unreached after": unreachedAfter,
 	}
 	for name, texts := range map[string][]string{"link blobs": linkBlobs, "link references": linkReferences, "link again": linkAgain, "flip": flipping, "rolling back": rollingBack} {
 		for i, text := range texts {

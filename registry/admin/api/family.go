@@ -67,11 +67,14 @@ type Followed struct {
 	Warnings []string   `json:"warnings,omitempty"`
 }
 
+// MostDifferences bounds the names that a dry run of following lists.
+const MostDifferences = 10_000
+
 // Difference compares two appliances.
 type Difference struct {
 	Coming int `json:"coming"` // tags that this one gets, or gets with another image
 	Going  int `json:"going"`  // tags and images that this one has and the other has not, or has with another image
-	// First are the first of those that go, as repository:tag or repository@digest.
+	// First are those that go, as repository:tag or repository@digest: in a dry run the first 10,000, otherwise 10.
 	First []string `json:"first,omitempty"`
 }
 
