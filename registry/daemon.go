@@ -262,18 +262,25 @@ func (d *daemon) openJobs(ctx context.Context) {
 	d.onClose(d.usage.wait)
 	d.updates = updates.New(updates.Options{Store: d.store, Registry: d.cfg.Address(),
 		MirrorNames: d.cfg.Updates.Payloads == config.PayloadsMirror, Log: d.log})
-	d.jobs = admin.Jobs{GC: jobs.New(d.collector.kind(d.draining)),
-		Scrub: jobs.New(d.scrubber.kind(d.draining)), Verify: jobs.New(d.verifyKind())}
+	collecting, scrubbing := d.collector.kind(d.draining), d.scrubber.kind(d.draining)
+	collecting.Alone, scrubbing.Alone = d.alone(collecting.Name), d.alone(scrubbing.Name)
+	collecting.Latest = latest(d.store, d.collector.last, func(r *api.GCResult) (at time.Time) {
+		if r.Error == "" {
+			at = r.Ended
+		}
+		return at
+	})
+	d.jobs = admin.Jobs{GC: jobs.New(collecting), Scrub: jobs.New(scrubbing), Verify: jobs.New(d.verifyKind())}
 	d.verdicts = newVerdicts(d)
 	d.jobs.Ready = d.verdicts.runner
 	d.pinning = jobs.OpenNote[pinning](ctx, d.store, "pinning", d.log)
-	d.jobs.Pin = jobs.New(jobs.Kind[api.PinRequest, api.PinProgress, api.PinResult]{Name: "pin", Run: changing(d.family, nil, pinner{d}.run), Drain: d.draining, Log: d.log})
+	d.jobs.Pin = jobs.New(jobs.Kind[api.PinRequest, api.PinProgress, api.PinResult]{Name: "pin", Alone: d.alone("pin"), Run: changing(d.family, nil, pinner{d}.run), Drain: d.draining, Log: d.log})
 	d.openMirrors(ctx)
 	d.views = views.New(ctx, views.Options{Catalogs: d.cfg.Catalogs, Store: d.store, Registry: d.cfg.Address(),
 		Dir: d.cfg.Database + ".catalogs", Changes: d.family, Drain: d.draining, Log: d.log})
 	d.jobs.Catalogs = d.views.Runner()
 	d.clusters = retain.New(retain.Options{Store: d.store, Registry: d.cfg.Address(), Updates: d.updates, Catalogs: d.views, Log: d.log})
-	d.jobs.Prune = jobs.New(jobs.Kind[api.PruneRequest, api.PruneProgress, api.PruneResult]{Name: "prune", Run: changing(d.family, api.PruneRequest.Plans, d.clusters.Prune),
+	d.jobs.Prune = jobs.New(jobs.Kind[api.PruneRequest, api.PruneProgress, api.PruneResult]{Name: "prune", Alone: d.alone("prune"), Run: changing(d.family, api.PruneRequest.Plans, d.clusters.Prune),
 		DryRun: api.PruneRequest.Plans, Drain: d.draining, Log: d.log})
 	d.onClose(func() error {
 		d.jobs.GC.Wait()

@@ -48,6 +48,7 @@ func (f *family) copy(ctx context.Context) error {
 			f.mu.Lock()
 			defer f.mu.Unlock()
 			f.engine.end()
+			f.engine = nil
 			return nil
 		}
 	}
@@ -103,6 +104,9 @@ func (f *family) running() *follow.Follower {
 func (f *family) catchUp(ctx context.Context) error {
 	engine := f.running()
 	if engine == nil {
+		if host := f.d.workedAt(ctx); host != "" {
+			return hint.New(fmt.Errorf("the daemon on host %s copies what the other appliance has, and this one does not", host), "give the command on host "+host)
+		}
 		return hint.New(fmt.Errorf("nothing is copied at the moment"), "restart appliance.service, and see its log: journalctl -u appliance")
 	}
 	return engine.CatchUp(ctx)

@@ -60,11 +60,17 @@ func (d *daemon) openMirrors(ctx context.Context) {
 			last: jobs.OpenNote[api.MirrorResult](ctx, d.store, "mirror.last "+set.ImageSet, d.log),
 		}
 		kind := jobs.Kind[api.MirrorRequest, api.MirrorProgress, api.MirrorResult]{
-			Name: "mirror run", Run: changing(d.family, nil, s.run), Drain: d.draining, Log: s.log,
+			Name: "mirror run", Alone: d.alone("mirror run of " + set.ImageSet), Run: changing(d.family, nil, s.run), Drain: d.draining, Log: s.log,
 		}
 		if last := s.last.Get(); last != nil && last.Error == "" {
 			kind.LastSuccess = last.Ended
 		}
+		kind.Latest = latest(d.store, s.last, func(r *api.MirrorResult) (at time.Time) {
+			if r.Error == "" {
+				at = r.Ended
+			}
+			return at
+		})
 		s.runner = jobs.New(kind)
 		s.planner = jobs.New(jobs.Kind[api.MirrorRequest, api.MirrorProgress, api.MirrorPlan]{
 			Name: "plan of a mirror run", Run: s.plan, Drain: d.draining, Log: s.log,

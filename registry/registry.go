@@ -77,22 +77,13 @@ func (d *daemon) serve(ctx context.Context) error {
 	if err := d.tls.Obtain(); err != nil {
 		d.log.Error("the ACME server cannot be asked for a certificate", "error", err)
 	}
-	g.Go(func() error { return d.jobs.GC.Schedule(ctx, d.cfg.GC.Interval, api.GCRequest{}) })
-	g.Go(func() error {
-		return d.jobs.Scrub.Schedule(ctx, d.cfg.Scrub.Interval,
-			api.ScrubRequest{BytesPerSecond: int64(d.cfg.Scrub.Rate)})
-	})
+	g.Go(func() error { return d.whileAlone(ctx, d.workOnItsOwn) })
 	g.Go(func() error { return d.family.Talk(ctx) })
 	g.Go(func() error { return d.heedOthers(ctx) })
-	g.Go(func() error { return d.family.copy(ctx) })
-	g.Go(func() error { return d.family.whilePrimary(ctx, d.scheduleMirrors) })
-	g.Go(func() error { return d.family.whilePrimary(ctx, d.views.Follow) })
 	g.Go(func() error { return d.updates.Follow(ctx) })
-	g.Go(func() error { return d.family.whilePrimary(ctx, d.clusters.Follow) })
 	g.Go(func() error { return d.maintain(ctx) })
 	g.Go(func() error { return d.warnOfCertificate(ctx) })
 	g.Go(func() error { return d.watchSpace(ctx) })
-	g.Go(func() error { return d.family.whilePrimary(ctx, d.evictor.run) })
 	g.Go(func() error { return d.misses.Keep(ctx) })
 	g.Go(func() error { return upstreamAdmin{d}.reloadOn(ctx, d.given.Hangups) })
 	feeding, fed := context.WithCancel(context.WithoutCancel(ctx)) // also while draining
@@ -110,6 +101,21 @@ func (d *daemon) serve(ctx context.Context) error {
 		return errors.Join(err, cut)
 	}
 	return cut
+}
+
+// workOnItsOwn does what the appliance does without having been asked, until ctx ends.
+func (d *daemon) workOnItsOwn(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return d.jobs.GC.Schedule(ctx, d.cfg.GC.Interval, api.GCRequest{}) })
+	g.Go(func() error {
+		return d.jobs.Scrub.Schedule(ctx, d.cfg.Scrub.Interval,
+			api.ScrubRequest{BytesPerSecond: int64(d.cfg.Scrub.Rate)})
+	})
+	g.Go(func() error { return d.family.copy(ctx) })
+	for _, do := range []func(context.Context) error{d.scheduleMirrors, d.views.Follow, d.clusters.Follow, d.evictor.run} {
+		g.Go(func() error { return d.family.whilePrimary(ctx, do) })
+	}
+	return g.Wait()
 }
 
 // drain lets requests under way finish, on all servers at once. Requests that were cut off are no

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/mirror-appliance/appliance/registry/jobs"
+	"github.com/mirror-appliance/appliance/registry/store"
 )
 
 // heedEvery is how often a daemon reads what it goes by and others may have written, if it is not told.
@@ -28,5 +31,88 @@ func (d *daemon) heedOthers(ctx context.Context) error {
 		case <-d.store.Noted():
 		case <-time.After(heedEvery):
 		}
+	}
+}
+
+// scheduledWork is the name of what one daemon of a store does without having been asked.
+const scheduledWork = "scheduled work"
+
+// standIn is how often a daemon that stands by looks whether the one that works on its own is gone.
+const standIn = 3 * time.Second
+
+// whileAlone calls do while no other daemon of the store does, until ctx ends.
+func (d *daemon) whileAlone(ctx context.Context, do func(context.Context) error) error {
+	if !d.store.Several() {
+		return do(ctx)
+	}
+	told := "" // the host of which the log tells already
+	for {
+		alone, err := d.store.Alone(ctx, scheduledWork)
+		host, held := store.IsHeld(err)
+		switch {
+		case err == nil:
+			told = ""
+			d.log.InfoContext(ctx, "this daemon does the scheduled work")
+			within, end := alone.Within(ctx)
+			err = do(within)
+			lost := within.Err() != nil && ctx.Err() == nil
+			end()
+			alone.Release()
+			if err != nil && !lost || ctx.Err() != nil {
+				return err
+			}
+			d.log.WarnContext(ctx, "this daemon does not do the scheduled work any more: it lost the connection to the database")
+		case held && host != told:
+			told = host
+			d.log.InfoContext(ctx, "another daemon does the scheduled work", "host", host)
+		case !held && ctx.Err() == nil:
+			d.log.DebugContext(ctx, "whether another daemon does the scheduled work is not known", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(standIn):
+		}
+	}
+}
+
+// workedAt returns the host whose daemon does the scheduled work, "" if that is this one or not known.
+func (d *daemon) workedAt(ctx context.Context) string {
+	alone, err := d.store.Alone(ctx, scheduledWork)
+	if err == nil {
+		alone.Release()
+	}
+	host, _ := store.IsHeld(err)
+	return host
+}
+
+// latest returns when a note's work last succeeded at any daemon of the store; nil where there is one.
+func latest[T any](s *store.Store, note *jobs.Note[T], succeeded func(*T) time.Time) func() time.Time {
+	if !s.Several() {
+		return nil
+	}
+	return func() time.Time {
+		last := note.Get()
+		if last == nil {
+			return time.Time{}
+		}
+		return succeeded(last)
+	}
+}
+
+// alone has work of a kind be alone among the daemons of the store; nil where there is one.
+func (d *daemon) alone(name string) func(context.Context) (jobs.Alone, error) {
+	if !d.store.Several() {
+		return nil
+	}
+	return func(ctx context.Context) (jobs.Alone, error) {
+		alone, err := d.store.Alone(ctx, name)
+		if host, held := store.IsHeld(err); held {
+			return nil, &jobs.BusyError{Name: name, Host: host}
+		}
+		if err != nil {
+			return nil, err
+		}
+		return alone, nil
 	}
 }

@@ -25,6 +25,8 @@ const (
 	startDelay = 15 * time.Minute
 	// again is the longest wait after a failure of scheduled work.
 	again = 24 * time.Hour
+	// startLimit bounds how long Start waits to learn whether another daemon does the work.
+	startLimit = 10 * time.Second
 )
 
 // ErrStopping is the error of work that was ended, or not begun, because the daemon is draining.
@@ -34,9 +36,24 @@ var ErrStopping = errors.New("the registry is stopping")
 var ErrCancelled = errors.New("it was cancelled")
 
 // BusyError reports that work of the kind is under way.
-type BusyError struct{ Name string }
+type BusyError struct {
+	Name string
+	Host string // of the daemon that does it; "": this one
+}
 
-func (e *BusyError) Error() string { return fmt.Sprintf("a %s is under way already", e.Name) }
+func (e *BusyError) Error() string {
+	if e.Host != "" {
+		return fmt.Sprintf("a %s is under way already, by the daemon on host %s", e.Name, e.Host)
+	}
+	return fmt.Sprintf("a %s is under way already", e.Name)
+}
+
+// Alone is what work has alone among the daemons of a store.
+type Alone interface {
+	// Within returns a context that ends with ctx, and when the work is not alone any more.
+	Within(ctx context.Context) (context.Context, context.CancelFunc)
+	Release()
+}
 
 // Kind is a kind of work: Q asks for it, P is its progress, R its result.
 type Kind[Q, P, R any] struct {
@@ -49,9 +66,13 @@ type Kind[Q, P, R any] struct {
 	// Waits has Run wait for the work under way, and then work: of a kind whose work is short, and not
 	// the same after what has changed meanwhile.
 	Waits bool
+	// Alone has the work of the kind be alone among the daemons of the store, until Release, or returns a
+	// *BusyError. nil: it need not be, or there is one daemon.
+	Alone func(ctx context.Context) (Alone, error)
 
-	LastSuccess time.Time       // of an earlier process; zero: unknown
-	Drain       context.Context // ends when work must end
+	LastSuccess time.Time        // of an earlier process; zero: unknown
+	Latest      func() time.Time // the last success of any daemon of the store; nil: there is one
+	Drain       context.Context  // ends when work must end
 	Log         *slog.Logger
 }
 
@@ -73,6 +94,7 @@ type Runner[Q, P, R any] struct {
 	progress *P         // nil: nothing was told yet
 	stats    Stats
 	ended    chan struct{} // closed when the work under way ends
+	alone    Alone         // of the work under way; nil: none
 	next     time.Time     // of scheduled work; zero: none waits for its time
 
 	cancelled context.Context // of the work under way: ends at Stop
@@ -99,7 +121,7 @@ func (r *Runner[Q, P, R]) Run(ctx context.Context, q Q, progress func(P)) (R, er
 // function that it returns is the other half, and must be called.
 func (r *Runner[Q, P, R]) Begin(ctx context.Context) (work func(ctx context.Context, q Q, progress func(P)) (R, error), err error) {
 	for {
-		err := r.begin()
+		err := r.begin(ctx)
 		if r.kind.Waits && errors.As(err, new(*BusyError)) {
 			if err = r.await(ctx); err == nil {
 				continue
@@ -130,7 +152,9 @@ func (r *Runner[Q, P, R]) await(ctx context.Context) error {
 // Start begins work that goes on without its caller. Its errors are those of Run before the work
 // begins.
 func (r *Runner[Q, P, R]) Start(q Q) error {
-	if err := r.begin(); err != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
+	defer cancel()
+	if err := r.begin(ctx); err != nil {
 		return err
 	}
 	r.started.Go(func() {
@@ -217,20 +241,47 @@ func (r *Runner[Q, P, R]) setNext(at time.Time) {
 // ahead.
 func (r *Runner[Q, P, R]) due(now time.Time, interval time.Duration) time.Duration {
 	last := r.Stats().LastSuccess
+	if r.kind.Latest != nil {
+		if other := r.kind.Latest(); other.After(last) {
+			last = other
+		}
+	}
 	if last.IsZero() {
 		return 0
 	}
 	return min(last.Add(interval).Sub(now), interval)
 }
 
-func (r *Runner[Q, P, R]) begin() error {
+// begin claims the work for this process, and then among the daemons of the store.
+func (r *Runner[Q, P, R]) begin(ctx context.Context) error {
+	if err := r.claim(); err != nil || r.kind.Alone == nil {
+		return err
+	}
+	alone, err := r.kind.Alone(ctx)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.alone = alone; err != nil {
+		r.alone = nil
+		r.end()
+	}
+	return err
+}
+
+// end is called with mu held.
+func (r *Runner[Q, P, R]) end() {
+	r.stats.Running, r.progress = false, nil
+	close(r.ended)
+	r.cancel()
+}
+
+func (r *Runner[Q, P, R]) claim() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
 	case r.kind.Drain.Err() != nil:
 		return ErrStopping
 	case r.stats.Running:
-		return &BusyError{r.kind.Name}
+		return &BusyError{Name: r.kind.Name}
 	}
 	r.stats.Running, r.ended = true, make(chan struct{})
 	r.cancelled, r.cancel = context.WithCancel(context.Background())
@@ -242,6 +293,12 @@ func (r *Runner[Q, P, R]) work(ctx context.Context, q Q, progress func(P)) (R, e
 	defer cancel()
 	ctx, end := r.untilStopped(ctx)
 	defer end()
+	alone := r.alone // set before work, and not again until it ends
+	if alone != nil {
+		within, leave := alone.Within(ctx)
+		defer leave()
+		ctx = within
+	}
 	began := time.Now()
 	result, err := r.kind.Run(ctx, q, func(p P) {
 		r.mu.Lock()
@@ -251,12 +308,15 @@ func (r *Runner[Q, P, R]) work(ctx context.Context, q Q, progress func(P)) (R, e
 			progress(p)
 		}
 	})
-	stopped := err != nil && ctx.Err() != nil
+	stopped, cause := err != nil && ctx.Err() != nil, context.Cause(ctx)
+	if alone != nil {
+		alone.Release()
+	}
 	log := r.kind.Log.With("job", r.kind.Name, "took", time.Since(began).Round(time.Millisecond))
 	switch {
 	case stopped:
-		log.Info("job stopped half way", "reason", context.Cause(ctx))
-		if cause := context.Cause(ctx); errors.Is(cause, ErrStopping) || errors.Is(cause, ErrCancelled) {
+		log.Info("job stopped half way", "reason", cause)
+		if errors.Is(cause, ErrStopping) || errors.Is(cause, ErrCancelled) {
 			err = cause
 		}
 	case err != nil:
@@ -264,9 +324,7 @@ func (r *Runner[Q, P, R]) work(ctx context.Context, q Q, progress func(P)) (R, e
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.stats.Running, r.progress = false, nil
-	close(r.ended)
-	r.cancel()
+	r.end()
 	if r.kind.DryRun != nil && r.kind.DryRun(q) {
 		return result, err
 	}
@@ -317,13 +375,28 @@ type Note[T any] struct {
 	name   string
 	notes  Notes
 	log    *slog.Logger
+	shared bool // other daemons write it
 	newest atomic.Pointer[T]
 }
+
+// noteTime bounds how long a note is read that other daemons write.
+const noteTime = 5 * time.Second
 
 // OpenNote reads the value under a name.
 func OpenNote[T any](ctx context.Context, notes Notes, name string, log *slog.Logger) *Note[T] {
 	n := &Note[T]{name: name, notes: notes, log: log}
-	text, err := notes.Note(ctx, name)
+	if several, ok := notes.(interface{ Several() bool }); ok {
+		n.shared = several.Several()
+	}
+	n.read(ctx)
+	return n
+}
+
+func (n *Note[T]) read(ctx context.Context) {
+	text, err := n.notes.Note(ctx, n.name)
+	if err == nil && text == "" {
+		n.newest.Store(nil)
+	}
 	if err == nil && text != "" {
 		var v T
 		if err = json.Unmarshal([]byte(text), &v); err == nil {
@@ -331,13 +404,19 @@ func OpenNote[T any](ctx context.Context, notes Notes, name string, log *slog.Lo
 		}
 	}
 	if err != nil {
-		log.Warn("the note of a job cannot be read", "note", name, "error", err)
+		n.log.Warn("the note of a job cannot be read", "note", n.name, "error", err)
 	}
-	return n
 }
 
-// Get returns the last value, or nil.
-func (n *Note[T]) Get() *T { return n.newest.Load() }
+// Get returns the last value, or nil: that of any daemon of the store.
+func (n *Note[T]) Get() *T {
+	if n.shared {
+		ctx, cancel := context.WithTimeout(context.Background(), noteTime)
+		defer cancel()
+		n.read(ctx)
+	}
+	return n.newest.Load()
+}
 
 // Set keeps v.
 func (n *Note[T]) Set(ctx context.Context, v T) {

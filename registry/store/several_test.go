@@ -1,8 +1,10 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -181,5 +183,49 @@ func TestSeveral_guardOnPostgreSQL(t *testing.T) {
 	}
 	if m, err := s.Manifests.ByTag(s.ctx, "app", "latest"); err != nil || string(m.Body) != string(sparseIndex(1)) {
 		t.Errorf("the tag names %s, %v", m.Digest, err)
+	}
+}
+
+// One daemon has a name at a time. One that loses its connection writes nothing any more under it once
+// another has it.
+func TestSeveral_aloneOnPostgreSQL(t *testing.T) {
+	s := newSeveral(t)
+	first, err := s.other.Alone(s.ctx, "jobs")
+	s.must(err)
+	host, err := os.Hostname()
+	s.must(err)
+	if _, err := s.Alone(s.ctx, "jobs"); err == nil {
+		t.Error("two have it")
+	} else if at, held := IsHeld(err); !held || at != host {
+		t.Errorf("%v: held at %q", err, at)
+	}
+	other, err := s.Alone(s.ctx, "another")
+	s.must(err)
+	other.Release()
+
+	within, end := first.Within(s.ctx)
+	defer end()
+	s.must(s.other.SetNote(within, "gc.last", "1"))
+	s.proxy.Cut() // the server gives it to another
+	var second *Alone
+	for second, err = s.Alone(s.ctx, "jobs"); err != nil; second, err = s.Alone(s.ctx, "jobs") {
+		if _, held := IsHeld(err); !held {
+			t.Fatal(err)
+		}
+	}
+	defer second.Release()
+	for errors.As(err, new(*database.UnavailableError)) || err == nil { // its connections come back
+		err = s.other.SetNote(context.WithoutCancel(within), "gc.last", "2")
+		if err == nil {
+			t.Fatal("it wrote after another had begun")
+		}
+	}
+	if !errors.Is(err, errNotAlone) {
+		t.Error(err)
+	}
+	<-within.Done()
+	first.Release()
+	if note, err := s.Note(s.ctx, "gc.last"); err != nil || note != "1" {
+		t.Errorf("the note is %q, %v", note, err)
 	}
 }

@@ -1,0 +1,111 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+)
+
+// daemons have one place for work among them.
+type daemons struct{ place chan *held }
+
+type held struct {
+	of   daemons
+	lost context.Context
+	lose context.CancelFunc
+}
+
+func (h *held) Within(ctx context.Context) (context.Context, context.CancelFunc) {
+	return until(ctx, h.lost, errors.New("another has it"))
+}
+func (h *held) Release() { <-h.of.place }
+
+func (d daemons) runner(t *testing.T) *Runner[string, string, int] {
+	r := runner(t.Context())
+	r.kind.Alone = func(context.Context) (Alone, error) {
+		h := &held{of: d}
+		h.lost, h.lose = context.WithCancel(context.Background())
+		select {
+		case d.place <- h:
+			return h, nil
+		default:
+			return nil, &BusyError{Name: "test", Host: "other"}
+		}
+	}
+	return r
+}
+
+func TestRunner_alone(t *testing.T) {
+	d := daemons{make(chan *held, 1)}
+	a, b := d.runner(t), d.runner(t)
+	if err := a.Start(""); err != nil {
+		t.Fatal(err)
+	}
+	var busy *BusyError
+	if _, err := b.Run(t.Context(), "four", nil); !errors.As(err, &busy) || busy.Host != "other" {
+		t.Errorf("while another daemon works: %v", err)
+	}
+	if err := b.Start("four"); !errors.As(err, &busy) {
+		t.Errorf("while another daemon works: %v", err)
+	}
+	if s := b.Stats(); s.Running || s.Runs != 0 {
+		t.Errorf("%+v", s)
+	}
+	a.Stop()
+	a.Wait()
+	if n, err := b.Run(t.Context(), "four", nil); n != 4 || err != nil {
+		t.Errorf("after it has ended: %d, %v", n, err)
+	}
+	began := make(chan struct{}, 1)
+	ended := make(chan error, 1)
+	go func() {
+		_, err := a.Run(t.Context(), "", func(string) { began <- struct{}{} })
+		ended <- err
+	}()
+	<-began
+	h := <-d.place
+	d.place <- h
+	h.lose()
+	if err := <-ended; err == nil || a.Stats().Failures != 0 {
+		t.Errorf("when another daemon may begin: %v, %+v", err, a.Stats())
+	}
+	if n, err := b.Run(t.Context(), "four", nil); n != 4 || err != nil {
+		t.Errorf("after that: %d, %v", n, err)
+	}
+}
+
+// notes are those of several daemons.
+type notes map[string]string
+
+func (n notes) Note(_ context.Context, name string) (string, error) { return n[name], nil }
+func (n notes) SetNote(_ context.Context, name, text string) error  { n[name] = text; return nil }
+func (n notes) Several() bool                                       { return true }
+
+func TestNote_shared(t *testing.T) {
+	kept := notes{}
+	a, b := OpenNote[int](t.Context(), kept, "last", discard), OpenNote[int](t.Context(), kept, "last", discard)
+	for n := range 2 {
+		a.Set(t.Context(), n)
+		if got := b.Get(); got == nil || *got != n {
+			t.Errorf("the other daemon has %v, want %d", got, n)
+		}
+	}
+	a.Remove(t.Context())
+	if got := b.Get(); got != nil {
+		t.Errorf("the other daemon has %d, which was removed", *got)
+	}
+}
+
+// What another daemon has done is not due here.
+func TestRunner_latest(t *testing.T) {
+	r := runner(t.Context())
+	if due := r.due(time.Now(), time.Hour); due != 0 {
+		t.Errorf("what never succeeded is due in %s", due)
+	}
+	now := time.Now()
+	r.kind.Latest = func() time.Time { return now }
+	if due := r.due(now, time.Hour); due != time.Hour {
+		t.Errorf("what has just succeeded elsewhere is due in %s", due)
+	}
+}
