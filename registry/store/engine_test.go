@@ -34,6 +34,7 @@ func runTests(m *testing.M) (code int, err error) {
 	default:
 		return 1, fmt.Errorf("APPLIANCE_TEST_DATABASE is %q: it is postgres, postgres-twice or empty", name)
 	}
+	not += "|/" + not // subtests too
 	if given := flag.Lookup("test.skip").Value.String(); given != "" {
 		not += "|" + given
 	}

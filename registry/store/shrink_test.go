@@ -29,7 +29,7 @@ func (f *fixture) databaseBytes() int64 {
 // A disk is filled with manifests until pushes are refused; they are deleted, and pushes work
 // again: at once, since the free pages of the database are as good as free, and what they take is
 // given back to the file system.
-func TestStore_DiskFullOfManifests(t *testing.T) {
+func TestStore_DiskFullOfManifests_SQLite(t *testing.T) {
 	dir, _ := diskspacetest.Small(t)
 	f := newFixtureIn(t, dir)
 	var pushed []digest.Digest

@@ -18,7 +18,7 @@ func (f *fixture) snapshots() []string {
 	return found
 }
 
-func TestStore_Snapshot(t *testing.T) {
+func TestStore_Snapshot_SQLite(t *testing.T) {
 	f := newFixture(t)
 	f.pushImage("app", "app", "v1")
 	s, err := f.Snapshot(f.ctx)
@@ -43,7 +43,7 @@ func TestStore_Snapshot(t *testing.T) {
 	}
 }
 
-func TestStore_Snapshot_failureHoldsNoFiles(t *testing.T) {
+func TestStore_Snapshot_failureHoldsNoFiles_SQLite(t *testing.T) {
 	f := newFixture(t)
 	ctx, cancel := context.WithCancel(f.ctx)
 	cancel()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,6 +34,7 @@ func TestStore_NearlyFullDisk(t *testing.T) {
 
 	body := index()
 	blob := descriptor("x/y", []byte("blob"))
+	rowsAlone := []string{"a manifest", "a mount", "a manifest of a run"}
 	for name, push := range map[string]func() error{
 		"a new upload":  func() error { _, err := f.Uploads.New(f.ctx, "app"); return err },
 		"a large write": func() error { _, err := half.Write(make([]byte, 2*spaceEvery)); return err },
@@ -54,6 +56,10 @@ func TestStore_NearlyFullDisk(t *testing.T) {
 			return run.PutManifest(f.ctx, "app", descriptor(ocispec.MediaTypeImageIndex, body), body)
 		},
 	} {
+		if onServer != nil && slices.Contains(rowsAlone, name) { // which take space at the server
+			f.must(push())
+			continue
+		}
 		var full *FullError
 		if err := push(); !errors.As(err, &full) || full.Short < 1 {
 			t.Errorf("%s: got %v, want a FullError that says how much is missing", name, err)
@@ -104,6 +110,9 @@ func TestOptions_MinFree(t *testing.T) {
 		{storage: 10<<30 - 1, database: 20 << 30, short: 1, path: s.files.Root()},
 		{storage: 20 << 30, database: 4 << 30, short: 6 << 30, path: s.database},
 	} {
+		if onServer != nil && test.path == s.database { // whose disk is the server's
+			continue
+		}
 		s.space.Bytes = func(path string) (free, total int64, err error) {
 			if path == s.database {
 				return test.database, 1 << 40, nil

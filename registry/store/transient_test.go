@@ -74,7 +74,7 @@ func TestStore_Reinspect(t *testing.T) {
 }
 
 // A database that cannot be written, as on a file system that has become read-only, is told as that. It can be read.
-func TestStore_aDatabaseThatCannotBeWritten(t *testing.T) {
+func TestStore_aDatabaseThatCannotBeWritten_SQLite(t *testing.T) {
 	f := newFixture(t)
 	f.must(f.SetNote(f.ctx, "n", "1"))
 	wal, err := os.Open(f.database + "-wal")
@@ -98,7 +98,7 @@ func TestStore_aDatabaseThatCannotBeWritten(t *testing.T) {
 
 // A failed sync of the WAL does not damage the database. The write is refused, and
 // the next one succeeds.
-func TestStore_aFailedSyncIsNoDamage(t *testing.T) {
+func TestStore_aFailedSyncIsNoDamage_SQLite(t *testing.T) {
 	f := newFixture(t)
 	f.blob("app", "first")
 	f.replace(f.database+"-wal", "/dev/null") // which takes what is written, and syncs nothing

@@ -189,7 +189,14 @@ func TestUpload_FailedCommitEndsTheSession(t *testing.T) {
 	u, err := f.Uploads.New(f.ctx, "app")
 	f.must(err)
 	write(t, u, "a")
-	f.exec(`CREATE TRIGGER refuse BEFORE INSERT ON blobs BEGIN SELECT RAISE(ABORT, 'refused'); END`)
+	refuse := `CREATE TRIGGER refuse BEFORE INSERT ON blobs BEGIN SELECT RAISE(ABORT, 'refused'); END`
+	if onServer != nil {
+		refuse = `CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'refused'; END $$;
+			CREATE TRIGGER refuse BEFORE INSERT ON blobs FOR EACH ROW EXECUTE FUNCTION refuse()`
+	}
+	db := f.direct()
+	_, err = db.Exec(refuse)
+	f.must(errors.Join(err, db.Close()))
 	if _, err := u.Commit(f.ctx, dA); err == nil || !strings.Contains(err.Error(), "refused") {
 		t.Fatalf("got %v", err)
 	}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -127,7 +128,7 @@ func TestStore_Verify_finds(t *testing.T) {
 			f.corrupt(`INSERT INTO blobs (digest, size, created) VALUES ('sha256:../../etc/passwd', 1, 0)`)
 		}, false, integrity.ProblemBlob, "invalid digest"},
 		"a body that changed": {func(f *fixture, m Manifest) {
-			f.corrupt(`UPDATE manifests SET body = CAST(body || ' ' AS BLOB), size = size + 1 WHERE digest = ?`, m.Digest)
+			f.corrupt(`UPDATE manifests SET body = ?, size = size + 1 WHERE digest = ?`, append(bytes.Clone(m.Body), ' '), m.Digest)
 		}, false, integrity.ProblemManifest, "its body hashes to"},
 		"a size": {func(f *fixture, m Manifest) { f.corrupt(`UPDATE manifests SET size = 1 WHERE digest = ?`, m.Digest) }, false, integrity.ProblemManifest, "its row says 1 bytes"},
 		"a subject": {func(f *fixture, m Manifest) {
@@ -163,7 +164,7 @@ func TestStore_Verify_finds(t *testing.T) {
 		"a link without a blob": {func(f *fixture, m Manifest) {
 			f.corrupt(`UPDATE repository_blobs SET digest = 'sha256:1' WHERE digest = ?`, layerOf(m))
 		}, false, integrity.ProblemDatabase, "name rows of blobs"},
-		"an index that lies": {func(f *fixture, _ Manifest) {
+		"an index of SQLite that lies": {func(f *fixture, _ Manifest) {
 			f.corrupt(`PRAGMA writable_schema = 1; UPDATE sqlite_schema SET sql = 'CREATE INDEX tags_by_digest ON tags (updated)' WHERE name = 'tags_by_digest'; PRAGMA writable_schema = 0`)
 			f.reopen()
 		}, false, integrity.ProblemDatabase, "tags_by_digest"},
