@@ -77,11 +77,11 @@ func (s *site) unnamed(cfg *config.Config) (paths []string) {
 // checkRoots checks that the service's directories are apart from root's, and those of the content
 // from the others of the service. (checkApart checks the two of the content.)
 func (s *site) checkRoots() {
-	dirs := storeDirs(s.cfg)
+	dirs, contents := storeDirs(s.cfg), len(contentDirs(s.cfg))
 	for i, dir := range dirs {
 		others := []string{s.confDir(), s.caDir()}
-		if i < 2 {
-			others = append(others, dirs[2:]...)
+		if i < contents {
+			others = append(others, dirs[contents:]...)
 		}
 		for _, other := range others {
 			a, b := s.Host.Real(dir), s.Host.Real(other)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/mirror-appliance/appliance/ansible-free/host"
@@ -271,7 +272,7 @@ func (x *examiner) checkSecrets() {
 // checkDirectories checks the directories that the registry writes to.
 func (x *examiner) checkDirectories() {
 	d := x.dirs
-	for _, p := range append([]place{d.root, d.storage, d.database}, d.own...) {
+	for _, p := range slices.Concat([]place{d.root}, x.halves(), d.own) {
 		if x.unit != nil {
 			x.checkPlace(p)
 		} else if info, err := x.Host.StatTarget(p.path); err != nil || info.Mode.IsDir() {
@@ -286,8 +287,10 @@ func (x *examiner) checkDirectories() {
 			x.checkPassable(p)
 		}
 	}
-	x.checkLocalDisk(d.database)
-	x.checkApart()
+	if x.cfg.DatabaseServer() == "" {
+		x.checkLocalDisk(d.database)
+		x.checkApart()
+	}
 	x.checkStored()
 	if x.unit != nil {
 		x.checkExecutes(d.bin)
@@ -300,9 +303,17 @@ func (x *examiner) checkDirectories() {
 	}
 }
 
+// halves are the directories of blobs and database that are on this host.
+func (x *examiner) halves() []place {
+	if x.cfg.DatabaseServer() != "" {
+		return []place{x.dirs.storage}
+	}
+	return []place{x.dirs.storage, x.dirs.database}
+}
+
 // space tells how much of the file systems is free, and fails below what pushes leave free.
 func (x *examiner) space() {
-	for _, p := range []place{x.dirs.storage, x.dirs.database} {
+	for _, p := range x.halves() {
 		if p.fs.Bsize <= 0 {
 			continue
 		}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/mirror-appliance/appliance/ansible-free/host"
+	"github.com/mirror-appliance/appliance/internal/pgurl"
 	"github.com/mirror-appliance/appliance/registry/config"
 )
 
@@ -15,6 +16,7 @@ type namedFile struct {
 	key, path string
 	dir       bool
 	secret    bool // other users must not read it
+	own       bool // only the service's user may read it, not even a group
 	logins    bool // it is a file of logins
 	write     bool // the service writes to the directory
 	made      bool // the daemon makes it where it is absent
@@ -37,6 +39,13 @@ func namedBy(cfg *config.Config) (all []namedFile) {
 	add(namedFile{key: "tls.caKey", path: c.CAKey})
 	add(namedFile{key: "tls.acme.ca", path: c.ACME.CA})
 	add(namedFile{key: "tls.acme.keyFile", path: c.ACME.KeyFile, secret: true})
+	if a, err := pgurl.Parse(cfg.DatabaseServer()); err == nil {
+		add(namedFile{key: "passfile= in database", path: a.Passfile, own: true})
+		add(namedFile{key: "sslkey= in database", path: a.Key, own: true})
+		for _, path := range a.Certificates {
+			add(namedFile{key: "the certificate in database", path: path})
+		}
+	}
 	for i, u := range cfg.Upstreams {
 		key := func(name string) string { return fmt.Sprintf("upstreams[%d].%s", i, name) }
 		add(namedFile{key: key("ca"), path: u.CA})
@@ -83,6 +92,9 @@ func (x *examiner) checkNamed() {
 			x.problem(fmt.Sprintf("%swhich the registry's user %s may not use (mode %04o)", what,
 				x.Host.UserName(user.UID), info.Mode.Perm()), x.openTo(f, user))
 		}
+		if f.own && info.Mode.Perm()&0o077 != 0 {
+			x.problem(fmt.Sprintf("%swhich other users may read or write (mode %04o)", what, info.Mode.Perm()), x.openTo(f, user))
+		}
 		if f.logins {
 			x.checkLogins(what, f.path)
 		}
@@ -94,6 +106,9 @@ func (x *examiner) openTo(f namedFile, user host.Owner) string {
 	name := x.Host.UserName(user.UID)
 	if f.write {
 		return "chown " + name + " " + f.path
+	}
+	if f.own {
+		return fmt.Sprintf("chown %s %s && chmod 600 %[2]s", name, f.path)
 	}
 	return fmt.Sprintf("chown root:%s %s && chmod 640 %[2]s", name, f.path)
 }

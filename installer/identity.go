@@ -96,12 +96,20 @@ func (id *Identity) become(d Deps, other *host.Other) error {
 	return id.ownerOfStore()
 }
 
+// contentDirs are the directories of blobs and rows that are on this host.
+func contentDirs(cfg *config.Config) (dirs []string) {
+	if !s3url.Is(cfg.Storage) {
+		dirs = append(dirs, cfg.Storage)
+	}
+	if cfg.DatabaseServer() == "" {
+		dirs = append(dirs, filepath.Dir(cfg.Database))
+	}
+	return dirs
+}
+
 // storeDirs are the directories that the running registry writes to.
 func storeDirs(cfg *config.Config) []string {
-	dirs := []string{filepath.Dir(cfg.Database), filepath.Dir(cfg.ControlSocket)}
-	if !s3url.Is(cfg.Storage) {
-		dirs = append([]string{cfg.Storage}, dirs...)
-	}
+	dirs := append(contentDirs(cfg), filepath.Dir(cfg.ControlSocket))
 	if cfg.TLS.State != "" {
 		dirs = append(dirs, cfg.TLS.State)
 	}
@@ -155,7 +163,7 @@ func (id *Identity) differ(a, b string) error {
 // CheckStore rejects a store whose directories do not belong to the command's user, who could not
 // open its files, and whose new files the registry could not open.
 func (id *Identity) CheckStore() error {
-	dirs := [2]string{id.Config.Storage, filepath.Dir(id.Config.Database)}
+	dirs := [2]string{id.Config.Storage, filepath.Dir(id.Config.Database)} // with PostgreSQL that of the control socket
 	bucket := s3url.Is(dirs[0])
 	if bucket {
 		dirs[0] = dirs[1]

@@ -9,6 +9,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/ansible-free/host"
 	"github.com/mirror-appliance/appliance/installer/relocate"
+	"github.com/mirror-appliance/appliance/internal/pgurl"
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/systemd"
 )
@@ -376,6 +377,9 @@ func (s *site) rootFile(path string, content []byte, mode fs.FileMode) *host.Fil
 func readFiles(cfg *config.Config) []string {
 	files := []string{cfg.TLS.Certificate, cfg.TLS.Key, cfg.TLS.CA, cfg.TLS.CAKey, cfg.TLS.ACME.CA,
 		cfg.TLS.ACME.KeyFile}
+	if a, err := pgurl.Parse(cfg.DatabaseServer()); err == nil {
+		files = append(append(files, a.Passfile, a.Key), a.Certificates...)
+	}
 	for _, u := range cfg.Upstreams {
 		files = append(files, u.CA, u.AuthFile)
 		if u.CertDir != "" {

@@ -18,7 +18,7 @@ type Traces struct {
 	Units    []string
 	Secrets  []string // files with logins or a key, which are not to be shown
 	Dirs     []string // that the registry writes to
-	Database string   // its file; "" without a configuration that can be used
+	Database string   // its file; "" without a configuration that can be used, or in PostgreSQL
 	// Conf is the configuration; nil if it cannot be used.
 	Conf *config.Config
 }
@@ -54,10 +54,12 @@ func Trace(d Deps, file, root string) (*Traces, error) {
 		t.Conf = nil
 		return t, nil
 	}
-	t.Database = t.Conf.Database
+	if t.Conf.DatabaseServer() == "" {
+		t.Database = t.Conf.Database
+	}
 	t.Dirs = append(t.Dirs, storeDirs(t.Conf)...)
 	for _, f := range namedBy(t.Conf) {
-		if f.secret {
+		if f.secret || f.own {
 			t.Secrets = append(t.Secrets, f.path)
 		}
 	}

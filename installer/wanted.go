@@ -37,6 +37,7 @@ func (s *site) want() {
 	}
 	if filepath.IsAbs(s.QuayRoot) {
 		s.wantConfig()
+		s.refuseServer()
 	}
 	s.wantGiven()
 	if s.cfg != nil {
@@ -72,6 +73,18 @@ func (s *site) wantConfig() {
 		return
 	}
 	s.checkRoots()
+}
+
+// refuseServer refuses a database in PostgreSQL: the steps copy and move a file.
+func (s *site) refuseServer() {
+	if s.cfg == nil {
+		return
+	}
+	if err := s.cfg.NeedsFile("an install or upgrade by this command", ""); err != nil {
+		s.problem(err.Error(), "to upgrade, stop the service, run pg_dump, put the new program in the place of the old one and start the "+
+			"service, which migrates the database: see appliance docs database")
+		s.cfg = nil
+	}
 }
 
 // newConfig returns the configuration of a new install. The record has the directories that are not

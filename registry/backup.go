@@ -40,8 +40,12 @@ func Restore(
 	return backup.Restore(ctx, from, o)
 }
 
-// inFiles returns an error for a store whose blobs are in S3.
+// inFiles returns an error for a store whose rows are in PostgreSQL or whose blobs are in S3.
 func inFiles(cfg *config.Config) error {
+	if err := cfg.NeedsFile("a backup or a restore by this command", "stop the appliance, run pg_dump on the database and copy the storage, "+cfg.Storage+
+		", in that order; a restore is pg_restore into an empty database, and the storage put back: see appliance docs database"); err != nil {
+		return err
+	}
 	if !s3url.Is(cfg.Storage) {
 		return nil
 	}

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -121,8 +122,8 @@ func (d *daemon) onClose(c func() error) { d.closers = append(d.closers, c) }
 
 func (d *daemon) openStore(ctx context.Context) error {
 	s, err := store.Open(ctx, store.Options{
-		Database: d.cfg.Database, Storage: d.cfg.Storage, Credentials: d.cfg.StorageCredentials, MinFree: int64(d.cfg.MinFree), Log: d.log,
-		Current: d.offline,
+		Database: cmp.Or(d.cfg.DatabaseServer(), d.cfg.Database), Storage: d.cfg.Storage, Credentials: d.cfg.StorageCredentials, MinFree: int64(d.cfg.MinFree), Log: d.log,
+		Current: d.offline, Existing: d.given.Existing, Starting: d.given.starting,
 	})
 	if err != nil {
 		return withRemedy(fmt.Errorf("open the store: %w", err))

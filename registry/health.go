@@ -41,9 +41,10 @@ type check struct {
 }
 
 func newHealth(d *daemon) *health {
+	restarts := d.cfg.DatabaseServer() == "" // a server that does not answer is not repaired by a restart of this program
 	return &health{log: d.log, checks: []check{
-		{"auth", d.checkAuth, true},
-		{"database", d.checkDatabase, true},
+		{"auth", d.checkAuth, restarts},
+		{"database", d.checkDatabase, restarts},
 		{"disk_space", d.checkStorage, false},
 		{"registry_gunicorn", d.checkAPI, true},
 		{"service_key", d.checkCertificate, false},

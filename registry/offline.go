@@ -51,6 +51,9 @@ func Control(
 // CheckDatabase returns an error if there is no database: opening the store would create one, and
 // report that it is undamaged. Other errors are left to what opens it.
 func CheckDatabase(cfg *config.Config) error {
+	if cfg.DatabaseServer() != "" {
+		return nil // the server knows
+	}
 	if _, err := os.Stat(cfg.Database); !errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

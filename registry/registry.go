@@ -35,6 +35,10 @@ type Options struct {
 	// Mirror returns how the sources of an image set are read, and what ends that; the destination
 	// and the events are the caller's. nil: scheduled runs fail.
 	Mirror func(context.Context, config.Sync, *slog.Logger) (mirror.Options, func(), error)
+	// Existing has Offline refuse a database of PostgreSQL that is empty.
+	Existing bool
+
+	starting context.Context // of Run: ends when the daemon is to end
 }
 
 // Run serves until ctx ends and then drains: requests under way have 30 seconds before they are cut
@@ -44,8 +48,12 @@ func Run(ctx context.Context, cfg *config.Config, o Options) error {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	// The store outlives ctx, since requests continue while draining.
+	o.starting = ctx
 	d, err := open(context.WithoutCancel(ctx), cfg, o)
 	if err != nil {
+		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+			err = nil // it was to end while it waited
+		}
 		return errors.Join(err, closeAll(o.Listeners))
 	}
 	return d.endAfter(d.serve(ctx))

@@ -200,8 +200,13 @@ func (d *daemon) pendingConfig() string {
 	var names []string
 	now, read := reflect.ValueOf(*cfg), reflect.ValueOf(*d.cfg)
 	for i := range now.NumField() {
-		name := now.Type().Field(i).Name
-		if name != "Upstreams" && !reflect.DeepEqual(now.Field(i).Interface(), read.Field(i).Interface()) {
+		field := now.Type().Field(i)
+		if !field.IsExported() || field.Name == "Upstreams" {
+			continue
+		}
+		name := field.Name
+		other := name == "Database" && cfg.DatabaseServer() != d.cfg.DatabaseServer()
+		if other || !reflect.DeepEqual(now.Field(i).Interface(), read.Field(i).Interface()) {
 			names = append(names, strings.ToLower(name[:1])+name[1:])
 		}
 	}

@@ -56,7 +56,11 @@ func withControl(ctx context.Context, std stdio, o *locateOptions, f func(*clien
 				return nil, err
 			}
 		}
-		c, err := ownerCommand(ctx, id, "control")
+		args := []string{"control"}
+		if o.existing {
+			args = append(args, "--existing")
+		}
+		c, err := ownerCommand(ctx, id, args...)
 		if err != nil {
 			return nil, err
 		}
@@ -64,14 +68,14 @@ func withControl(ctx context.Context, std stdio, o *locateOptions, f func(*clien
 			c.Stderr = std.err
 			return registry.StartOffline(ctx, c)
 		}
-		stop, err = registry.Offline(ctx, id.Config, offlineOptions(std))
+		stop, err = registry.Offline(ctx, id.Config, offlineOptions(std, o.existing))
 		return stop, ownersOnly(err)
 	}
 	return said(registry.Control(ctx, id.Config, id.UID, open, f))
 }
 
-func offlineOptions(std stdio) registry.Options {
-	return registry.Options{Version: version, Log: commandLog(std.err)}
+func offlineOptions(std stdio, existing bool) registry.Options {
+	return registry.Options{Version: version, Log: commandLog(std.err), Existing: existing}
 }
 
 // askDaemon prints what the daemon of this host, which must run, answers to ask.
@@ -118,9 +122,10 @@ func newControlCommand(std stdio) *cobra.Command {
 			if done, err := asOwner(c.Context(), id, std); done || err != nil {
 				return err
 			}
-			return ownersOnly(registry.ServeOffline(c.Context(), id.Config, offlineOptions(std), std.in, std.out))
+			return ownersOnly(registry.ServeOffline(c.Context(), id.Config, offlineOptions(std, o.existing), std.in, std.out))
 		},
 	}
 	o.addFlags(c.Flags())
+	c.Flags().BoolVar(&o.existing, "existing", false, "refuse an empty database")
 	return c
 }

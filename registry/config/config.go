@@ -38,7 +38,7 @@ type Config struct {
 	Listen             string     // address to listen on; not used when systemd passes sockets
 	Storage            string     // directory of the blobs, or an address of S3
 	StorageCredentials string     // file of AWS; "": those of the environment
-	Database           string     // the SQLite file
+	Database           string     // the SQLite file; with DatabaseServer it does not exist, and its directory is the daemon's
 	ControlSocket      string     // unix socket of the control API
 	TLS                TLS        // certificates
 	Upstreams          []Upstream // registries to pull through
@@ -57,6 +57,8 @@ type Config struct {
 	ServeHeldDigests bool // what one repository has is served by its digest under another, to users who may read both
 
 	DeleteReferrers bool // signatures and other referrers of what is deleted go with it
+
+	server string // see DatabaseServer
 }
 
 // Size is a number of bytes, written like 10GiB.

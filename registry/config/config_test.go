@@ -85,6 +85,9 @@ func fieldNames(t reflect.Type) []string {
 	}
 	var all []string
 	for f := range t.Fields() {
+		if !f.IsExported() { // made of the value of another key
+			continue
+		}
 		all = append(all, f.Name)
 		if f.Name != "Packages" { // documented with image sets
 			all = append(all, fieldNames(f.Type)...)

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -10,14 +11,14 @@ import (
 // The tables serve decoding and marshalling, so neither can forget a key.
 
 func (c *Config) keys() []yamlkeys.Key {
-	server := c.Address()
+	server, database := c.Address(), cmp.Or(c.server, c.Database)
 	return []yamlkeys.Key{
 		{Name: "hostname", Value: &c.Hostname, Required: true, Check: func() error { return hostname(c.Hostname) }},
 		{Name: "port", Value: &c.Port, Check: func() error { return port(c.Port) }},
 		{Name: "listen", Value: &c.Listen, Check: func() error { return listenAddress(c.Listen) }},
 		{Name: "storage", Value: &c.Storage, Required: true, Check: func() error { return storage(&c.Storage) }},
 		{Name: "storageCredentials", Value: &c.StorageCredentials, Check: optional(&c.StorageCredentials)},
-		{Name: "database", Value: &c.Database, Required: true, Check: absolute(&c.Database)},
+		{Name: "database", Value: &database, Required: true, Check: func() error { return c.setDatabase(database) }},
 		{Name: "controlSocket", Value: &c.ControlSocket, Required: true,
 			Check: func() error { return socketPath(&c.ControlSocket) }},
 		{Name: "tls", Value: c.TLS.keys(), Required: true},

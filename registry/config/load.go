@@ -51,6 +51,7 @@ func parse(data []byte) (*Config, []yamlkeys.Problem) {
 	if c.Listen == "" {
 		c.Listen = listenOn(c.Port)
 	}
+	c.besideSocket()
 	if len(d.Problems) == 0 {
 		if key, bad := c.together(); bad != nil {
 			d.Fail(d.Lines[key], key, bad.Error(), hint.Of(bad))

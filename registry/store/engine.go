@@ -2,11 +2,13 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 
 	"github.com/mirror-appliance/appliance/internal/durable"
 	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/internal/pgurl"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 	"github.com/mirror-appliance/appliance/registry/store/database"
 	"github.com/mirror-appliance/appliance/registry/store/migrations"
@@ -17,7 +19,7 @@ import (
 
 // openDatabase opens the database by the engine that its name is of, and refuses half a copy.
 func (s *Store) openDatabase(ctx context.Context, o Options) (err error) {
-	if postgres.IsAddress(o.Database) {
+	if pgurl.Is(o.Database) {
 		err = s.openServer(ctx, o)
 	} else {
 		err = s.openFile(ctx, o)
@@ -56,6 +58,11 @@ func (s *Store) openFile(ctx context.Context, o Options) (err error) {
 // openServer opens a database of PostgreSQL, which is locked by its connection.
 func (s *Store) openServer(ctx context.Context, o Options) (err error) {
 	fresh := func() error {
+		if o.Existing {
+			a, err := pgurl.Parse(o.Database)
+			return errors.Join(err, hint.New(fmt.Errorf("the database %s is empty: the registry has never run, or its database is lost", a),
+				"start the registry, or restore the database by PostgreSQL's tools (pg_restore)"))
+		}
 		has := func(context.Context) (bool, error) { return blobfile.HasBlobs(o.Storage) }
 		if bucket, ok := s.blobs.(interface {
 			HasBlobs(context.Context) (bool, error)
@@ -73,7 +80,7 @@ func (s *Store) openServer(ctx context.Context, o Options) (err error) {
 		return nil
 	}
 	db, err := postgres.Open(ctx, postgres.Options{Address: o.Database, Migrations: migrations.Postgres(), Own: migrations.Own(), Watched: migrations.Watched(),
-		Fresh: fresh, Rehearse: o.rehearse, Several: o.several, Current: o.Current, Log: s.log, Changed: s.changed, Committed: s.committed,
+		Fresh: fresh, Rehearse: o.rehearse, Several: o.several, Current: o.Current, Starting: o.Starting, Log: s.log, Changed: s.changed, Committed: s.committed,
 		Topic: topicOf, Told: s.told})
 	if err != nil {
 		return err

@@ -12,10 +12,10 @@ import (
 	"time"
 
 	"github.com/mirror-appliance/appliance/internal/diskspace"
+	"github.com/mirror-appliance/appliance/internal/pgurl"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 	"github.com/mirror-appliance/appliance/registry/store/blobstore"
 	"github.com/mirror-appliance/appliance/registry/store/database"
-	"github.com/mirror-appliance/appliance/registry/store/postgres"
 )
 
 // Options are the options of Open.
@@ -25,6 +25,8 @@ type Options struct {
 	// Credentials is a file of AWS for a storage in S3; "": those of the environment.
 	Credentials string
 	Current     bool             // refuse a database of an older version instead of migrating it: *SchemaError
+	Existing    bool             // refuse an empty database of PostgreSQL
+	Starting    context.Context  // while it lasts, a server that does not answer yet is waited for; nil: it is not
 	MinFree     int64            // bytes that pushes leave free on both file systems; 0: enough to delete
 	Now         func() time.Time // nil: time.Now
 	Log         *slog.Logger     // nil: discard
@@ -159,7 +161,7 @@ func newStore(o Options) (*Store, error) {
 		return nil, &InvalidError{What: "store options", Reason: "both a database and a storage directory are needed"}
 	}
 	path := ""
-	if !postgres.IsAddress(o.Database) {
+	if !pgurl.Is(o.Database) {
 		var err error
 		if path, err = filepath.Abs(o.Database); err != nil {
 			return nil, fmt.Errorf("open store: %w", err)

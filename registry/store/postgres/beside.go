@@ -4,13 +4,11 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"log/slog"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
@@ -28,12 +26,12 @@ func Beside(address string, settings map[string]string) (*sql.DB, error) {
 }
 
 func beside(address string) (*server, *pgx.ConnConfig, error) {
-	c, err := pgx.ParseConfig(address)
+	c, err := parse(address)
 	if err != nil {
 		return nil, nil, err
 	}
 	configure(c)
-	return &server{name: nameOf(c), log: slog.New(slog.DiscardHandler)}, c, nil
+	return &server{name: nameOf(c), options: Options{Address: address}, log: slog.New(slog.DiscardHandler)}, c, nil
 }
 
 // OpenBeside opens a database for reading, also while a DB of another process has it. Errors:
@@ -41,7 +39,7 @@ func beside(address string) (*server, *pgx.ConnConfig, error) {
 func OpenBeside(ctx context.Context, address string, known int) (_ *sql.DB, err error) {
 	db, err := Beside(address, map[string]string{"default_transaction_read_only": "on", "client_min_messages": "warning"})
 	if err != nil {
-		return nil, addressError(err)
+		return nil, err
 	}
 	defer func() {
 		if err != nil {
@@ -73,17 +71,11 @@ func OpenBeside(ctx context.Context, address string, known int) (_ *sql.DB, err 
 
 // Name returns the address of a database without its password.
 func Name(address string) (string, error) {
-	c, err := pgx.ParseConfig(address)
+	c, err := parse(address)
 	if err != nil {
-		return "", addressError(err)
+		return "", err
 	}
 	return nameOf(c), nil
-}
-
-// addressError is the error of an address that cannot be parsed. Its text has no password.
-func addressError(err error) error {
-	return hint.New(fmt.Errorf("the address of the database: %w", err),
-		"write `database: postgres://USER@HOST:PORT/NAME?sslmode=verify-full`, and the password into the file that PGPASSFILE names")
 }
 
 // Take takes a database from which nothing is to be changed, as Open does, until release: no daemon

@@ -68,7 +68,7 @@ func userTimeout(network, _ string, c syscall.RawConn) error {
 // connector opens connections whose errors are those of this package. It is below database/sql,
 // which returns errors in many ways, such as between two rows.
 func (s *server) connector(c *pgx.ConnConfig, writes bool) driver.Connector {
-	return &connector{stdlib.GetConnector(*c), s, writes}
+	return &connector{stdlib.GetConnector(*c, stdlib.OptionBeforeConnect(refresh(s.options.Address))), s, writes}
 }
 
 type connector struct {

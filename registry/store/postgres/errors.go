@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"crypto/tls"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -45,6 +46,12 @@ func conflict(err error) bool {
 	return code == "40001" || code == "40P01"
 }
 
+// lasting reports whether an error of a connection is one that waiting does not end.
+func lasting(err error) bool {
+	code := codeOf(err)
+	return strings.HasPrefix(code, "28") || code == "3D000" || errors.As(err, new(*loginError)) || errors.As(err, new(*tls.CertificateVerificationError))
+}
+
 // codeOf returns the code of an error of the server, "" for others.
 func codeOf(err error) string {
 	var from *pgconn.PgError
@@ -69,6 +76,13 @@ func (s *server) typed(ctx context.Context, err error) error {
 	unavailable := func(next string) error {
 		return &database.UnavailableError{Database: s.name, Next: next, Err: err}
 	}
+	var login *loginError
+	if errors.As(err, &login) {
+		return unavailable(login.next)
+	}
+	if errors.As(err, new(*tls.CertificateVerificationError)) {
+		return unavailable("let sslrootcert= in `database:` of config.yaml name the certificate of the CA that signs the server's, and the host be a name in that certificate")
+	}
 	code := codeOf(err)
 	switch code {
 	case "":
@@ -87,10 +101,9 @@ func (s *server) typed(ctx context.Context, err error) error {
 	case "XX001", "XX002":
 		return s.damaged(err)
 	case "28P01", "28000":
-		return hint.New(fmt.Errorf("the database %s refuses the login: %w", s.name, err),
-			"check user and password in `database:` of config.yaml, or in the file that PGPASSFILE names, and pg_hba.conf of the server")
+		return unavailable("check the user in `database:` of config.yaml, the password in the file that passfile= or PGPASSFILE names, and pg_hba.conf of the server")
 	case "3D000":
-		return hint.New(fmt.Errorf("the database %s does not exist: %w", s.name, err), createHint)
+		return unavailable(createHint)
 	case "42501":
 		return hint.New(fmt.Errorf("the user of the database %s may not do this: %w", s.name, err),
 			"let the user own the database: ALTER DATABASE … OWNER TO …")

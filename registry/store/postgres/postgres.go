@@ -20,14 +20,10 @@ import (
 
 const (
 	readers = 6
-	// patience is how long Open waits for the server.
+	// patience is how long Open waits for the server: less than systemd waits for a service to start,
+	// which then tries again.
 	patience = time.Minute
 )
-
-// IsAddress reports whether the database of a configuration is one of PostgreSQL.
-func IsAddress(name string) bool {
-	return strings.HasPrefix(name, "postgres://") || strings.HasPrefix(name, "postgresql://")
-}
 
 // Watched is a table whose changes the store is told.
 type Watched struct {
@@ -38,15 +34,16 @@ type Watched struct {
 
 // Options are the options of Open.
 type Options struct {
-	Address    string // postgres://…
+	Address    string // see pgurl
 	Migrations fs.FS  // SQL files, one for each version that all engines have, sorted by name
 	Own        fs.FS  // likewise, for the versions that this engine alone has; nil: none
 	Watched    []Watched
-	Current    bool         // refuse a database of an older version instead of migrating it: *database.SchemaError
-	Fresh      func() error // called before the first table is made; an error stops
-	Log        *slog.Logger // nil: discard
-	Rehearse   bool         // run each transaction twice, as after a conflict: for tests of what writes
-	Several    bool         // other processes may have the database open too, and write each in its turn: see Member
+	Current    bool            // refuse a database of an older version instead of migrating it: *database.SchemaError
+	Fresh      func() error    // called before the first table is made; an error stops
+	Starting   context.Context // while it lasts, for a minute at most, a server that does not answer yet is waited for; nil: it is not
+	Log        *slog.Logger    // nil: discard
+	Rehearse   bool            // run each transaction twice, as after a conflict: for tests of what writes
+	Several    bool            // other processes may have the database open too, and write each in its turn: see Member
 
 	Changed   func(database.Change) // called after each change of a row, before the write is acknowledged; a table "" means that any may have changed
 	Committed func()                // called after that
@@ -95,9 +92,9 @@ type server struct {
 // Open takes the database, migrates it and returns it. Errors: *database.LockedError,
 // *database.SchemaError, *database.NotDatabaseError, *database.UnavailableError.
 func Open(ctx context.Context, o Options) (_ *DB, err error) {
-	writing, err := pgx.ParseConfig(o.Address)
+	writing, err := parse(o.Address)
 	if err != nil {
-		return nil, addressError(err)
+		return nil, err
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -134,25 +131,29 @@ func Open(ctx context.Context, o Options) (_ *DB, err error) {
 
 // prepare waits for the server, and makes the database that of this version.
 func (db *DB) prepare(ctx context.Context, o Options) error {
-	began := time.Now()
-	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-		err := db.writer.PingContext(ctx)
-		var unavailable *database.UnavailableError
-		if err == nil {
-			break
-		}
-		if !errors.As(err, &unavailable) || time.Since(began)+wait > patience {
-			return err
-		}
-		o.Log.Warn("waiting for the database", "database", db.server.name, "error", unavailable.Err)
-		if err := retry.Sleep(ctx, wait); err != nil {
-			return err
-		}
+	if err := db.await(ctx, o); err != nil {
+		return err
 	}
 	if err := db.check(ctx); err != nil {
 		return err
 	}
 	return db.migrate(ctx, o)
+}
+
+// await connects, and waits for the server.
+func (db *DB) await(ctx context.Context, o Options) error {
+	began := time.Now()
+	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+		err := db.writer.PingContext(ctx)
+		var unavailable *database.UnavailableError
+		if !errors.As(err, &unavailable) || lasting(err) || o.Starting == nil || time.Since(began)+wait > patience {
+			return err
+		}
+		db.server.log.Warn("waiting for the database", "database", db.server.name, "error", unavailable.Err, "hint", unavailable.Next)
+		if err := retry.Sleep(o.Starting, wait); err != nil {
+			return err
+		}
+	}
 }
 
 // closeAll closes the connections.

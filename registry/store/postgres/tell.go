@@ -85,7 +85,7 @@ func (db *DB) hear(ctx context.Context) error {
 	c.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.DeadlineContextWatcherHandler{Conn: conn.Conn()} // a wait that ends leaves the connection
 	}
-	conn, err := pgx.ConnectConfig(ctx, c)
+	conn, err := db.connect(ctx, c)
 	if err != nil {
 		return err
 	}

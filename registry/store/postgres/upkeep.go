@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/registry/store/database"
 )
@@ -39,7 +37,7 @@ func (db *DB) Maintain(ctx context.Context) error {
 	if err != nil || len(tables) == 0 {
 		return err
 	}
-	conn, err := pgx.ConnectConfig(ctx, db.own) // writes do not wait for it
+	conn, err := db.connect(ctx, db.own.Copy()) // writes do not wait for it
 	if err != nil {
 		return db.server.typed(ctx, err)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mirror-appliance/appliance/internal/pgurl"
 	"github.com/mirror-appliance/appliance/registry/store"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 	"github.com/mirror-appliance/appliance/registry/store/postgres"
@@ -56,7 +57,7 @@ func (p place) direct(t *testing.T) *sql.DB {
 	t.Helper()
 	var db *sql.DB
 	var err error
-	if postgres.IsAddress(p.Database) {
+	if pgurl.Is(p.Database) {
 		db, err = postgres.Beside(p.Database, map[string]string{"session_replication_role": "replica"})
 	} else {
 		db, err = sql.Open("sqlite", "file:"+p.Database+"?_pragma=busy_timeout(10000)")

@@ -11,6 +11,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/diskspace"
 	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/internal/pgurl"
 	"github.com/mirror-appliance/appliance/internal/s3url"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 	"github.com/mirror-appliance/appliance/registry/store/blobs3"
@@ -36,7 +37,7 @@ func openSource(ctx context.Context, o Side) (_ *source, err error) {
 			err = errors.Join(err, s.close())
 		}
 	}()
-	if postgres.IsAddress(o.Database) {
+	if pgurl.Is(o.Database) {
 		s.db, err = postgres.OpenBeside(ctx, o.Database, migrations.Schema().Version())
 	} else {
 		s.db, err = sqlite.OpenBeside(ctx, o.Database, migrations.Schema())
@@ -80,7 +81,7 @@ func (s *source) take(ctx context.Context) error {
 	if s.release != nil {
 		return nil
 	}
-	if postgres.IsAddress(s.Database) {
+	if pgurl.Is(s.Database) {
 		release, err := postgres.Take(ctx, s.Database)
 		s.release = release
 		return err
@@ -106,7 +107,7 @@ func (s *source) close() (err error) {
 }
 
 func (s Side) name() string {
-	if !postgres.IsAddress(s.Database) {
+	if !pgurl.Is(s.Database) {
 		return s.Database
 	}
 	name, err := postgres.Name(s.Database)
@@ -128,7 +129,7 @@ func (s *source) size(ctx context.Context, r *Report) error {
 // checkOther refuses two names of one database.
 func checkOther(from, to Side) error {
 	same := from.name() == to.name()
-	if !postgres.IsAddress(from.Database) && !postgres.IsAddress(to.Database) {
+	if !pgurl.Is(from.Database) && !pgurl.Is(to.Database) {
 		var err error
 		if same, err = samePath(from.Database, to.Database); err != nil {
 			return err

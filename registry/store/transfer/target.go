@@ -9,6 +9,7 @@ import (
 	"os"
 
 	"github.com/mirror-appliance/appliance/internal/diskspace"
+	"github.com/mirror-appliance/appliance/internal/pgurl"
 	"github.com/mirror-appliance/appliance/internal/s3url"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 	"github.com/mirror-appliance/appliance/registry/store/blobstore"
@@ -32,7 +33,7 @@ type target struct {
 
 // openTarget opens the store that is written, and refuses one with content of its own.
 func (c *copying) openTarget(ctx context.Context) (_ *target, err error) {
-	t := &target{Side: c.To, server: postgres.IsAddress(c.To.Database), space: diskspace.Checker{Bytes: diskspace.Bytes, MinFree: c.To.MinFree}}
+	t := &target{Side: c.To, server: pgurl.Is(c.To.Database), space: diskspace.Checker{Bytes: diskspace.Bytes, MinFree: c.To.MinFree}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, t.close())
@@ -204,7 +205,7 @@ func (c *copying) peek(ctx context.Context) (blobs int64, err error) {
 
 // look opens the database for reading, nil if there is none.
 func (t *target) look(ctx context.Context) (*sql.DB, error) {
-	if postgres.IsAddress(t.Database) {
+	if pgurl.Is(t.Database) {
 		db, err := postgres.OpenBeside(ctx, t.Database, migrations.Schema().Version())
 		if errors.As(err, new(*database.NotDatabaseError)) {
 			return nil, nil
