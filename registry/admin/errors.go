@@ -132,6 +132,7 @@ func Denied(w http.ResponseWriter, r *http.Request, status int) {
 		answer = api.Refusal{Problem: "too many wrong logins",
 			Hint: "wait as long as Retry-After says, and try again with the right password"}
 	case http.StatusServiceUnavailable:
+		w.Header().Set("Retry-After", "5")
 		answer = api.Refusal{Problem: "the login could not be checked",
 			Hint: "see the log of the daemon, and try again"}
 	}

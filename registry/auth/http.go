@@ -54,7 +54,7 @@ func require(action func(*http.Request) Action,
 			return
 		case http.StatusUnauthorized:
 			w.Header()["Www-Authenticate"] = challenges(r, action)
-		case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		case http.StatusTooManyRequests:
 			w.Header().Set("Retry-After", strconv.Itoa(seconds(f.wait)))
 		}
 		denied(w, r, f.status)
@@ -67,11 +67,8 @@ func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Seco
 // A refusal is the status of a refused request, 0 if it is not refused.
 type refusal struct {
 	status int
-	wait   time.Duration // with 429 and 503
+	wait   time.Duration // with 429
 }
-
-// uncheckedWait is how long a client waits whose login could not be checked.
-const uncheckedWait = 5 * time.Second
 
 // identify authenticates a request and checks that its user may do the action.
 func (a *Authenticator) identify(r *http.Request, action Action) (Identity, refusal) {
@@ -96,7 +93,7 @@ func (a *Authenticator) holder(r *http.Request, token string, action Action) (Id
 		return Identity{}, refusal{status: http.StatusUnauthorized}
 	case err != nil:
 		a.Log.ErrorContext(r.Context(), "token could not be checked", "remote", r.RemoteAddr, "err", err)
-		return Identity{}, refusal{http.StatusServiceUnavailable, uncheckedWait}
+		return Identity{}, refusal{status: http.StatusServiceUnavailable}
 	case !id.Anonymous() && !id.Role.May(action):
 		a.audit(r, "refused", id.Name)
 		return id, refusal{status: http.StatusForbidden}
@@ -155,7 +152,7 @@ func (a *Authenticator) login(r *http.Request, name, password string) (Identity,
 		a.Log.ErrorContext(r.Context(), "login could not be checked", "user", printable(name),
 			"remote", r.RemoteAddr, "err", err)
 	}
-	return Identity{}, refusal{http.StatusServiceUnavailable, uncheckedWait}
+	return Identity{}, refusal{status: http.StatusServiceUnavailable}
 }
 
 // audit logs a refused login or request. Message and keys are fixed, for programs that read the

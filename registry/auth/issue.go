@@ -99,7 +99,7 @@ func (a *Authenticator) tokenLogin(r *http.Request, name, password string) (Iden
 
 func errTokenUnavailable() *tokenError {
 	return &tokenError{status: http.StatusServiceUnavailable, oauth: "temporarily_unavailable",
-		text: "login could not be checked; try again", header: [2]string{"Retry-After", strconv.Itoa(seconds(uncheckedWait))}}
+		text: "login could not be checked; try again", header: [2]string{"Retry-After", "5"}}
 }
 
 func (a *Authenticator) answerToken(w http.ResponseWriter, r *http.Request, id Identity, scopes []string) {

@@ -234,6 +234,8 @@ func setVersion(h http.Header) { h.Set("Docker-Distribution-Api-Version", "regis
 func Denied(w http.ResponseWriter, r *http.Request, status int) {
 	p := &problem{status: status, code: codeUnavailable, message: "login could not be checked; try again"}
 	switch status {
+	case http.StatusServiceUnavailable:
+		p = p.with("Retry-After", "5")
 	case http.StatusUnauthorized:
 		p.code, p.message = codeUnauthorized, "log in with a user name and password of this registry"
 	case http.StatusForbidden:

@@ -22,6 +22,7 @@ import (
 // Server is a running server.
 type Server struct {
 	dir   string
+	bin   string
 	serve *exec.Cmd
 	owner *syscall.Credential // nil: this process's
 	mu    sync.Mutex          // guards made
@@ -39,7 +40,7 @@ func Start(ctx context.Context) (_ *Server, err error) {
 	if _, err := os.Stat("/dev/shm"); err == nil {
 		parent = "/dev/shm" // where a sync takes no time
 	}
-	s := &Server{}
+	s := &Server{bin: bin}
 	if s.dir, err = os.MkdirTemp(parent, "appliance-postgres"); err != nil {
 		return nil, err
 	}
@@ -54,19 +55,38 @@ func Start(ctx context.Context) (_ *Server, err error) {
 	if err := s.run(ctx, bin, "initdb", "-D", s.data(), "-U", "appliance", "-A", "trust", "--encoding=UTF8", "--locale=C", "--no-sync"); err != nil {
 		return nil, err
 	}
-	s.serve = s.command(context.WithoutCancel(ctx), bin, "postgres", "-D", s.data(), "-k", s.dir, "-c", "listen_addresses=",
+	// The user login needs a password, others none.
+	if err := os.WriteFile(filepath.Join(s.data(), "pg_hba.conf"), []byte("local all login scram-sha-256\nlocal all all trust\n"), 0o644); err != nil {
+		return nil, err
+	}
+	return s, s.Begin(ctx)
+}
+
+// Begin starts the server again after Halt.
+func (s *Server) Begin(ctx context.Context) error {
+	s.serve = s.command(context.WithoutCancel(ctx), s.bin, "postgres", "-D", s.data(), "-k", s.dir, "-c", "listen_addresses=",
 		"-c", "max_connections=400", "-c", "autovacuum_naptime=5s", "-c", "max_wal_size=256MB", "-c", "shared_buffers=64MB")
 	s.serve.Env = append(os.Environ(), "TZ=UTC")
 	log, err := os.Create(filepath.Join(s.dir, "log"))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer log.Close()
 	s.serve.Stdout, s.serve.Stderr = log, log
 	if err := s.serve.Start(); err != nil {
-		return nil, err
+		return err
 	}
-	return s, s.await(ctx)
+	return s.await(ctx)
+}
+
+// Halt stops the server and its connections; Begin starts it again.
+func (s *Server) Halt() error {
+	if err := s.serve.Process.Signal(syscall.SIGINT); err != nil {
+		return err
+	}
+	err := s.serve.Wait()
+	s.serve = nil
+	return err
 }
 
 func (s *Server) data() string { return filepath.Join(s.dir, "data") }
