@@ -18,6 +18,7 @@ import (
 // unusedExports lists what may be exported without a use outside its package, and the reason.
 func unusedExports() map[string]string {
 	return map[string]string{
+		"registry/store/postgres/postgrestest.Server.Halt": "tests of the daemon with the build tag postgres stop the server",
 		"ansible-free/host.Under":                          "tests of the installer work below a temporary directory",
 		"internal/diskspace.Least":                         "tests of the store fill disks up to it",
 		"mirror/catalog.Catalog.Extract":                   "tests of the engine read catalogs with it",
