@@ -30,8 +30,9 @@ type appliance struct {
 	server *httptest.Server
 	log    *bytes.Buffer
 
-	mu        sync.Mutex
+	list      sync.Mutex // guards followers alone: it is read while the process is being ended, under mu
 	followers []role.Peer
+	mu        sync.Mutex
 	going     []string // what the other lacks
 	pushed    []string // content: what was acknowledged
 	behind    func() error
@@ -143,8 +144,8 @@ func (a *appliance) start() {
 	notes := &killing{of: s}
 	f, err := role.Open(ctx, role.Options{Notes: notes, Address: a.address(), Log: slog.New(slog.NewTextHandler(a.log, nil)),
 		Followers: func(context.Context) ([]role.Peer, error) {
-			a.mu.Lock()
-			defer a.mu.Unlock()
+			a.list.Lock()
+			defer a.list.Unlock()
 			return a.followers, nil
 		},
 		Compare: func(context.Context, api.FollowRequest) (api.Difference, error) {
@@ -207,8 +208,8 @@ func (a *appliance) follows(first *appliance) {
 // register is what the engine of a follower does with the first request.
 func (a *appliance) register(first *appliance) {
 	s := a.State()
-	first.mu.Lock()
-	defer first.mu.Unlock()
+	first.list.Lock()
+	defer first.list.Unlock()
 	first.followers = append(first.followers, role.Peer{ID: s.ID, Address: a.address(), CA: a.ca(), Token: s.First.Token})
 }
 
