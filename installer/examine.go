@@ -12,6 +12,7 @@ import (
 	"github.com/mirror-appliance/appliance/ansible-free/host"
 	"github.com/mirror-appliance/appliance/internal/finding"
 	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/internal/s3url"
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/tlsgen"
 )
@@ -289,6 +290,8 @@ func (x *examiner) checkDirectories() {
 	}
 	if x.cfg.DatabaseServer() == "" {
 		x.checkLocalDisk(d.database)
+	}
+	if len(x.halves()) == 2 {
 		x.checkApart()
 	}
 	x.checkStored()
@@ -304,11 +307,14 @@ func (x *examiner) checkDirectories() {
 }
 
 // halves are the directories of blobs and database that are on this host.
-func (x *examiner) halves() []place {
-	if x.cfg.DatabaseServer() != "" {
-		return []place{x.dirs.storage}
+func (x *examiner) halves() (here []place) {
+	if !s3url.Is(x.cfg.Storage) {
+		here = append(here, x.dirs.storage)
 	}
-	return []place{x.dirs.storage, x.dirs.database}
+	if x.cfg.DatabaseServer() == "" {
+		here = append(here, x.dirs.database)
+	}
+	return here
 }
 
 // space tells how much of the file systems is free, and fails below what pushes leave free.

@@ -129,7 +129,7 @@ func (x *examiner) checkStored() {
 	if there, err := x.Host.Exists(x.cfg.Storage); err == nil && there && !x.of.ConfigOnly && x.checkHalves(x.cfg.Storage, x.cfg.Database) {
 		return
 	}
-	for _, p := range []place{x.dirs.storage, x.dirs.database} {
+	for _, p := range x.halves() {
 		x.checkAlone(p, "move them elsewhere")
 	}
 }

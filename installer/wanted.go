@@ -41,6 +41,7 @@ func (s *site) want() {
 	}
 	s.wantGiven()
 	if s.cfg != nil {
+		s.refuseBucket(s.cfg.Storage)
 		s.lookAtPlaces()
 		s.lookAtCertificates()
 		s.wantCertificates()
@@ -60,7 +61,6 @@ func (s *site) wantConfig() {
 			return
 		}
 		s.cfg, s.kept, s.text = cfg, true, config.Follow(s.content, cfg)
-		s.refuseBucket(cfg.Storage)
 		s.checkUnitNames()
 		s.readdress()
 		s.wantMove()

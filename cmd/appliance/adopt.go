@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"github.com/mirror-appliance/appliance/installer/adopt"
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/plain"
+	"github.com/mirror-appliance/appliance/internal/s3url"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/admin/client"
 )
@@ -74,6 +76,9 @@ func runAdopt(ctx context.Context, std stdio, o adoptOptions, dir string) error 
 	if err != nil {
 		return err
 	}
+	if err := notInto(id.Config.Storage); err != nil {
+		return err
+	}
 	var source interface {
 		adopt.Source
 		io.Closer
@@ -93,6 +98,16 @@ func runAdopt(ctx context.Context, std stdio, o adoptOptions, dir string) error 
 	return withControl(ctx, std, &o.locateOptions, func(control *client.Client) error {
 		return importFrom(ctx, std, o, id, control, source, dir)
 	})
+}
+
+// notInto refuses an appliance with blobs in S3, where a file of another registry can be neither linked nor
+// compared.
+func notInto(storage string) error {
+	if !s3url.Is(storage) {
+		return nil
+	}
+	return hint.New(errors.New("images of another registry are not taken over into S3: "+storage),
+		"take them over into an appliance with a directory in storage:, then move its store: appliance store copy --help")
 }
 
 // openQuay opens a mirror-registry by its install directory, and by its units where they are there:

@@ -179,6 +179,9 @@ func (o *installOptions) compare(ctx context.Context, std stdio, control *client
 	if err != nil {
 		return nil, err
 	}
+	if err := notInto(id.Config.Storage); err != nil {
+		return nil, err
+	}
 	storage, err := os.OpenRoot(id.Config.Storage)
 	if err != nil {
 		return nil, err

@@ -121,3 +121,27 @@ func TestStoreCopy_byRoot(t *testing.T) {
 		t.Errorf("to directories of root: exit code %d, %s", code, stderr)
 	}
 }
+
+// TestS3_commands: an appliance with blobs in S3 is a good one, and what does not work with it is told.
+func TestS3_commands(t *testing.T) {
+	f := newFaulty(t, "")
+	path := config.Path(f.root)
+	f.cfg.Storage = "s3://images/?endpoint=http://127.0.0.1:9"
+	text, err := f.cfg.Marshal()
+	must(t, err)
+	must(t, os.WriteFile(path, text, 0o644))
+	if out, err := f.command("config", "validate").CombinedOutput(); err != nil || strings.Contains(string(out), "FAILED") {
+		t.Errorf("config validate: %v\n%s", err, out)
+	}
+	out, _ := f.command("doctor").CombinedOutput() // which no daemon answers
+	for _, bad := range []string{"does not exist", "not keep images in S3", "s3://"} {
+		if strings.Contains(string(out), bad) {
+			t.Errorf("doctor prints %q:\n%s", bad, out)
+		}
+	}
+	old := filepath.Join(t.TempDir(), "old")
+	must(t, os.MkdirAll(filepath.Join(old, "docker", "registry", "v2", "repositories"), 0o755))
+	f.refuses(t, []string{"adopt", old}, "not taken over into S3", "appliance store copy --help")
+	f.refuses(t, []string{"restore", old}, "backups of a store with blobs in S3 are not built yet")
+	f.refuses(t, []string{"upgrade"}, "does not keep images in S3 yet")
+}
