@@ -122,11 +122,8 @@ func (x *examiner) checkChanger() {
 
 // checkStored checks that the directories are those of a store, and that neither half of it is lost.
 func (x *examiner) checkStored() {
-	if x.cfg.DatabaseServer() != "" {
-		x.checkAlone(x.dirs.storage, "move them elsewhere")
-		return
-	}
-	if there, err := x.Host.Exists(x.cfg.Storage); err == nil && there && !x.of.ConfigOnly && x.checkHalves(x.cfg.Storage, x.cfg.Database) {
+	whole := len(x.halves()) == 2
+	if there, err := x.Host.Exists(x.cfg.Storage); whole && err == nil && there && !x.of.ConfigOnly && x.checkHalves(x.cfg.Storage, x.cfg.Database) {
 		return
 	}
 	for _, p := range x.halves() {

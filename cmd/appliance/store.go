@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -98,7 +99,7 @@ func runStoreCopy(ctx context.Context, std stdio, o storeCopyOptions) error {
 }
 
 func sideOf(path string, cfg *config.Config) transfer.Side {
-	return transfer.Side{Config: path, Database: cfg.Database, Storage: cfg.Storage, Credentials: cfg.StorageCredentials, MinFree: int64(cfg.MinFree)}
+	return transfer.Side{Config: path, Database: cmp.Or(cfg.DatabaseServer(), cfg.Database), Storage: cfg.Storage, Credentials: cfg.StorageCredentials, MinFree: int64(cfg.MinFree)}
 }
 
 func sayCopied(say func(string, ...any), p transfer.Progress, took time.Duration) {
