@@ -46,6 +46,7 @@ var left = map[string]string{
 
 	// PostgreSQL's own:
 	"appliance_schema": "the version of the schema, and which process has the database",
+	"daemons":          "they serve the source",
 	"condemned":        "no daemon of the target removes a blob yet",
 	"checked":          "clients that push ask the target again",
 	"expected":         "likewise",
