@@ -89,6 +89,12 @@ func TestFollow_commands(t *testing.T) {
 	if out := second.works(t, "status", "--quayRoot", second.root); !strings.Contains(out, "a copy of https://"+first.address) || !strings.Contains(out, "equal to it at") || strings.Contains(out, faultPassword) {
 		t.Errorf("status prints\n%s", out)
 	}
+	if out := first.works(t, "status", "--quayRoot", first.root); !strings.Contains(out, "followed by") || !strings.Contains(out, "https://"+second.address) {
+		t.Errorf("status of the first prints\n%s", out)
+	}
+	if out := first.works(t, "status", "--quayRoot", first.root, "-o", "json"); !strings.Contains(out, `"followers": [`) || strings.Contains(out, faultPassword) {
+		t.Errorf("status of the first prints\n%s", out)
+	}
 	if code, _, stderr := second.run(t, "user", "role", "pull", "push", "--quayRoot", second.root); code != 0 {
 		t.Errorf("its own users cannot be changed: %s", stderr)
 	}

@@ -25,10 +25,10 @@ func TestTables_namesStayInTheirPlace(t *testing.T) {
 	const evil = "name\x1b[2J\nhealthy   yes\tadmin\u202e"
 	tables := map[string]func(w io.Writer, name string){
 		"status": func(w io.Writer, name string) {
-			printStatus(w, api.Status{
+			printStatus(w, shownStatus{Status: api.Status{
 				Address: name, Version: name, Services: map[string]bool{name: false}, Space: []api.Space{{Path: name}},
 				LastGC: &api.GCResult{Error: name}, Trouble: []api.Trouble{{Problem: name, Hint: name}},
-			})
+			}, Followers: []api.Follower{{Address: name}}})
 		},
 		"user list": func(w io.Writer, name string) {
 			printChanged(w, api.User{Name: name, Role: name})

@@ -34,11 +34,21 @@ Exit codes: 0 it runs, healthy or not (see healthy in --output json); 1 it does 
 	return c
 }
 
+// shownStatus is a status with the appliances that follow this one.
+type shownStatus struct {
+	api.Status
+	Followers []api.Follower `json:"followers,omitempty"`
+}
+
 // runStatus asks the daemon only: opening the store to answer would say nothing of the registry.
 func runStatus(ctx context.Context, std stdio, o askOptions) error {
-	_, err := askDaemon(ctx, std, &o, func(control *client.Client) (api.Status, error) {
-		status, err := control.Status(ctx)
+	_, err := askDaemon(ctx, std, &o, func(control *client.Client) (shownStatus, error) {
+		now, err := control.Status(ctx)
+		status := shownStatus{Status: now}
 		if err != nil {
+			return status, err
+		}
+		if status.Followers, err = control.Followers(ctx); err != nil {
 			return status, err
 		}
 		id, err := o.load()
@@ -54,13 +64,13 @@ func runStatus(ctx context.Context, std stdio, o askOptions) error {
 	return err
 }
 
-func printStatus(w io.Writer, s api.Status) {
+func printStatus(w io.Writer, s shownStatus) {
 	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
 	row := func(name, format string, args ...any) {
 		fmt.Fprintln(t, name+"\t"+plain.Line(fmt.Sprintf(format, args...)))
 	}
 	row("address", "https://%s", s.Address)
-	row("healthy", "%s", healthy(s))
+	row("healthy", "%s", healthy(s.Status))
 	row("version", "%s, up since %s", s.Version, when(s.Started))
 	renewal := "renews by itself"
 	if !s.Renews {
@@ -73,7 +83,10 @@ func printStatus(w io.Writer, s api.Status) {
 	if s.Offline {
 		row("offline", "no other host is asked; appliance offline off ends that")
 	}
-	printFamily(row, s)
+	printFamily(row, s.Status)
+	for _, f := range s.Followers {
+		row("followed by", "https://%s, %s", f.Address, behind(f))
+	}
 	printHeld(row, s.Store)
 	for _, room := range s.Space {
 		full := ""
@@ -96,7 +109,7 @@ func printStatus(w io.Writer, s api.Status) {
 	if s.PendingConfig != api.PendingNothing {
 		row("config", "config.yaml has changed since it was read: %s", s.PendingConfig)
 	}
-	printJobs(row, s)
+	printJobs(row, s.Status)
 	_ = t.Flush() // w keeps an error, see output
 	for _, trouble := range s.Trouble {
 		printTrouble(w, trouble)
@@ -123,6 +136,17 @@ func printFamily(row func(name, format string, args ...any), s api.Status) {
 	if s.Following != nil {
 		row("follows", "%s", s.Following.Summary())
 	}
+}
+
+// behind is how far a follower is, as far as the appliance that it follows knows.
+func behind(f api.Follower) string {
+	switch {
+	case f.Relist:
+		return "last seen " + when(f.Seen) + ", too far behind: it will compare everything"
+	case f.Changes > 0:
+		return fmt.Sprintf("last seen %s, %s behind", when(f.Seen), count(f.Changes, "change"))
+	}
+	return "equal, last seen " + when(f.Seen)
 }
 
 // printHeld prints what the store has, as far as it could be counted.

@@ -16,7 +16,7 @@ func TestStatus_inodes(t *testing.T) {
 		"": {Path: "/data"}, // no limit
 	} {
 		var out bytes.Buffer
-		printStatus(&out, api.Status{Space: []api.Space{room}})
+		printStatus(&out, shownStatus{Status: api.Status{Space: []api.Space{room}}})
 		said := ""
 		for line := range strings.Lines(out.String()) {
 			said += strings.Join(strings.Fields(line), " ") + "\n"
