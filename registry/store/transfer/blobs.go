@@ -14,6 +14,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/diskspace"
 	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/registry/store/blobstore"
 	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
@@ -53,8 +54,24 @@ func (c *copying) blobs(ctx context.Context) error {
 	group, within := errgroup.WithContext(ctx)
 	group.SetLimit(atOnce)
 	group.Go(func() error {
-		return c.compareBlobs(within, there, func(b blob) {
-			group.Go(func() error { return c.bring(within, b) })
+		return c.compareBlobs(within, func(b blob, row bool) {
+			if row && !c.looks() {
+				c.count(b, there, nil)
+				return
+			}
+			group.Go(func() error {
+				if row {
+					held, err := c.held(within, b)
+					if err != nil {
+						return err
+					}
+					if held {
+						c.count(b, there, nil)
+						return nil
+					}
+				}
+				return c.bring(within, b)
+			})
 		})
 	})
 	err := group.Wait()
@@ -73,9 +90,27 @@ func (c *copying) checkSpace(ctx context.Context) error {
 	return c.to.checkSpace(max(0, c.report.BlobBytes-have))
 }
 
-// compareBlobs counts the blobs of the source that have a row in the target, and calls missing for the
-// others.
-func (c *copying) compareBlobs(ctx context.Context, there *int64, missing func(blob)) error {
+// looks reports whether the blobs of the rows in the target are looked for in its storage: once in a Run for what an
+// earlier Run brought, since then the storage may have been changed, or was not mounted.
+func (c *copying) looks() bool { return c.to.begun && c.passes == 1 }
+
+// held reports whether the target has a blob of which it has a row.
+func (c *copying) held(ctx context.Context, b blob) (bool, error) {
+	if err := image.CheckDigest(b.digest); err != nil {
+		return false, fmt.Errorf("a blob of the source: %w", err)
+	}
+	err := c.to.blobs.Blob(b.digest).Check(ctx, b.size)
+	if blobstore.IsLoss(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look for blob %s in the target: %w", b.digest, err)
+	}
+	return true, nil
+}
+
+// compareBlobs calls each with the blobs of the source, and whether the target has a row of them.
+func (c *copying) compareBlobs(ctx context.Context, each func(b blob, row bool)) error {
 	for last := ""; ; {
 		columns := func(b *blob) []any { return []any{&b.digest, &b.size} }
 		all, err := database.List(ctx, c.from.db, columns, `SELECT digest, size FROM blobs WHERE digest > ? ORDER BY digest LIMIT ?`, last, page)
@@ -95,11 +130,7 @@ func (c *copying) compareBlobs(ctx context.Context, there *int64, missing func(b
 			have[b] = true
 		}
 		for _, b := range all {
-			if !have[b] {
-				missing(b)
-				continue
-			}
-			c.count(b, there, nil)
+			each(b, have[b])
 		}
 		last = until
 	}

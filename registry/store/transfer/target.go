@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 
 	"github.com/mirror-appliance/appliance/internal/diskspace"
 	"github.com/mirror-appliance/appliance/internal/pgurl"
@@ -131,6 +132,14 @@ func (t *target) admit(ctx context.Context, c *copying, db database.Querier) err
 		}
 		if used {
 			return t.own("has content of its own")
+		}
+		// A store without content may have accounts, which would be replaced as well.
+		names, err := database.Column[string](ctx, db, `SELECT name FROM users ORDER BY name LIMIT 4`)
+		if err != nil {
+			return fmt.Errorf("look into the target: %w", err)
+		}
+		if len(names) > 0 {
+			return t.own("has accounts of its own, such as " + strings.Join(names, ", "))
 		}
 		return t.noBlobs(ctx, c)
 	}

@@ -8,7 +8,7 @@
 //   - The target has a mark from the beginning until that transaction: Check, which each opening of a
 //     store calls, refuses a marked one. So half a store is never served.
 //   - A blob has a row in the target once it was hashed there and is durable, so that a second Run
-//     compares rows and asks the storage for nothing.
+//     reads no content again: it looks once whether the storage still has each of them.
 //   - A target that has content of its own is refused, and so is one that has changed since it was
 //     copied. One that has not is brought up to date by another Run.
 //   - Two databases may share one storage: then no blob moves. Two storages need two databases.
