@@ -13,7 +13,7 @@
 //
 //   - The writer's connection holds an advisory lock, without which no process writes. A second
 //     daemon is refused. A daemon whose connection was lost, and whose database another one had
-//     meanwhile, writes no more.
+//     meanwhile, writes no more. It connects again at once, also when nothing is written (keep.go).
 //
 //   - With Options.Several the lock is a shared one, and writes of all daemons go one at a time: each
 //     transaction begins with LOCK TABLE, which takes no snapshot. A migration, and a process that

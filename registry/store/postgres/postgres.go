@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -54,6 +55,7 @@ type Options struct {
 	Topic func(database.Change) string
 	Told  func(topics []string)
 	look  time.Duration // lookEvery, in tests
+	keep  time.Duration // keepEvery, in tests
 }
 
 // DB is an open database. It is safe for concurrent use.
@@ -67,6 +69,7 @@ type DB struct {
 	lease  lease
 
 	listener listener
+	keeper   keeper
 }
 
 // server is what connections to one database share.
@@ -123,6 +126,9 @@ func Open(ctx context.Context, o Options) (_ *DB, err error) {
 	s.rehearse = o.Rehearse
 	db.Group = database.OpenGroup(db.writer)
 	db.Group.Conflict = conflict
+	if !o.Several {
+		db.keep(cmp.Or(o.keep, keepEvery))
+	}
 	if o.Several && o.Told != nil {
 		db.listen()
 	}
@@ -158,6 +164,7 @@ func (db *DB) await(ctx context.Context, o Options) error {
 
 // closeAll closes the connections.
 func (db *DB) closeAll() error {
+	db.stopKeeping()
 	db.stopListening()
 	db.stopRenewing()
 	errs := []error{db.reader.Close(), db.writer.Close()}

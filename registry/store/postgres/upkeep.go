@@ -11,6 +11,9 @@ import (
 
 // Check reports whether the database answers.
 func (db *DB) Check(ctx context.Context) error {
+	if lost := db.keeper.lost.Load(); lost != nil {
+		return lost
+	}
 	var one int
 	if err := db.reader.QueryRowContext(ctx, `SELECT version FROM appliance_schema`).Scan(&one); err != nil {
 		return fmt.Errorf("database %s does not answer: %w", db.server.name, err)
