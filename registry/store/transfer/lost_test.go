@@ -14,7 +14,9 @@ func TestRun_ofALostStorage(t *testing.T) {
 	for name, lose := range map[string]func(to *place, blobs []string) error{
 		"a blob":       func(_ *place, blobs []string) error { return os.Remove(blobs[2]) },
 		"a part of it": func(_ *place, blobs []string) error { return os.Truncate(blobs[2], 10) },
-		"all":          func(to *place, _ []string) error { return errors.Join(os.RemoveAll(to.Storage), os.Mkdir(to.Storage, 0o700)) },
+		"all": func(to *place, _ []string) error {
+			return errors.Join(os.RemoveAll(to.Storage), os.Mkdir(to.Storage, 0o700))
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			from, to := inFiles(t), inFiles(t)
