@@ -13,6 +13,10 @@ import (
 func (c *Config) setDatabase(name string) error {
 	c.Database, c.server = name, ""
 	if !strings.Contains(name, "://") {
+		if strings.ContainsAny(name, "@=") && !filepath.IsAbs(name) { // meant as an address; it may have a password, which is not repeated
+			return complaint("it is neither an absolute path nor an address that begins with postgres://",
+				"write postgres://USER@HOST:PORT/NAME?sslmode=verify-full&passfile=/FILE, and the password into that file")
+		}
 		return absolute(&c.Database)()
 	}
 	c.Database, c.server = "", name

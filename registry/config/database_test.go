@@ -34,7 +34,7 @@ func TestParse_database(t *testing.T) {
 // What may be a password is not repeated.
 func TestParse_databaseIsRefused(t *testing.T) {
 	for _, bad := range []string{"postgres://u:hidden@db/x", "postgres://u:hidden%zz@db/x", "postgresql://u:hid?den@h:p/x", "postgres://u@db/x?password=hidden",
-		"postgres://u:hidden@db", "relative.db", "postgres//u:hid@db", "postgre://u:hidden@h/x"} {
+		"postgres://u:hidden@db", "relative.db", "postgres//u:hidden@db", "postgre://u:hidden@h/x", "postgres:u:hidden@db/x", "host=db password=hidden dbname=x"} {
 		_, err := Parse("config.yaml", []byte(besideDatabase+"database: "+bad+"\n"))
 		if err == nil || hint.Of(err) == "" || !strings.Contains(err.Error(), "config.yaml:5: database:") || strings.Contains(err.Error()+hint.Of(err), "hidden") {
 			t.Errorf("%s: %v", bad, err)
