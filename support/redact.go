@@ -99,6 +99,8 @@ var (
 	privateKey = regexp.MustCompile(`(?s)-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----|\z)`)
 	// inURL is the login of a URL, which may have @ in it.
 	inURL = regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*://)([^/\s"'<>\\]*)@`)
+	// inDatabase is the login of an address of PostgreSQL, also of a mistyped one: without //, or with a / in the password.
+	inDatabase = regexp.MustCompile(`(postgres(?:ql)?:/*)([^\s"'<>\\]*)@`)
 	// query is a parameter of a URL, in JSON and HTML too.
 	query  = regexp.MustCompile(`((?:[?&]|\\u0026|&amp;)([^=&\s"'<>\\]+)=)([^&\s"'<>\\]+)`)
 	header = regexp.MustCompile(`(?i)\b((?:set-)?cookie|(?:proxy-)?authorization|x-registry-auth)("?\s*[:=]\s*"?)[^\r\n"]+`)
@@ -129,6 +131,7 @@ func (r *redactor) text(text string) string {
 	for _, v := range values {
 		text = strings.ReplaceAll(text, v, removed)
 	}
+	text = inDatabase.ReplaceAllString(text, "${1}"+removed+"@")
 	text = inURL.ReplaceAllString(text, "${1}"+removed+"@")
 	text = replace(query, text, func(m []string) string {
 		if slices.Contains(harmless, m[2]) {
