@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -35,7 +36,9 @@ func Is(text string) bool {
 var (
 	oneHost = regexp.MustCompile(`^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]*)(:[0-9]{1,5})?$`)
 	sslMode = []string{"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
-	// plainKeys are parameters whose values are not looked at here.
+	// sessionAttrs are those that pgconn knows.
+	sessionAttrs = []string{"any", "read-write", "read-only", "primary", "standby", "prefer-standby"}
+	// plainKeys are parameters of which no file is read.
 	plainKeys = []string{"host", "port", "connect_timeout", "target_session_attrs", "options", "sslsni", "sslnegotiation",
 		"sslcertmode", "channel_binding", "require_auth"}
 )
@@ -63,8 +66,12 @@ func Parse(text string) (Address, error) {
 		return Address{}, errors.New("it has a part after #, which has no meaning here")
 	}
 	for _, host := range strings.Split(a.Hosts, ",") {
-		if !oneHost.MatchString(host) {
+		m := oneHost.FindStringSubmatch(host)
+		if m == nil {
 			return Address{}, errors.New("its hosts are not of the form HOST:PORT,HOST:PORT")
+		}
+		if m[2] != "" && !isPort(m[2][1:]) {
+			return Address{}, errors.New("a port is a number from 1 to 65535")
 		}
 	}
 	if err := a.parameters(query); err != nil {
@@ -96,8 +103,22 @@ func (a *Address) parameters(query string) error {
 	return nil
 }
 
+func isPort(text string) bool {
+	n, err := strconv.Atoi(text)
+	return err == nil && n > 0 && n < 1<<16
+}
+
 func (a *Address) parameter(key, value string) error {
 	switch {
+	case key == "port" && slices.ContainsFunc(strings.Split(value, ","), func(one string) bool { return !isPort(one) }):
+		return errors.New("a port is a number from 1 to 65535")
+	case key == "connect_timeout":
+		if _, err := strconv.ParseUint(value, 10, 31); err != nil {
+			return errors.New("connect_timeout is a number of seconds")
+		}
+		return nil
+	case key == "target_session_attrs" && !slices.Contains(sessionAttrs, value):
+		return fmt.Errorf("target_session_attrs is one of %s", strings.Join(sessionAttrs, ", "))
 	case slices.Contains(plainKeys, key):
 		return nil
 	case key == "sslmode":
