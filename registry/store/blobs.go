@@ -190,13 +190,14 @@ const placedAgain = 3
 // blob: again when another daemon began to remove the blob meanwhile.
 func (s *core) commitFile(ctx context.Context, u blobstore.Upload, d digest.Digest, link linkFunc) error {
 	err := s.placeAndCommit(ctx, u, d, link)
+	removed := errors.Is(err, leases.ErrRemoved)
 	for again := 0; again < placedAgain && errors.Is(err, leases.ErrRemoved); again++ {
 		err = s.placeAndCommit(ctx, u, d, link)
 		if errors.Is(err, fs.ErrNotExist) { // its parts were made into the object that is gone
 			break
 		}
 	}
-	if errors.Is(err, leases.ErrRemoved) || errors.Is(err, fs.ErrNotExist) {
+	if removed && (errors.Is(err, leases.ErrRemoved) || errors.Is(err, fs.ErrNotExist)) {
 		err = fmt.Errorf("%w; try again: %w", err, ErrUnavailable)
 	}
 	return err

@@ -65,3 +65,21 @@ func testTakeBack(t *testing.T, a digest.Algorithm) {
 		t.Errorf("the blob that was acknowledged reads %q, %v", got, err)
 	}
 }
+
+// An upload whose file is gone is not one whose blob another daemon has removed: trying again does not help.
+func TestUpload_Commit_ofAFileThatIsGone(t *testing.T) {
+	f := newFileFixture(t)
+	content := make([]byte, 2<<20) // more than the journal takes
+	u, err := f.Uploads.New(f.ctx, "app")
+	f.must(err)
+	_, err = u.Write(content)
+	f.must(err)
+	left, err := filepath.Glob(filepath.Join(f.storage(), "uploads", u.ID()+"*"))
+	f.must(err)
+	for _, file := range left {
+		f.must(os.Remove(file))
+	}
+	if _, err = u.Commit(f.ctx, digest.FromBytes(content)); len(left) == 0 || !errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrUnavailable) {
+		t.Errorf("without %v, Commit gives %v", left, err)
+	}
+}
