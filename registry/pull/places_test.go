@@ -303,6 +303,16 @@ func TestPuller_Stat_ofAnArrivingBlobAsksNoUpstream(t *testing.T) {
 	}
 }
 
+// untilPausable waits until the download under way can pause, a moment after its first byte was sent.
+func (f *fixture) untilPausable() {
+	transfers := (*f.Puller.routes.Load())[0].transfers
+	for can := false; !can; runtime.Gosched() {
+		transfers.mu.Lock()
+		can = len(transfers.held) == 1 && transfers.held[0].pauses
+		transfers.mu.Unlock()
+	}
+}
+
 // Downloads without a client do not delay the next client.
 func TestPuller_Blob_withoutAReaderGivesWay(t *testing.T) {
 	f := newFixture(t)
@@ -316,6 +326,7 @@ func TestPuller_Blob_withoutAReaderGivesWay(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-begun
+	f.untilPausable()
 	rc.Close()
 	if got, err := f.pull(digest.FromBytes(small)); err != nil || !bytes.Equal(got, small) {
 		t.Fatalf("got %d bytes, %v", len(got), err)
