@@ -35,8 +35,8 @@ func namedBy(cfg *config.Config) (all []namedFile) {
 	c := cfg.TLS
 	add(namedFile{key: "tls.certificate", path: c.Certificate, made: true})
 	add(namedFile{key: "tls.key", path: c.Key, made: true})
-	add(namedFile{key: "tls.ca", path: c.CA})
-	add(namedFile{key: "tls.caKey", path: c.CAKey})
+	add(namedFile{key: "tls.ca", path: c.CA, made: cfg.Shared()})
+	add(namedFile{key: "tls.caKey", path: c.CAKey, made: cfg.Shared()})
 	add(namedFile{key: "tls.acme.ca", path: c.ACME.CA})
 	add(namedFile{key: "tls.acme.keyFile", path: c.ACME.KeyFile, secret: true})
 	if a, err := pgurl.Parse(cfg.DatabaseServer()); err == nil {
@@ -46,6 +46,7 @@ func namedBy(cfg *config.Config) (all []namedFile) {
 			add(namedFile{key: "the certificate in database", path: path})
 		}
 	}
+	add(namedFile{key: "sharedKey", path: cfg.SharedKey, own: true})
 	for i, u := range cfg.Upstreams {
 		key := func(name string) string { return fmt.Sprintf("upstreams[%d].%s", i, name) }
 		add(namedFile{key: key("ca"), path: u.CA})

@@ -378,7 +378,7 @@ func readFiles(cfg *config.Config) []string {
 	files := []string{cfg.TLS.Certificate, cfg.TLS.Key, cfg.TLS.CA, cfg.TLS.CAKey, cfg.TLS.ACME.CA,
 		cfg.TLS.ACME.KeyFile}
 	if a, err := pgurl.Parse(cfg.DatabaseServer()); err == nil {
-		files = append(append(files, a.Passfile, a.Key), a.Certificates...)
+		files = append(append(files, cfg.SharedKey, a.Passfile, a.Key), a.Certificates...)
 	}
 	for _, u := range cfg.Upstreams {
 		files = append(files, u.CA, u.AuthFile)

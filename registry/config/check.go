@@ -167,8 +167,10 @@ func (c *Config) together() (string, error) {
 		return "tls.acme.keyFile", complaint("keyID and keyFile go together",
 			"give both, as the ACME server's administrator has them for an external account binding, or neither")
 	}
-	if key, err := c.checkUpstreams(); err != nil {
-		return key, err
+	for _, check := range []func() (string, error){c.checkShared, c.checkUpstreams} {
+		if key, err := check(); err != nil {
+			return key, err
+		}
 	}
 	for i, s := range c.Sync {
 		for _, other := range c.Sync[:i] {

@@ -39,6 +39,7 @@ type Config struct {
 	Storage            string     // directory of the blobs, or an address of S3
 	StorageCredentials string     // file of AWS; "": those of the environment
 	Database           string     // the SQLite file; with DatabaseServer it does not exist, and its directory is the daemon's
+	SharedKey          string     // file with the key of the daemons of one database and bucket; "": there is one daemon
 	ControlSocket      string     // unix socket of the control API
 	TLS                TLS        // certificates
 	Upstreams          []Upstream // registries to pull through

@@ -7,6 +7,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/pgurl"
+	"github.com/mirror-appliance/appliance/internal/s3url"
 )
 
 // setDatabase takes the path of a file or the address of a database in PostgreSQL.
@@ -29,6 +30,24 @@ func (c *Config) setDatabase(name string) error {
 
 // DatabaseServer returns the address of the database in PostgreSQL, or "" when it is the file Database.
 func (c *Config) DatabaseServer() string { return c.server }
+
+// Shared reports whether other daemons may have the database and the bucket as well.
+func (c *Config) Shared() bool { return c.SharedKey != "" }
+
+// checkShared checks that what several daemons have can be had by several.
+func (c *Config) checkShared() (string, error) {
+	switch {
+	case !c.Shared():
+		return "", nil
+	case c.server == "" || !s3url.Is(c.Storage):
+		return "sharedKey", complaint("given, and the database and the storage are not both such that several daemons can have them",
+			"name PostgreSQL in database: and a bucket in storage:, see appliance docs database, or take sharedKey out: one daemon needs none")
+	case c.TLS.ACME.Directory != "":
+		return "tls.acme.directory", complaint("given together with sharedKey: the challenge of the ACME server may reach another daemon than the one that asked",
+			"have an ACME client renew a certificate of your own, in certificate and key without caKey, or leave acme out and let the appliance's CA sign")
+	}
+	return "", nil
+}
 
 // besideSocket names the files of the daemon that are beside the database, or would be: what it makes
 // again when it is lost.

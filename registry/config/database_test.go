@@ -41,3 +41,30 @@ func TestParse_databaseIsRefused(t *testing.T) {
 		}
 	}
 }
+
+func TestParse_sharedKey(t *testing.T) {
+	const postgres, s3 = "database: postgres://appliance@db.internal/appliance\n", "storage: s3://bucket/prefix?endpoint=https://s3.internal\n"
+	const rest = "hostname: registry.example.com\ncontrolSocket: /run/appliance/a.sock\n"
+	const tls = "tls: {certificate: /c, key: /k}\n"
+	const key = "sharedKey: /etc//appliance/shared-key\n"
+	c, err := Parse("config.yaml", []byte(rest+tls+postgres+s3+key))
+	if err != nil || !c.Shared() || c.SharedKey != "/etc/appliance/shared-key" {
+		t.Fatalf("got %+v, %v", c, err)
+	}
+	if c, err := Parse("config.yaml", []byte(rest+tls+postgres+s3)); err != nil || c.Shared() {
+		t.Errorf("without it: %+v, %v", c, err)
+	}
+	for text, at := range map[string]string{
+		tls + "database: /q/db\n" + s3 + key:       "config.yaml:6: sharedKey:",
+		tls + postgres + "storage: /srv/s\n" + key: "config.yaml:6: sharedKey:",
+		tls + postgres + s3 + "sharedKey: key\n":   "config.yaml:6: sharedKey:",
+	} {
+		if _, err := Parse("config.yaml", []byte(rest+text)); err == nil || hint.Of(err) == "" || !strings.Contains(err.Error(), at) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+	const acme = "tls: {certificate: /c, key: /k, ca: /ca, caKey: /cakey, state: /s, acme: {directory: https://acme.internal/}}\n"
+	if _, err := Parse("config.yaml", []byte(rest+acme+postgres+s3+key)); err == nil || !strings.Contains(err.Error(), "config.yaml:3: tls.acme.directory:") {
+		t.Errorf("with acme: %v", err)
+	}
+}

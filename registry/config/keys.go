@@ -19,6 +19,7 @@ func (c *Config) keys() []yamlkeys.Key {
 		{Name: "storage", Value: &c.Storage, Required: true, Check: func() error { return storage(&c.Storage) }},
 		{Name: "storageCredentials", Value: &c.StorageCredentials, Check: optional(&c.StorageCredentials)},
 		{Name: "database", Value: &database, Required: true, Check: func() error { return c.setDatabase(database) }},
+		{Name: "sharedKey", Value: &c.SharedKey, Check: optional(&c.SharedKey)},
 		{Name: "controlSocket", Value: &c.ControlSocket, Required: true,
 			Check: func() error { return socketPath(&c.ControlSocket) }},
 		{Name: "tls", Value: c.TLS.keys(), Required: true},
