@@ -27,6 +27,12 @@ var (
 	flagFiles = []string{"ssh-key", "sslCert", "sslKey", "initPasswordFile", "output"}
 )
 
+// isCompletion reports whether a shell asks what it may offer. Only then is completes called: for all flags of
+// all commands it takes longer than a short command.
+func isCompletion(args []string) bool {
+	return len(args) > 0 && (args[0] == cobra.ShellCompRequestCmd || args[0] == cobra.ShellCompNoDescRequestCmd)
+}
+
 // completes has a shell offer words, directories or files where these make sense, for all commands below
 // one, and nothing else: cobra would offer files everywhere.
 func completes(c *cobra.Command) {

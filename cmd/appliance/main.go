@@ -81,6 +81,9 @@ func executeWith(command func(stdio) *cobra.Command, args []string, std stdio) i
 	}
 	root := command(std)
 	root.SetArgs(args)
+	if isCompletion(args) {
+		completes(root)
+	}
 	defer endInTime(ctx, stop, patienceOf(root, args), std)()
 	err := root.ExecuteContext(ctx)
 	if err == nil {
@@ -172,7 +175,6 @@ Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see
 	}
 	hide(root.Flags(), "no-color,c", true) // before the command, where mirror-registry takes it too
 	root.SetGlobalNormalizationFunc(oneSpelling)
-	completes(root)
 	return root
 }
 

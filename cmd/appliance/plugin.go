@@ -45,7 +45,6 @@ func newPluginCommand(std stdio) *cobra.Command {
 	c.InitDefaultCompletionCmd() // which is made when a command is run
 	addVersionFlags(c)
 	c.SetGlobalNormalizationFunc(oneSpelling)
-	completes(c)
 	return c
 }
 

@@ -76,21 +76,22 @@ func (all foreignFlags) check(c *cobra.Command, w io.Writer) error {
 	return nil
 }
 
-// spellings are the names of flags that scripts write in several ways.
-var spellings = []string{
-	"quayHostname", "quayRoot", "quayStorage", "sqliteStorage", "initUser", "initPassword",
-	"targetHostname", "targetUsername",
-	"sslCert", "sslKey", "sslCheckSkip", "askBecomePass", "initPasswordFile", "additionalArgs", "autoApprove", "keepContent",
-	"ssh-key", "image-archive", "no-color", "log-level", // --loglevel is of oc-mirror 4.17
+// spellings are the names of flags that scripts write in several ways, by what these have in common: their
+// letters, in lower case.
+var spellings = map[string]pflag.NormalizedName{
+	"quayhostname": "quayHostname", "quayroot": "quayRoot", "quaystorage": "quayStorage", "sqlitestorage": "sqliteStorage",
+	"inituser": "initUser", "initpassword": "initPassword", "initpasswordfile": "initPasswordFile",
+	"targethostname": "targetHostname", "targetusername": "targetUsername",
+	"sslcert": "sslCert", "sslkey": "sslKey", "sslcheckskip": "sslCheckSkip",
+	"askbecomepass": "askBecomePass", "additionalargs": "additionalArgs", "autoapprove": "autoApprove", "keepcontent": "keepContent",
+	"sshkey": "ssh-key", "imagearchive": "image-archive", "nocolor": "no-color",
+	"loglevel": "log-level", // --loglevel is of oc-mirror 4.17
 }
 
 // oneSpelling takes --quay-hostname for --quayHostname, --sshKey for --ssh-key, and so on.
 func oneSpelling(_ *pflag.FlagSet, name string) pflag.NormalizedName {
-	bare := func(s string) string { return strings.ToLower(strings.ReplaceAll(s, "-", "")) }
-	for _, known := range spellings {
-		if bare(name) == bare(known) {
-			return pflag.NormalizedName(known)
-		}
+	if known, ok := spellings[strings.ToLower(strings.ReplaceAll(name, "-", ""))]; ok {
+		return known
 	}
 	return pflag.NormalizedName(name)
 }
