@@ -27,6 +27,10 @@ const crashDir = "STORE_CRASH_DIR"
 const crashDatabase = "STORE_CRASH_DATABASE"
 
 func TestMain(m *testing.M) {
+	if os.Getenv(crashStorage) != "" {
+		fmt.Fprintln(os.Stderr, writeTogether())
+		os.Exit(1)
+	}
 	if dir := os.Getenv(crashDir); dir != "" {
 		fmt.Fprintln(os.Stderr, writeForEver(dir))
 		os.Exit(1)
@@ -56,6 +60,9 @@ type ack struct {
 	Upload   string        `json:",omitempty"`
 	Offset   int64         `json:",omitempty"`
 	Secret   []byte        `json:",omitempty"`
+	Member   string        `json:",omitempty"` // id of this daemon, first
+	Pushed   bool          `json:",omitempty"` // by pushOne and its like
+	Removed  int           `json:",omitempty"` // blobs, by a collection
 }
 
 // writeForEver writes to the store and says to stdout what was acknowledged, until it is killed.

@@ -154,6 +154,8 @@ type model struct {
 	repos   map[string]*modelRepo
 	runs    [slots]*modelRun
 	uploads [slots]*modelUpload
+
+	several bool // stores have it at the same time
 }
 
 type modelRepo struct {
@@ -181,6 +183,7 @@ type modelUpload struct {
 	offset  int
 	touched time.Time // of the files, since its last Close
 	open    bool      // a request has it
+	begun   bool      // which has written a byte
 }
 
 func newModel(w *world, now time.Time) *model {
@@ -433,8 +436,11 @@ func (m *model) referrers(repo string, subject digest.Digest) []digest.Digest {
 }
 
 // reopened makes the changes of a restart: checks become as good as links, no push is under way,
-// and no request has an upload.
+// and no request has an upload. Where other stores go on, all of it is rows.
 func (m *model) reopened() {
+	if m.several {
+		return
+	}
 	for d, checked := range m.checks {
 		for _, r := range m.repos {
 			if linked, ok := r.blobs[d]; ok && linked.Before(checked) {

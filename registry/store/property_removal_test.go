@@ -62,15 +62,19 @@ func (p *player) leaveStray(s step) error {
 		return nil
 	}
 	p.say("a file of %s", b.name)
-	path := blobPath(p.store, b.digest)
+	path := p.path(b.digest)
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return err
 	}
 	if err := os.WriteFile(path, []byte(b.content), 0o600); err != nil {
 		return err
 	}
-	p.strays[b.digest] = p.now
-	return os.Chtimes(path, p.now, p.now)
+	placed := p.now
+	if p.several {
+		placed = placed.Truncate(time.Second) // as S3 tells it
+	}
+	p.strays[b.digest] = placed
+	return os.Chtimes(path, placed, placed)
 }
 
 // ago is the moment that a grace period begins.
@@ -116,6 +120,14 @@ func (p *player) removeLinks() error {
 	return err
 }
 
+// staleBefore returns before which the last access of a run is to be, to be stale.
+func (p *player) staleBefore(before time.Time) time.Time {
+	if p.several {
+		return before.Add(-aliveFor)
+	}
+	return before
+}
+
 // compareStale compares the uploads and the runs that were not used since.
 func (p *player) compareStale(uploads, runs time.Time) error {
 	var got, want []string
@@ -131,7 +143,7 @@ func (p *player) compareStale(uploads, runs time.Time) error {
 		}
 	}
 	for i, r := range p.model.runs {
-		if r != nil && !r.gone && !r.committed && r.seen.Before(runs) {
+		if r != nil && !r.gone && !r.committed && r.seen.Before(p.staleBefore(runs)) {
 			want = append(want, "run "+p.runs[i].ID())
 		}
 	}
@@ -163,7 +175,7 @@ func (p *player) dropStale(uploads, runs time.Time) error {
 		if err := p.store.Garbage.RemoveRun(p.ctx, runs, p.runs[i].ID()); err != nil {
 			return err
 		}
-		if !r.gone && !r.committed && r.seen.Before(runs) {
+		if !r.gone && !r.committed && r.seen.Before(p.staleBefore(runs)) {
 			p.model.runs[i] = &modelRun{gone: true}
 		}
 	}

@@ -29,7 +29,8 @@ func (p *player) during(s step, what string, f func(run *Run, m *modelRun) (want
 		return nil
 	}
 	p.say("%d %s", i, what)
-	gone, committed := m.gone, m.committed // before it is aborted
+	p.runs[i] = &Run{store: p.store.core, id: p.runs[i].ID()} // whichever store began it
+	gone, committed := m.gone, m.committed                    // before it is aborted
 	want, err := f(p.runs[i], m)
 	switch {
 	case gone:
@@ -180,6 +181,7 @@ func (p *player) runCommit(s step) error {
 		return nil
 	}
 	p.say("%d", i)
+	p.runs[i] = &Run{store: p.store.core, id: p.runs[i].ID()}
 	err := p.runs[i].Commit(p.ctx)
 	switch {
 	case m.gone:
@@ -198,6 +200,7 @@ func (p *player) runHalfway(s step) error {
 		return nil
 	}
 	p.say("%d", i)
+	p.runs[i] = &Run{store: p.store.core, id: p.runs[i].ID()}
 	return p.expect("prepare it", p.runs[i].prepare(p.ctx), when(!p.prepare(m), absent))
 }
 

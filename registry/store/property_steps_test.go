@@ -142,6 +142,7 @@ func (p *player) someTags(n int) []string {
 func (p *player) pushBlob(s step) error { return p.pushTo(p.repoOf(s.a), p.blobOf(s.b)) }
 
 func (p *player) pushTo(repo string, b worldBlob) error {
+	p.turn()
 	p.say("%s to %s", b.name, repo)
 	u, err := p.store.Uploads.New(p.ctx, repo)
 	if err != nil {
@@ -172,6 +173,7 @@ func (p *player) put(repo string, m worldManifest, tags []string) error {
 }
 
 func (p *player) putAs(repo string, m worldManifest, mediaType string, tags []string) error {
+	p.turn()
 	p.say("%s to %s as %v, %s", m.name, repo, tags, mediaType)
 	lacks := slices.ContainsFunc(m.need, func(d digest.Digest) bool { return !p.visible(repo, d) })
 	_, err := p.store.Manifests.Put(p.ctx, repo, m.body, PutOptions{MediaType: mediaType, Digest: m.digest, Tags: tags})
@@ -295,24 +297,33 @@ func (p *player) resume(i int) error {
 	if u.Size() != int64(m.offset) {
 		return fmt.Errorf("upload %d has %d bytes, not %d", i, u.Size(), m.offset)
 	}
-	p.uploads[i], m.open = u, true
+	p.uploads[i], m.open, m.begun = u, true, false
+	m.touched = p.now
 	return nil
 }
 
-// pause closes a session that is open. Its files become as old as the clock says.
+// pause closes a session that is open. Its files become as old as the clock says, or older where a row
+// has it as well.
 func (p *player) pause(i int) error {
 	m := p.model.uploads[i]
 	if m == nil || !m.open {
 		return nil
 	}
-	m.open, m.touched = false, p.now
+	m.open = false
+	if !p.several || m.offset == 0 {
+		m.touched = p.now
+	}
 	if err := p.uploads[i].Close(); err != nil {
 		return err
 	}
-	path := filepath.Join(p.store.files.Root(), "uploads", p.ids[i])
-	for _, path := range []string{path, path + ".json"} {
+	at := p.now
+	if p.several {
+		at = time.Unix(0, 0)
+	}
+	path := filepath.Join(p.root, "uploads", p.ids[i])
+	for _, path := range []string{path, path + ".json", path + ".state"} {
 		// A session that has received nothing has no files.
-		if err := os.Chtimes(path, p.now, p.now); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := os.Chtimes(path, at, at); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
 	}
@@ -330,6 +341,9 @@ func (p *player) writeUpload(s step) error {
 	}
 	n := min(len(m.blob.content)-m.offset, 1+len(m.blob.content)/2)
 	p.say("%d, %d bytes", i, n)
+	if n > 0 && !m.begun {
+		m.begun, m.touched = true, p.now
+	}
 	_, err := io.WriteString(p.uploads[i], m.blob.content[m.offset:m.offset+n])
 	m.offset += n
 	return err
@@ -375,15 +389,19 @@ func (p *player) cancelUpload(s step) error {
 	return p.uploads[i].Cancel(p.ctx)
 }
 
-// restart closes the store and opens it again. Uploads and runs are taken up where they were.
+// restart closes a store and opens it again. Uploads and runs are taken up where they were.
 func (p *player) restart(step) error {
-	if err := p.close(); err != nil {
+	i := slices.Index(p.stores, p.store)
+	if err := p.close(p.store); err != nil {
 		return err
 	}
 	p.reopened()
-	if err := p.open(); err != nil {
+	opened, err := p.open()
+	if err != nil {
+		p.stores = slices.Delete(p.stores, i, i+1)
 		return err
 	}
+	p.stores[i], p.store = opened, opened
 	for i, m := range p.model.runs {
 		if m == nil {
 			continue

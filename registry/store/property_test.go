@@ -18,11 +18,12 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/internal/diskspace"
+	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 )
 
 var (
-	playSeed      = flag.Uint64("seed", 0, "TestStore_Histories: play the one history of this seed, step by step")
-	playHistories = flag.Int("histories", 160, "TestStore_Histories: how many histories to play")
+	playSeed  = flag.Uint64("seed", 0, "TestStore_Histories: play the one history of this seed, step by step")
+	histories = flag.Int("histories", 160, "TestStore_Histories: how many histories to play")
 )
 
 const (
@@ -35,45 +36,52 @@ const (
 // what the two answer and hold. Each history is that of its seed; one that fails is cut down to the
 // steps that it takes to fail.
 func TestStore_Histories(t *testing.T) {
+	playHistories(t, inOneStore)
+}
+
+// playHistories plays those that the flags ask for, at each a site of its own.
+func playHistories(t *testing.T, on func(*testing.T) site) {
+	t.Helper()
 	if *playSeed != 0 {
-		playHistory(t, *playSeed)
+		playHistory(t, *playSeed, on)
 		return
 	}
 	first := rand.Uint64()
-	t.Logf("histories of seeds %d to %d", first, first+uint64(*playHistories)-1)
+	t.Logf("histories of seeds %d to %d", first, first+uint64(*histories)-1)
 	const lanes = 4 // a history waits for the disk as often as for the processor
 	for lane := range lanes {
 		t.Run(fmt.Sprint(lane), func(t *testing.T) {
 			t.Parallel()
-			for i := lane; i < *playHistories && !t.Failed(); i += lanes {
-				playHistory(t, first+uint64(i))
+			for i := lane; i < *histories && !t.Failed(); i += lanes {
+				playHistory(t, first+uint64(i), on)
 			}
 		})
 	}
 }
 
-func playHistory(t *testing.T, seed uint64) {
+func playHistory(t *testing.T, seed uint64, on func(*testing.T) site) {
 	t.Helper()
 	history := newHistory(seed)
-	if _, err := play(t, seed, history, every); err == nil {
+	if _, err := play(t, seed, history, every, on(t)); err == nil {
 		return
 	}
-	told, err := play(t, seed, history, 1)
+	told, err := play(t, seed, history, 1, on(t))
 	if err == nil {
 		t.Fatalf("seed %d fails, and not when it is compared after each step", seed)
 	}
-	history, told, err = shrink(t, seed, history[:len(told)], told, err)
-	t.Fatalf("%v\nafter %d steps:\n  %s\nagain: go test ./registry/store -run TestStore_Histories -seed %d",
-		err, len(history), strings.Join(told, "\n  "), seed)
+	history, told, err = shrink(t, seed, history[:len(told)], told, err, on)
+	test, _, _ := strings.Cut(t.Name(), "/")
+	t.Fatalf("%v\nafter %d steps:\n  %s\nagain: go test ./registry/store -run %s -seed %d",
+		err, len(history), strings.Join(told, "\n  "), test, seed)
 }
 
 // shrink leaves out of a failing history what it fails without.
-func shrink(t *testing.T, seed uint64, history []step, told []string, err error) ([]step, []string, error) {
+func shrink(t *testing.T, seed uint64, history []step, told []string, err error, on func(*testing.T) site) ([]step, []string, error) {
 	t.Helper()
 	for size := len(history) / 2; size > 0; size /= 2 {
 		for at := 0; at+size <= len(history); {
 			fewer := slices.Delete(slices.Clone(history), at, at+size)
-			lines, failed := play(t, seed, fewer, 1)
+			lines, failed := play(t, seed, fewer, 1, on(t))
 			if failed == nil {
 				at += size
 				continue
@@ -89,6 +97,7 @@ func shrink(t *testing.T, seed uint64, history []step, told []string, err error)
 type step struct {
 	kind       int
 	a, b, c, d int
+	at         int // which of several stores
 }
 
 func newHistory(seed uint64) []step {
@@ -101,23 +110,27 @@ func newHistory(seed uint64) []step {
 	}
 	history := make([]step, steps)
 	for i := range history {
-		history[i] = step{weighted[r.IntN(len(weighted))], r.IntN(5040), r.IntN(5040), r.IntN(5040), r.IntN(5040)}
+		history[i] = step{weighted[r.IntN(len(weighted))], r.IntN(5040), r.IntN(5040), r.IntN(5040), r.IntN(5040), r.IntN(5040)}
 	}
 	return history
 }
 
 // play plays a history on a fresh store. It returns, in words, the steps up to the one that failed.
-func play(t *testing.T, seed uint64, history []step, every int) (told []string, err error) {
+func play(t *testing.T, seed uint64, history []step, every int, on site) (told []string, err error) {
 	t.Helper()
-	p, err := newPlayer(t, fastDir(t), newWorld(rand.New(rand.NewPCG(seed, 2))))
+	p, err := newPlayer(on, newWorld(rand.New(rand.NewPCG(seed, 2))))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { err = errors.Join(err, p.end()) }()
 	kinds := kinds()
 	for i, s := range history {
-		p.did = nil
+		p.did, p.next = nil, s.at
+		p.turn()
 		err := kinds[s.kind].play(p, s)
+		if err == nil {
+			err = p.flush()
+		}
 		if err == nil && (i%every == every-1 || i == len(history)-1) {
 			err = p.compare()
 		}
@@ -145,55 +158,122 @@ func fastDir(t *testing.T) string {
 	return dir
 }
 
+// site is where histories are played: a database, a storage, and how many stores have them.
+type site struct {
+	Options
+	root   string // of the files of the storage
+	count  int
+	drop   func() error // all of it
+	opened func(*Store) // called with each; nil: not
+}
+
+// inOneStore is a store that has its database and its files alone.
+func inOneStore(t *testing.T) site {
+	dir := fastDir(t)
+	storage := filepath.Join(dir, "storage")
+	return site{Options: Options{Database: databaseIn(t, dir), Storage: storage, rehearse: rehearsing()}, root: storage,
+		count: 1, drop: func() error { return os.RemoveAll(dir) }}
+}
+
 // player plays steps on both sides.
 type player struct {
 	*model
-	ctx      context.Context
-	clock    *clock
-	dir      string
-	database string
-	store    *Store
-	runs     [slots]*Run
-	uploads  [slots]*Upload // nil while the session is closed
-	ids      [slots]string
-	plan     []digest.Digest
-	before   time.Time // of the plan
-	did      []string  // the step, in words
+	site
+	ctx     context.Context
+	clock   *clock
+	stores  []*Store
+	store   *Store // whose turn it is
+	next    int    // of the next turn
+	runs    [slots]*Run
+	uploads [slots]*Upload // nil while the session is closed
+	ids     [slots]string
+	plan    []digest.Digest
+	before  time.Time // of the plan
+	did     []string  // the step, in words
 }
 
-func newPlayer(t testing.TB, dir string, w *world) (*player, error) {
+func newPlayer(on site, w *world) (*player, error) {
 	c := &clock{t: time.Now()}
-	p := &player{model: newModel(w, c.t), ctx: context.Background(), clock: c, dir: dir, database: databaseIn(t, dir)}
-	return p, p.open()
-}
-
-func (p *player) open() (err error) {
-	p.store, err = Open(p.ctx, Options{Database: p.database, Storage: filepath.Join(p.dir, "storage"), Now: p.clock.now, rehearse: rehearsing()})
-	if err == nil && p.world.parted {
-		p.store.part = 0
+	p := &player{model: newModel(w, c.t), site: on, ctx: context.Background(), clock: c}
+	p.model.several = on.several
+	p.Now = c.now
+	for range on.count {
+		s, err := p.open()
+		if err != nil {
+			return p, errors.Join(err, p.end())
+		}
+		p.stores = append(p.stores, s)
 	}
-	return err
+	p.turn()
+	return p, nil
 }
 
-func (p *player) close() error {
-	for i := range p.uploads {
+func (p *player) open() (*Store, error) {
+	s, err := Open(p.ctx, p.Options)
+	if err != nil {
+		return nil, err
+	}
+	if p.world.parted {
+		s.part = 0
+	}
+	if p.opened != nil {
+		p.opened(s)
+	}
+	return s, nil
+}
+
+// turn gives the next request to a store, as a balancer does.
+func (p *player) turn() {
+	p.store = pick(p.stores, p.next)
+	p.next++
+}
+
+// close closes a store, after the requests that it has.
+func (p *player) close(s *Store) error {
+	for i, u := range p.uploads {
+		if u == nil || u.store != s.core {
+			continue
+		}
 		if err := p.pause(i); err != nil {
 			return err
 		}
 	}
-	return p.store.Close()
+	return s.Close()
 }
 
-func (p *player) end() error { return errors.Join(p.close(), os.RemoveAll(p.dir)) }
+func (p *player) end() error {
+	var errs []error
+	for _, s := range p.stores {
+		errs = append(errs, p.close(s))
+	}
+	return errors.Join(append(errs, p.drop())...)
+}
+
+// flush has the other stores know what one of them writes every few seconds.
+func (p *player) flush() error {
+	if !p.several {
+		return nil
+	}
+	var errs []error
+	for _, s := range p.stores {
+		errs = append(errs, s.saveChecks(p.ctx))
+	}
+	return errors.Join(errs...)
+}
+
+func (p *player) path(d digest.Digest) string { return filepath.Join(p.root, blobfile.Name(d)) }
 
 func (p *player) say(format string, args ...any) { p.did = append(p.did, fmt.Sprintf(format, args...)) }
 
 // compare asks both sides for all there is. It asks nothing that the store takes for a
 // reason to keep something.
 func (p *player) compare() error {
-	for _, check := range []func() error{p.compareRepositories, p.compareBlobs, p.compareFiles, p.compareSessions, p.compareStats} {
-		if err := check(); err != nil {
-			return err
+	for i, s := range p.stores {
+		p.store = s
+		for _, check := range []func() error{p.compareRepositories, p.compareBlobs, p.compareFiles, p.compareSessions, p.compareStats} {
+			if err := check(); err != nil {
+				return fmt.Errorf("store %d: %w", i, err)
+			}
 		}
 	}
 	return nil
@@ -282,7 +362,7 @@ func (p *player) compareBlobs() error {
 // compareFiles reads what is on the disk.
 func (p *player) compareFiles() error {
 	for _, b := range p.world.blobs {
-		content, err := os.ReadFile(blobPath(p.store, b.digest))
+		content, err := os.ReadFile(p.path(b.digest))
 		_, stray := p.strays[b.digest]
 		switch {
 		case stray && err == nil:
