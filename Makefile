@@ -31,7 +31,7 @@ SCRIPTS = $(shell grep -rlE '^#!.*[/ ](ba)?sh$$' .ci testdata cmd/dist)
 #   ST1020-1022  a comment's first word: comments here say why, and not always in that form
 CHECKS := all,-ST1003,-ST1020,-ST1021,-ST1022
 
-.PHONY: help build test postgres race cross olmcheck s3 transfer oc openshiftinstall ocmirror ocmirrorv1 cincinnati console openapi e2e bench dist distcheck lint run
+.PHONY: help build test postgres race cross olmcheck s3 transfer several conformance oc openshiftinstall ocmirror ocmirrorv1 cincinnati console openapi e2e bench dist distcheck lint run
 .DEFAULT_GOAL := help
 
 help: ## print this
@@ -64,6 +64,22 @@ transfer: ## the tests of copies of stores, from and to all engines and storages
 	go -C testdata/s3server build -trimpath -buildvcs=false -o $(CURDIR)/bin/s3server .
 	go vet -tags "s3 postgres" ./registry/store/transfer
 	APPLIANCE_S3_SERVER=$(CURDIR)/bin/s3server go test -count=1 -tags "s3 postgres" -timeout 20m ./registry/store/transfer
+
+# KILLS is how often one of three daemons is killed.
+KILLS = 200
+
+several: ## the tests of several daemons of one store: random histories, kills, a balancer (KILLS=10: fewer kills)
+	go -C testdata/s3server build -trimpath -buildvcs=false -o $(CURDIR)/bin/s3server .
+	go vet -tags s3 ./registry/store
+	go vet -tags several ./cmd/appliance
+	APPLIANCE_S3_SERVER=$(CURDIR)/bin/s3server APPLIANCE_TEST_DATABASE=postgres go test -count=1 -tags s3 -timeout 2h -run 'Test(Several|Daemons)_' ./registry/store -kills $(KILLS)
+	APPLIANCE_S3_SERVER=$(CURDIR)/bin/s3server go test -count=1 -tags several -timeout 15m -run TestSeveral_ ./cmd/appliance
+
+conformance: ## the suite of the OCI distribution specification, against two daemons of one store
+	go -C testdata/s3server build -trimpath -buildvcs=false -o $(CURDIR)/bin/s3server .
+	go -C testdata/conformance build -trimpath -buildvcs=false -o $(CURDIR)/bin/conformance github.com/opencontainers/distribution-spec/conformance
+	go vet -tags several ./cmd/appliance
+	APPLIANCE_S3_SERVER=$(CURDIR)/bin/s3server APPLIANCE_CONFORMANCE=$(CURDIR)/bin/conformance go test -count=1 -v -tags several -timeout 15m -run TestConformance_ ./cmd/appliance
 
 # The packages whose goroutines share most. The race detector needs cgo, and so a C compiler. SQLite, whose C was made
 # into Go, takes the detector minutes, and has no goroutines.

@@ -124,6 +124,7 @@ func (d *daemon) openStore(ctx context.Context) error {
 	s, err := store.Open(ctx, store.Options{
 		Database: cmp.Or(d.cfg.DatabaseServer(), d.cfg.Database), Storage: d.cfg.Storage, Credentials: d.cfg.StorageCredentials, MinFree: int64(d.cfg.MinFree), Log: d.log,
 		Current: d.offline, Existing: d.given.Existing, Starting: d.given.starting,
+		Shared: d.cfg.Shared() && !d.offline, // a command has the store alone
 	})
 	if err != nil {
 		return withRemedy(fmt.Errorf("open the store: %w", err))

@@ -92,6 +92,7 @@ func (d *daemon) serve(ctx context.Context) error {
 	g.Go(func() error { return d.maintain(ctx) })
 	g.Go(func() error { return d.warnOfCertificate(ctx) })
 	g.Go(func() error { return d.watchSpace(ctx) })
+	g.Go(func() error { return d.watchClock(ctx) })
 	g.Go(func() error { return d.misses.Keep(ctx) })
 	g.Go(func() error { return upstreamAdmin{d}.reloadOn(ctx, d.given.Hangups) })
 	feeding, fed := context.WithCancel(context.WithoutCancel(ctx)) // also while draining

@@ -57,7 +57,7 @@ func (d *daemon) status(ctx context.Context) (api.Status, error) {
 	room, spaceErr := d.store.Space()
 	s.Space, s.Traffic = d.spaces(room), d.traffic.state()
 	refused, notices := d.tls.Trouble()
-	for _, err := range slices.Concat([]error{err, spaceErr}, found.exhausted, d.upstreams.troubles(), unread, refused, notices) {
+	for _, err := range slices.Concat([]error{err, spaceErr, d.checkClock(ctx)}, found.exhausted, d.upstreams.troubles(), unread, refused, notices) {
 		if err != nil {
 			s.Trouble = append(s.Trouble, api.Trouble{Problem: err.Error(), Hint: hint.Of(err)})
 		}

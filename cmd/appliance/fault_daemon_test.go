@@ -75,18 +75,7 @@ func newFaulty(t *testing.T, parent string) *faulty {
 	must(t, err)
 	must(t, os.WriteFile(config.Path(f.root), text, 0o644))
 	f.listen(t)
-	ca, err := os.ReadFile(f.cfg.TLS.CA)
-	must(t, err)
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(ca)
-	address := f.socket.Name()
-	f.http = &http.Client{Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "tcp", address)
-		},
-		TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
-		MaxIdleConnsPerHost: 64,
-	}}
+	f.http = f.client(t, f.socket.Name())
 	f.admin = client.NewUnix(f.cfg.ControlSocket)
 	t.Cleanup(func() {
 		f.http.CloseIdleConnections()
@@ -94,6 +83,22 @@ func newFaulty(t *testing.T, parent string) *faulty {
 		f.kill()
 	})
 	return f
+}
+
+// client returns a client that reaches an address under every name, and trusts the CA.
+func (f *faulty) client(t *testing.T, address string) *http.Client {
+	t.Helper()
+	ca, err := os.ReadFile(f.cfg.TLS.CA)
+	must(t, err)
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(ca)
+	return &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "tcp", address)
+		},
+		TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+		MaxIdleConnsPerHost: 64,
+	}}
 }
 
 // listen makes the socket that each daemon is handed.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"time"
 
 	"github.com/mirror-appliance/appliance/registry/store/database"
 	"github.com/mirror-appliance/appliance/registry/store/postgres"
@@ -36,6 +37,14 @@ func (s *core) Alone(ctx context.Context, name string) (*Alone, error) {
 		return nil, err
 	}
 	return a, nil
+}
+
+// Clock returns how far the clock of the database is ahead of this host's, where other daemons use it.
+func (s *core) Clock(ctx context.Context) (ahead time.Duration, err error) {
+	if !s.several {
+		return 0, nil
+	}
+	return s.db.(guarded).DB.Clock(ctx)
 }
 
 // Within returns a context that ends with ctx, and when this daemon is not alone any more. Its writes are

@@ -58,7 +58,7 @@ type together struct {
 // same time.
 func writeTogether() error {
 	ctx := context.Background()
-	s, err := Open(ctx, Options{Database: os.Getenv(crashDatabase), Storage: os.Getenv(crashStorage), Credentials: os.Getenv(crashCredentials), several: true})
+	s, err := Open(ctx, Options{Database: os.Getenv(crashDatabase), Storage: os.Getenv(crashStorage), Credentials: os.Getenv(crashCredentials), Shared: true})
 	if err != nil {
 		return err
 	}

@@ -80,7 +80,7 @@ func (s *Store) openServer(ctx context.Context, o Options) (err error) {
 		return nil
 	}
 	db, err := postgres.Open(ctx, postgres.Options{Address: o.Database, Migrations: migrations.Postgres(), Own: migrations.Own(), Watched: migrations.Watched(),
-		Fresh: fresh, Rehearse: o.rehearse, Several: o.several, Current: o.Current, Starting: o.Starting, Log: s.log, Changed: s.changed, Committed: s.committed,
+		Fresh: fresh, Rehearse: o.rehearse, Several: o.Shared, Current: o.Current, Starting: o.Starting, Log: s.log, Changed: s.changed, Committed: s.committed,
 		Topic: topicOf, Told: s.told})
 	if err != nil {
 		return err

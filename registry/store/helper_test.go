@@ -119,7 +119,7 @@ func (f *fixture) options() Options {
 		Storage:  filepath.Join(f.dir, "storage"),
 		Now:      f.clock.now,
 		rehearse: rehearsing(),
-		several:  f.several,
+		Shared:   f.several,
 	}
 	if inBucket && !f.inFiles {
 		if f.bucket == nil {

@@ -37,7 +37,7 @@ func inSeveralStores(t *testing.T, bucket *s3test.Server, stores int) site {
 	storage, _ := bucket.Address(t, prefix)
 	root := filepath.Join(bucket.Dir, prefix)
 	return site{
-		Options: Options{Database: address, Storage: storage, Credentials: bucket.Credentials, rehearse: rehearsing(), several: true},
+		Options: Options{Database: address, Storage: storage, Credentials: bucket.Credentials, rehearse: rehearsing(), Shared: true},
 		root:    root, count: stores,
 		opened: func(s *Store) {
 			s.guard.shared.Blobs.Recheck = 0 // or a check within a minute of another is not counted

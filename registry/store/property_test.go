@@ -195,7 +195,7 @@ type player struct {
 func newPlayer(on site, w *world) (*player, error) {
 	c := &clock{t: time.Now()}
 	p := &player{model: newModel(w, c.t), site: on, ctx: context.Background(), clock: c}
-	p.model.several = on.several
+	p.model.several = on.Shared
 	p.Now = c.now
 	for range on.count {
 		s, err := p.open()

@@ -26,13 +26,13 @@ type Options struct {
 	Credentials string
 	Current     bool             // refuse a database of an older version instead of migrating it: *SchemaError
 	Existing    bool             // refuse an empty database of PostgreSQL
+	Shared      bool             // other daemons may have a database of PostgreSQL and a storage in S3 as well: those that have Shared too
 	Starting    context.Context  // while it lasts, a server that does not answer yet is waited for; nil: it is not
 	MinFree     int64            // bytes that pushes leave free on both file systems; 0: enough to delete
 	Now         func() time.Time // nil: time.Now
 	Log         *slog.Logger     // nil: discard
 
 	rehearse bool // run each transaction of PostgreSQL twice, in tests
-	several  bool // other processes have the store open too, in tests
 }
 
 // Store is an opened store. It and its parts are safe for concurrent use.
@@ -140,15 +140,13 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	if err := s.openBlobs(ctx, o); err != nil {
 		return nil, err
 	}
-	if o.several {
-		if err := s.share(); err != nil {
-			return nil, err
-		}
+	if o.Shared {
+		err = s.share()
+	} else { // there they have rows
+		err = s.sessions.find(ctx, s.blobs)
 	}
-	if !o.several { // else they have rows
-		if err := s.sessions.find(ctx, s.blobs); err != nil {
-			return nil, err
-		}
+	if err != nil {
+		return nil, err
 	}
 	if err := s.openJournal(ctx); err != nil {
 		return nil, err
@@ -167,7 +165,7 @@ func newStore(o Options) (*Store, error) {
 			return nil, fmt.Errorf("open store: %w", err)
 		}
 	}
-	c := &core{database: path, file: path, several: o.several, now: o.Now, log: o.Log,
+	c := &core{database: path, file: path, several: o.Shared, now: o.Now, log: o.Log,
 		turns: turns{places: newManifestPlaces(), part: partTime, patience: 10 * time.Second}}
 	s := &Store{core: c, Blobs: &Blobs{c}, Uploads: &Uploads{c}, Manifests: &Manifests{c}, Tags: &Tags{c},
 		Runs: &Runs{c}, Users: &Users{c}, Clusters: &Clusters{c}, Garbage: &Garbage{c}, Audit: &Audit{c}, Feed: &Feed{c}, Following: &Following{c}}

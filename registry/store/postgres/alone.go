@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"fmt"
-	"os"
 	"sync"
 	"time"
 
@@ -27,18 +26,16 @@ type Alone struct {
 // Release leaves the name to others.
 func (a *Alone) Release() { a.end() }
 
-// alike is the key of the advisory lock of the name $1.
-const alike = `hashtext('appliance ' || $1), hashtext(current_schema())`
+// alike and schemaKey are the keys of the advisory lock of the name $1.
+const (
+	alike     = `hashtext('appliance ' || $1)`
+	schemaKey = `hashtext(current_schema())`
+)
 
 // Alone has this daemon be the only one with a name, by an advisory lock of a connection of its own:
 // when the daemon dies the server gives it to another at once. *database.HeldError.
 func (db *DB) Alone(ctx context.Context, name string) (*Alone, error) {
-	host, err := os.Hostname()
-	if err != nil {
-		return nil, err
-	}
 	c := db.own.Copy()
-	c.RuntimeParams["application_name"] = "appliance on " + host
 	c.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.DeadlineContextWatcherHandler{Conn: conn.Conn()} // a wait that ends leaves the connection
 	}
@@ -67,20 +64,17 @@ func (db *DB) Alone(ctx context.Context, name string) (*Alone, error) {
 
 func (db *DB) takeName(ctx context.Context, conn *pgx.Conn, name string) error {
 	var taken bool
-	if err := conn.QueryRow(ctx, `SELECT pg_try_advisory_lock(`+alike+`)`, name).Scan(&taken); err != nil {
+	if err := conn.QueryRow(ctx, `SELECT pg_try_advisory_lock(`+alike+`, `+schemaKey+`)`, name).Scan(&taken); err != nil {
 		return db.server.typed(ctx, err)
 	}
 	if taken {
 		return nil
 	}
-	held := &database.HeldError{Name: name}
-	err := conn.QueryRow(ctx, `SELECT coalesce((SELECT substr(a.application_name, length('appliance on ') + 1) FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
-		WHERE l.locktype = 'advisory' AND l.granted AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND l.objsubid = 2
-			AND l.classid::bigint = hashtext('appliance ' || $1)::bigint & 4294967295 AND l.objid::bigint = hashtext(current_schema())::bigint & 4294967295 LIMIT 1), '')`, name).Scan(&held.Holder)
+	hosts, err := holders(ctx, conn, alike, schemaKey, name)
 	if err != nil {
 		return db.server.typed(ctx, err)
 	}
-	return held
+	return &database.HeldError{Name: name, Holder: hosts}
 }
 
 // alive returns an error once the connection is lost, or ctx ends, and nil after a while.

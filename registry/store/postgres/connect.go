@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strconv"
 	"strings"
 	"syscall"
@@ -37,7 +38,7 @@ const (
 // configure sets what the store needs of each connection.
 func configure(c *pgx.ConnConfig) {
 	params := c.RuntimeParams
-	params["application_name"] = "appliance"
+	params["application_name"] = nameHere()
 	params["join_collapse_limit"] = "1" // joins have the order that they are written in, as SQLite's CROSS JOIN
 	params["jit"] = "off"               // which takes longer than the statements
 	params["client_min_messages"] = "notice"
@@ -50,6 +51,29 @@ func configure(c *pgx.ConnConfig) {
 	c.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: deadAfter}
 	}
+}
+
+// onHost is what the name of a connection begins with, before the name of its host.
+const onHost = "appliance on "
+
+// nameHere is the name of a connection in pg_stat_activity.
+func nameHere() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "an unknown host"
+	}
+	return onHost + host
+}
+
+// holders returns the hosts of the connections that have an advisory lock of two keys, which are given
+// as SQL.
+func holders(ctx context.Context, conn *pgx.Conn, key, second string, args ...any) (hosts string, err error) {
+	err = conn.QueryRow(ctx, `SELECT coalesce(string_agg(DISTINCT substr(a.application_name, length('`+onHost+`') + 1), ', '), '')
+		FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+		WHERE l.locktype = 'advisory' AND l.granted AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND l.objsubid = 2
+			AND l.classid::bigint = (`+key+`)::bigint & 4294967295 AND l.objid::bigint = (`+second+`)::bigint & 4294967295
+			AND a.application_name LIKE '`+onHost+`%'`, args...).Scan(&hosts)
+	return hosts, err
 }
 
 // userTimeout ends a connection whose bytes are not acknowledged; the kernel would try for 15

@@ -18,13 +18,18 @@ import (
 
 // ownedError reports that another process has taken the database, or has it.
 type ownedError struct {
-	name string
-	lost bool // it was ours
+	name    string
+	lost    bool   // it was ours
+	several bool   // this process has the database with others
+	hosts   string // of the processes that have it, "" where that is not known
 }
 
 func (e *ownedError) Error() string {
 	if e.lost {
 		return "another appliance has taken the database " + e.name + " while the connection to it was lost"
+	}
+	if e.hosts != "" {
+		return "the database " + e.name + " is in use by the appliance on " + e.hosts
 	}
 	return "the database " + e.name + " is in use by another appliance"
 }
@@ -34,7 +39,10 @@ func (e *ownedError) Hint() string {
 	if e.lost {
 		return "stop one of the two, then restart the other: one database serves one appliance at a time"
 	}
-	return "stop the other appliance first: one database serves one at a time; in PostgreSQL, SELECT pid, client_addr FROM pg_stat_activity WHERE application_name = 'appliance' tells where it runs"
+	if e.several {
+		return "stop the other appliance, or give it the same sharedKey in config.yaml as this one, and start it again: one without sharedKey, and each command that is to have the database alone, keeps all others out; see appliance docs several"
+	}
+	return "stop the other appliance first: one database serves one at a time, unless all have the same sharedKey in config.yaml (appliance docs several); in PostgreSQL, SELECT pid, application_name, client_addr FROM pg_stat_activity tells where it runs"
 }
 
 // Unwrap makes it a *database.LockedError.
@@ -91,7 +99,7 @@ func (s *server) typed(ctx context.Context, err error) error {
 		return hint.New(&diskspace.FullError{Path: "PostgreSQL's disk of " + s.name, Err: err},
 			"free space at the server of the database, whose disk is full")
 	case "53300":
-		return unavailable("raise max_connections of PostgreSQL, or see in pg_stat_activity which program has its connections; a daemon takes up to 10")
+		return unavailable("raise max_connections of PostgreSQL, or see in pg_stat_activity which program has its connections; a daemon takes up to 8, and one of several up to 12")
 	case "25006": // a standby, after a failover
 		return unavailable("the server is read-only: let `database:` in config.yaml name the primary; with several hosts and target_session_attrs=read-write the appliance finds it by itself")
 	case leaseEnded:

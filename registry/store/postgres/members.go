@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"fmt"
 	"os"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -160,6 +161,24 @@ func (db *DB) Leave(ctx context.Context) error {
 	return err
 }
 
+// Clock returns how far the clock of the server is ahead of this host's, as far as the time that the
+// answer took leaves no doubt.
+func (db *DB) Clock(ctx context.Context) (ahead time.Duration, err error) {
+	began := time.Now()
+	var now int64
+	if err := db.reader.QueryRowContext(ctx, `SELECT appliance_now()`).Scan(&now); err != nil {
+		return 0, err
+	}
+	server, ended := time.Unix(0, now), time.Now()
+	switch {
+	case server.After(ended):
+		return server.Sub(ended), nil
+	case server.Before(began):
+		return server.Sub(began), nil
+	}
+	return 0, nil
+}
+
 // leaseEnded has the row renewed now, after a write has found out that it is gone.
 func (s *server) leaseEnded() {
 	select {
@@ -279,7 +298,12 @@ func (s *server) lockBy(ctx context.Context, conn *pgx.Conn, function string) er
 	_, err := conn.Exec(ctx, fmt.Sprintf(`SET lock_timeout = %d; SELECT %s(%d, hashtext(current_schema())); SET lock_timeout = 0`,
 		lockTimeout.Milliseconds(), function, lockKey), pgx.QueryExecModeSimpleProtocol)
 	if codeOf(err) == "55P03" {
-		return &ownedError{name: s.name, lost: s.owner != ""}
+		owned := &ownedError{name: s.name, lost: s.owner != "", several: s.options.Several}
+		var failed error
+		if owned.hosts, failed = holders(ctx, conn, strconv.Itoa(lockKey), schemaKey); failed != nil {
+			s.log.Debug("which host has the database is not known", "error", failed)
+		}
+		return owned
 	}
 	return err
 }

@@ -6,8 +6,12 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
+	"os"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/registry/store/database"
@@ -81,6 +85,11 @@ func TestSeveral_refuses(t *testing.T) {
 		alone := f.options
 		alone.Several = false
 		refused(t, alone, "beside others")
+		host, err := os.Hostname()
+		f.must(err)
+		if _, err := Open(t.Context(), alone); !strings.Contains(err.Error(), "is in use by the appliance on "+host) || !strings.Contains(hint.Of(err), "sharedKey") {
+			t.Errorf("it is not told where the others are: %v, %s", err, hint.Of(err))
+		}
 		f.must(f.Close())
 		f.options.Several = false
 		f.DB = nil
@@ -161,5 +170,20 @@ func TestSeveral_leaseEnds(t *testing.T) {
 	f.must(other.Leave(f.ctx))
 	if ids := f.daemons(); len(ids) != 1 || ids[0] != f.Member() {
 		t.Errorf("after one has left: %v", ids)
+	}
+}
+
+// The clock of the server is compared with that of this host, but for what a round trip takes.
+func TestSeveral_clock(t *testing.T) {
+	f := newSeveral(t)
+	if ahead, err := f.Clock(f.ctx); err != nil || ahead.Abs() > time.Second {
+		t.Errorf("equal clocks differ by %s, %v", ahead, err)
+	}
+	for _, by := range []time.Duration{time.Hour, -time.Hour} {
+		f.beside(fmt.Sprintf(`CREATE OR REPLACE FUNCTION appliance_now() RETURNS bigint LANGUAGE sql VOLATILE AS
+			'SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint * 1000 + %d'`, by))
+		if ahead, err := f.Clock(f.ctx); err != nil || (ahead-by).Abs() > time.Minute {
+			t.Errorf("by %s: %s, %v", by, ahead, err)
+		}
 	}
 }

@@ -23,13 +23,10 @@ func (e *unfinishedError) Hint() string {
 }
 
 // ServingError reports that the blobs are copied, and that the source has to be stopped for the rest.
-type ServingError struct {
-	Database string
-	Err      error
-}
+type ServingError struct{ Err error }
 
 func (e *ServingError) Error() string {
-	return fmt.Sprintf("the blobs are copied; the rest needs the source stopped, and a process has its database %s", e.Database)
+	return fmt.Sprintf("the blobs are copied; the rest needs the source stopped: %v", e.Err)
 }
 
 func (e *ServingError) Unwrap() error { return e.Err }

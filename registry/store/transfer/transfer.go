@@ -144,7 +144,7 @@ func (c *copying) copy(ctx context.Context) error {
 		err = c.from.take(ctx) // it may have been stopped meanwhile
 	}
 	if errors.As(err, new(*database.LockedError)) {
-		return &ServingError{Database: c.from.name(), Err: err}
+		return &ServingError{err}
 	}
 	if err != nil {
 		return fmt.Errorf("take the source: %w", err)
