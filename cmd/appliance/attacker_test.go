@@ -175,6 +175,7 @@ func (a *attacked) configure(t *testing.T, change func(*config.Config)) {
 // TestRoot_keysOfTheServices tries each key of a configuration that the service can write against
 // each command of root's.
 func TestRoot_keysOfTheServices(t *testing.T) {
+	t.Parallel()
 	a := newAttacked(t)
 	in := func(name string) string { return filepath.Join(a.own, name) }
 	before := a.ofRoot(t)
@@ -208,6 +209,7 @@ func TestRoot_keysOfTheServices(t *testing.T) {
 
 // TestRoot_linksOfTheServices puts links in the place of each file and directory of the service's.
 func TestRoot_linksOfTheServices(t *testing.T) {
+	t.Parallel()
 	a := newAttacked(t)
 	a.configure(t, func(*config.Config) {})
 	before := a.ofRoot(t)
@@ -247,6 +249,7 @@ func TestRoot_linksOfTheServices(t *testing.T) {
 // TestRoot_hardLinksOfTheServices is about hosts on which everybody may link files
 // that are not theirs.
 func TestRoot_hardLinksOfTheServices(t *testing.T) {
+	t.Parallel()
 	a := newAttacked(t)
 	before := a.ofRoot(t)
 	d, _ := filepath.Glob(filepath.Join(a.cfg.Storage, "sha256/*/*"))
@@ -263,6 +266,7 @@ func TestRoot_hardLinksOfTheServices(t *testing.T) {
 // TestRoot_backupInADirectoryOfTheServices would have root make directories and files
 // wherever the service likes.
 func TestRoot_backupInADirectoryOfTheServices(t *testing.T) {
+	t.Parallel()
 	a := newAttacked(t)
 	for _, to := range []string{a.cfg.Storage + "/../run/backup", filepath.Join(a.root, "run/backup.tar")} {
 		if said := a.asRoot("backup", to); !strings.Contains(said, "is that user's") {
@@ -273,6 +277,7 @@ func TestRoot_backupInADirectoryOfTheServices(t *testing.T) {
 
 // TestRoot_strangerOnTheSocket has a user answer who is not the registry's.
 func TestRoot_strangerOnTheSocket(t *testing.T) {
+	t.Parallel()
 	a := newAttacked(t)
 	l, err := net.Listen("unix", a.cfg.ControlSocket) // root's own, as another daemon's might be
 	must(t, err)

@@ -43,6 +43,7 @@ func by(id int, c *exec.Cmd) (string, error) {
 // TestUser_neighbourSeesNoSecrets looks at everything that prepare and a daemon have
 // made, as another user.
 func TestUser_neighbourSeesNoSecrets(t *testing.T) {
+	t.Parallel()
 	a := newNeighboured(t)
 	must(t, os.Chmod(a.root, 0o755)) // as a user's directory may be
 	a.start(t)
@@ -87,6 +88,7 @@ func (a *attacked) tree(t *testing.T) string {
 // TestUser_neighbourLaysTraps has another user be first in a directory that everybody
 // may write to, as /tmp is.
 func TestUser_neighbourLaysTraps(t *testing.T) {
+	t.Parallel()
 	a := newNeighboured(t)
 	shared := filepath.Join(filepath.Dir(a.root), "shared")
 	must(t, os.Mkdir(shared, 0o777))
