@@ -194,6 +194,7 @@ func TestParse(t *testing.T) {
 	t.Run("sizes and lists read back as they are written", func(t *testing.T) {
 		c := sampleConfig()
 		c.DeleteReferrers = true
+		c.Storage, c.StorageCredentials = "s3://images/a?endpoint=https://s3.example.com", "/s3-credentials"
 		c.AnonymousPull = []string{"openshift/*", "*", "true", "7"}
 		c.MinFree, c.PullQuota, c.Scrub.Rate = 1536<<20, 1<<40, 123456789
 		out, err := c.Marshal()
