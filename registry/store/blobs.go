@@ -28,8 +28,13 @@ type Blob struct {
 // put a manifest with the blob, so collection spares it for its grace period, and for as long as a
 // push takes.
 func (s *Blobs) Stat(ctx context.Context, repo string, d digest.Digest) (int64, error) {
+	return s.stat(ctx, repo, d, repo)
+}
+
+// stat is Stat. awaited is the repository in which a manifest is expected, or "".
+func (s *Blobs) stat(ctx context.Context, repo string, d digest.Digest, awaited string) (int64, error) {
 	for range 2 {
-		size, err := s.check(ctx, repo, d, repo)
+		size, err := s.check(ctx, repo, d, awaited)
 		if err != nil {
 			return 0, err
 		}
@@ -89,6 +94,22 @@ func (s *Blobs) Open(ctx context.Context, repo string, d digest.Digest) (*Blob, 
 	return nil, &NotFoundError{Kind: "blob", Name: d.String()}
 }
 
+// Address returns an address in S3 from which a client can read a blob of repo for some minutes, without
+// a login. It counts as a check as Open does, and quarantines a lost blob as Open does: the storage would
+// tell only the client of it.
+func (s *Blobs) Address(ctx context.Context, repo string, d digest.Digest) (string, error) {
+	b, ok := s.blobs.Blob(d).(interface {
+		Address(ctx context.Context) (string, error)
+	})
+	if !ok {
+		return "", fmt.Errorf("blobs in %s have no address for clients", s.blobs.Root())
+	}
+	if _, err := s.stat(ctx, repo, d, ""); err != nil {
+		return "", err
+	}
+	return b.Address(ctx)
+}
+
 // Needed lists at most n blobs after last that a manifest of a repository refers to, and whether
 // there are more. A collection keeps those, so that a mirror may leave them out.
 func (s *Blobs) Needed(ctx context.Context, last string, n int) (digests []string, more bool, err error) {
@@ -109,6 +130,9 @@ func (s *Blobs) Mount(ctx context.Context, repo, from string, d digest.Digest) (
 	}
 	if err := s.databaseSpace(0); err != nil {
 		return 0, fmt.Errorf("mount blob %s: %w", d, err)
+	}
+	if err := s.lookBefore(ctx, d, text, args...); err != nil {
+		return 0, err
 	}
 	var size int64
 	// The link protects the blob from collection, which is a write transaction, too.
@@ -131,14 +155,40 @@ func (s *core) expecting(repo string, d digest.Digest, by origin, put func() err
 	return s.guard.Blobs.Expecting(repo, d, put)
 }
 
-// linkExisting makes a blob visible in repo if its file exists, or returns ErrNotFound: an upload
-// or a download repairs it.
+// lookBefore looks for the bytes of a blob, whose row text selects, where that takes long: all other writes
+// would wait for it. It is for linkExisting, and returns the error of it.
+func (s *core) lookBefore(ctx context.Context, d digest.Digest, text string, args ...any) error {
+	if s.files != nil {
+		return nil
+	}
+	var size int64
+	if err := s.db.Reader().QueryRowContext(ctx, text, args...).Scan(&size); err != nil {
+		return orNotFound(err, "blob", d.String())
+	}
+	return s.lookAt(ctx, d, size)
+}
+
+// lookAt returns ErrNotFound unless a blob has its bytes: an upload or a download repairs it.
+func (s *core) lookAt(ctx context.Context, d digest.Digest, size int64) error {
+	err := s.blobs.Blob(d).Check(ctx, size)
+	if blobstore.IsLoss(err) {
+		return &NotFoundError{Kind: "blob", Name: d.String()}
+	}
+	if err != nil {
+		return fmt.Errorf("look at blob %s: %w", d, err)
+	}
+	return nil
+}
+
+// linkExisting makes a blob visible in repo if its bytes exist, or returns ErrNotFound. The caller has
+// read the row of the blob in tx, and called lookBefore. A blob that was removed and came again since then
+// has its bytes, as each row of a new blob has.
 func (s *core) linkExisting(ctx context.Context, tx *sql.Tx, repo string, d digest.Digest,
 	size int64, by origin) error {
-	if err := s.blobs.Blob(d).Check(ctx, size); blobstore.IsLoss(err) {
-		return &NotFoundError{Kind: "blob", Name: d.String()}
-	} else if err != nil {
-		return fmt.Errorf("look at blob %s: %w", d, err)
+	if s.files != nil {
+		if err := s.lookAt(ctx, d, size); err != nil {
+			return err
+		}
 	}
 	return s.linkBlob(ctx, tx, repo, d, by)
 }

@@ -241,6 +241,10 @@ func (s *core) removeSome(ctx context.Context, before time.Time, ds []digest.Dig
 			return 0, 0, 0, err
 		}
 	}
+	old, err := s.findOld(ctx, before, ds)
+	if err != nil {
+		return 0, 0, 0, err
+	}
 	var marked []digest.Digest
 	defer func() { s.guard.Blobs.Unmark(ctx, marked...) }()
 	err = s.db.Write(ctx, func(tx *sql.Tx) error {
@@ -248,7 +252,7 @@ func (s *core) removeSome(ctx context.Context, before time.Time, ds []digest.Dig
 		s.guard.Blobs.Unmark(ctx, marked...) // by a run of this transaction that was rolled back
 		marked, looked = nil, 0
 		for _, d := range ds {
-			gone, err := s.removeRow(context.WithoutCancel(ctx), tx, before, d)
+			gone, err := s.removeRow(context.WithoutCancel(ctx), tx, before, d, old)
 			if gone {
 				marked = append(marked, d)
 			}
@@ -296,8 +300,8 @@ func (s *core) removeFiles(ctx context.Context, marked []digest.Digest,
 
 // removeRow marks a blob if it is still garbage, and deletes its row. It reports whether d is
 // marked.
-func (s *core) removeRow(ctx context.Context, tx *sql.Tx, before time.Time, d digest.Digest) (marked bool, err error) {
-	unused, err := s.isGarbage(ctx, tx, before, d)
+func (s *core) removeRow(ctx context.Context, tx *sql.Tx, before time.Time, d digest.Digest, old oldFunc) (marked bool, err error) {
+	unused, err := s.isGarbage(ctx, tx, before, d, old)
 	if err != nil || !unused {
 		return false, err
 	}
@@ -310,8 +314,35 @@ func (s *core) removeRow(ctx context.Context, tx *sql.Tx, before time.Time, d di
 
 const stillGarbage = `SELECT ` + garbage + ` FROM blobs b WHERE b.digest = ?2`
 
+// An oldFunc reports whether the bytes of a blob without a row are old.
+type oldFunc func(ctx context.Context, d digest.Digest) (bool, error)
+
+// findOld returns an oldFunc for a transaction. A storage that is asked over the network is asked before,
+// since all other writes wait for that. What was put since then has a row, or is in flight: the guard
+// spares it then, or has the put place it again.
+func (s *core) findOld(ctx context.Context, before time.Time, ds []digest.Digest) (oldFunc, error) {
+	look := func(ctx context.Context, d digest.Digest) (bool, error) {
+		_, old, err := s.blobs.Blob(d).Old(ctx, before, s.now())
+		return old, err
+	}
+	if s.files != nil {
+		return look, nil
+	}
+	rowless, err := database.Column[digest.Digest](ctx, s.db.Reader(), `SELECT e.value FROM json_each(?) e WHERE NOT EXISTS (SELECT 1 FROM blobs b WHERE b.digest = e.value)`, asJSON(ds))
+	if err != nil {
+		return nil, fmt.Errorf("look for rows of blobs: %w", err)
+	}
+	known := map[digest.Digest]bool{} // one whose row was deleted since is left to the next collection
+	for _, d := range rowless {
+		if known[d], err = look(ctx, d); err != nil {
+			return nil, fmt.Errorf("remove blob %s: %w", d, err)
+		}
+	}
+	return func(_ context.Context, d digest.Digest) (bool, error) { return known[d], nil }, nil
+}
+
 // isGarbage reports whether the row of a blob is unused, or there is no row and the file is old.
-func (s *core) isGarbage(ctx context.Context, tx *sql.Tx, before time.Time, d digest.Digest) (bool, error) {
+func (s *core) isGarbage(ctx context.Context, tx *sql.Tx, before time.Time, d digest.Digest, old oldFunc) (bool, error) {
 	var unused bool
 	err := tx.QueryRowContext(ctx, stillGarbage, database.Nanos(before), d).Scan(&unused)
 	if !errors.Is(err, sql.ErrNoRows) {
@@ -320,8 +351,7 @@ func (s *core) isGarbage(ctx context.Context, tx *sql.Tx, before time.Time, d di
 	if named, err := database.Exists(ctx, tx, referredTo, d); named || err != nil {
 		return false, err
 	}
-	_, old, err := s.blobs.Blob(d).Old(ctx, before, s.now())
-	return old, err
+	return old(ctx, d)
 }
 
 // referredTo selects a pushed image that refers to the blob ?1. A file without a row that one needs

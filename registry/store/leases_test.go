@@ -290,8 +290,10 @@ func TestDaemons_leaseEndsOnPostgreSQL(t *testing.T) {
 	d, before := s.a.old("kept")
 	was := s.a.member()
 	var removing error
-	err := s.a.db.Write(s.a.ctx, func(tx *sql.Tx) error {
-		gone, err := s.a.removeRow(s.a.ctx, tx, before, d)
+	old, err := s.a.findOld(s.a.ctx, before, []digest.Digest{d})
+	s.a.must(err)
+	err = s.a.db.Write(s.a.ctx, func(tx *sql.Tx) error {
+		gone, err := s.a.removeRow(s.a.ctx, tx, before, d, old)
 		if err == nil && !gone {
 			t.Error("it is not garbage")
 		}

@@ -107,9 +107,13 @@ func (s *Blobs) LinkPulled(ctx context.Context, repo string, d digest.Digest, si
 	if err := checkRepositoryAndDigest(repo, d); err != nil {
 		return err
 	}
+	const row = `SELECT size FROM blobs WHERE digest = ?1 AND CAST(?2 AS BIGINT) IN (size, -1)`
+	if err := s.lookBefore(ctx, d, row, d, size); err != nil {
+		return err
+	}
 	return s.db.Share(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		var held int64
-		err := tx.QueryRowContext(ctx, `SELECT size FROM blobs WHERE digest = ?1 AND CAST(?2 AS BIGINT) IN (size, -1)`, d, size).Scan(&held)
+		err := tx.QueryRowContext(ctx, row, d, size).Scan(&held)
 		if err != nil {
 			return orNotFound(err, "blob", d.String())
 		}

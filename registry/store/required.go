@@ -22,9 +22,10 @@ const stagedBlob = `SELECT b.size FROM blobs b WHERE b.digest = ?3 AND (` + blob
 //
 // That a blob has a row proves that collection has not removed it. The check also looks for its bytes:
 // a new manifest must not refer to what the storage has lost. A storage that is asked over the
-// network is asked before the transaction, since all other writes wait for that.
+// network is asked before the transaction, since all other writes wait for that. A row that comes
+// after this has its bytes, as each row of a new blob has.
 func (s *core) requires(ctx context.Context, p image.Manifest, text string, args func(digest.Digest) []any) (checkFunc, error) {
-	whole, err := s.findWhole(ctx, p, text, args)
+	lost, err := s.findLost(ctx, p, text, args)
 	if err != nil {
 		return nil, err
 	}
@@ -36,11 +37,11 @@ func (s *core) requires(ctx context.Context, p image.Manifest, text string, args
 			if err == nil && size != r.Size {
 				return invalidManifest("it says that its blob %s has %d bytes, which has %d", r.Digest, r.Size, size)
 			}
-			if err == nil && !whole[r.Digest] {
+			if err == nil && s.files != nil {
 				err = s.blobs.Blob(r.Digest).Check(ctx, size)
 			}
 			switch {
-			case errors.Is(err, sql.ErrNoRows) || blobstore.IsLoss(err):
+			case errors.Is(err, sql.ErrNoRows) || blobstore.IsLoss(err) || lost[r.Digest]:
 				missing = append(missing, r.Digest)
 			case err != nil:
 				return fmt.Errorf("look for blob %s: %w", r.Digest, err)
@@ -56,14 +57,14 @@ func (s *core) requires(ctx context.Context, p image.Manifest, text string, args
 // askedAtOnce is how many blobs of a manifest are looked for at once.
 const askedAtOnce = 8
 
-// findWhole returns the required blobs that have a row and whose bytes are in the storage with the size
-// that the manifest says. Files are left to the transaction, which they do not delay.
-func (s *core) findWhole(ctx context.Context, p image.Manifest, text string, args func(digest.Digest) []any) (map[digest.Digest]bool, error) {
+// findLost returns the required blobs that have a row, and whose bytes the storage does not have. Files
+// are left to the transaction, which they do not delay.
+func (s *core) findLost(ctx context.Context, p image.Manifest, text string, args func(digest.Digest) []any) (map[digest.Digest]bool, error) {
 	if s.files != nil {
 		return nil, nil
 	}
-	var mu sync.Mutex // guards whole
-	whole := map[digest.Digest]bool{}
+	var mu sync.Mutex // guards lost
+	lost := map[digest.Digest]bool{}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(askedAtOnce)
 	for _, r := range p.Required() {
@@ -77,17 +78,14 @@ func (s *core) findWhole(ctx context.Context, p image.Manifest, text string, arg
 		}
 		group.Go(func() error {
 			err := s.blobs.Blob(r.Digest).Check(ctx, size)
-			if blobstore.IsLoss(err) { // the transaction looks again, since it may be pushed until then
-				return nil
-			}
-			if err != nil {
+			if err != nil && !blobstore.IsLoss(err) {
 				return fmt.Errorf("look for blob %s: %w", r.Digest, err)
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			whole[r.Digest] = true
+			lost[r.Digest] = err != nil
 			return nil
 		})
 	}
-	return whole, group.Wait()
+	return lost, group.Wait()
 }

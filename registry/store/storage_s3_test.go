@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/registry/store/blobs3/s3test"
 )
@@ -65,32 +67,66 @@ func TestOpen_ofTheStorageOfAnother(t *testing.T) {
 	}
 }
 
-// While the storage is asked for the layers of a manifest, other writes go on.
-func TestPut_asksTheStorageBeforeTheTransaction(t *testing.T) {
-	f := newFixture(t)
-	var asked atomic.Int32
-	f.bucket.Fault(func(r *http.Request) s3test.Action {
-		if r.Method == http.MethodHead && strings.Contains(r.URL.Path, "/sha256/") {
-			asked.Add(1)
-			ctx, cancel := context.WithTimeout(f.ctx, 10*time.Second)
-			defer cancel()
-			if err := f.SetNote(ctx, "written meanwhile", "1"); err != nil {
-				t.Errorf("a write while the storage is asked for a layer: %v", err)
+// While the storage is asked for blobs, other writes go on.
+func TestStorage_isAskedBeforeTheTransaction(t *testing.T) {
+	for name, do := range map[string]func(f *fixture, m Manifest){
+		"for the layers of a manifest": func(f *fixture, m Manifest) {
+			_, err := f.Manifests.Put(f.ctx, "app", m.Body, PutOptions{})
+			f.must(err)
+		},
+		"for those of a run": func(f *fixture, m Manifest) {
+			r, err := f.Runs.Begin(f.ctx, "run")
+			f.must(err)
+			f.must(r.PutManifest(f.ctx, "app", descriptor(m.MediaType, m.Body), m.Body))
+		},
+		"for a blob that is mounted": func(f *fixture, m Manifest) {
+			_, err := f.Blobs.Mount(f.ctx, "other", "app", layerOf(m))
+			f.must(err)
+		},
+		"for one that an upstream has too": func(f *fixture, m Manifest) {
+			f.must(f.Blobs.LinkPulled(f.ctx, "other", layerOf(m), -1))
+		},
+		"for one without a row": func(f *fixture, m Manifest) {
+			orphan := digest.FromString("orphan")
+			f.must(os.MkdirAll(filepath.Dir(f.path(orphan)), 0o700))
+			f.must(os.WriteFile(f.path(orphan), []byte("orphan"), 0o600))
+			later := time.Now().Add(time.Hour)
+			if n, _, err := f.Garbage.RemoveBlobs(f.ctx, later, []digest.Digest{orphan}); n != 1 || err != nil {
+				f.t.Errorf("%d blobs are removed, %v", n, err)
 			}
-		}
-		return s3test.Pass
-	})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			m := f.pushImage("app", "app", "v1")
+			var asked atomic.Int32
+			f.bucket.Fault(func(r *http.Request) s3test.Action {
+				if r.Method == http.MethodHead && strings.Contains(r.URL.Path, "/sha256/") {
+					asked.Add(1)
+					ctx, cancel := context.WithTimeout(f.ctx, 10*time.Second)
+					defer cancel()
+					if err := f.SetNote(ctx, "written meanwhile", "1"); err != nil {
+						t.Errorf("a write while the storage is asked: %v", err)
+					}
+				}
+				return s3test.Pass
+			})
+			do(f, m)
+			if asked.Load() == 0 {
+				t.Error("the storage was not asked")
+			}
+		})
+	}
+}
+
+// What is lost is not linked either: it has to be sent.
+func TestMount_ofALostLayer(t *testing.T) {
+	f := newFixture(t)
 	m := f.pushImage("app", "app", "v1")
-	if asked.Load() == 0 {
-		t.Error("the storage was not asked for a layer")
-	}
-	r, err := f.Runs.Begin(f.ctx, "run")
-	f.must(err)
-	asked.Store(0)
-	f.must(r.PutManifest(f.ctx, "app", descriptor(m.MediaType, m.Body), m.Body))
-	if asked.Load() == 0 {
-		t.Error("the storage was not asked for a layer of a run")
-	}
+	f.must(os.Remove(f.path(layerOf(m))))
+	_, err := f.Blobs.Mount(f.ctx, "other", "app", layerOf(m))
+	isNotFound(t, err)
+	isNotFound(t, f.Blobs.LinkPulled(f.ctx, "other", layerOf(m), -1))
 }
 
 // A manifest must not refer to what the storage has lost.
