@@ -102,10 +102,12 @@ olmcheck: ## compare with the libraries of oc-mirror, opm and CRI-O, and serve a
 
 s3: ## run the tests of blobs in S3, with a real server; it takes minutes to build
 	go -C testdata/s3server build -trimpath -buildvcs=false -o $(CURDIR)/bin/s3server .
-	go vet -tags s3 ./registry/store ./registry/store/blobs3/...
+	go vet -tags s3 ./registry/store ./registry/store/blobs3/... ./registry/oci ./cmd/appliance
 	APPLIANCE_S3_SERVER=$(CURDIR)/bin/s3server go test -count=1 -tags s3 -timeout 10m ./registry/store/blobs3/...
 	APPLIANCE_S3_SERVER=$(CURDIR)/bin/s3server APPLIANCE_TEST_STORAGE=s3 go test -count=1 -tags s3 -timeout 40m ./registry/store
 	APPLIANCE_S3_SERVER=$(CURDIR)/bin/s3server APPLIANCE_TEST_DATABASE=postgres go test -count=1 -tags s3 -run TestDaemons ./registry/store
+	APPLIANCE_S3_SERVER=$(CURDIR)/bin/s3server go test -count=1 -tags s3 -run TestRedirect ./registry/oci
+	APPLIANCE_S3_SERVER=$(CURDIR)/bin/s3server go test -count=1 -tags s3 -timeout 20m -run '_S3|TestRedirect' ./cmd/appliance
 
 oc: ## drive an appliance with oc, which must be on PATH
 	go -C $(OLMCHECK_MODULE) vet -tags oc ./...

@@ -167,6 +167,7 @@ func (x *examiner) network(ctx context.Context) {
 		x.checkHostname(x.cfg.Hostname)
 		x.checkResolution()
 	})
+	x.redirect(ctx)
 	address := x.cfg.Address()
 	if x.of.ConfigOnly {
 		x.judge("port", address, "it is free, or this appliance's", x.checkPort, func() {
@@ -178,6 +179,30 @@ func (x *examiner) network(ctx context.Context) {
 		return
 	}
 	x.judge("port", address, "it answers by its name, and is healthy", x.checkPort, func() { x.checkReach(ctx) })
+}
+
+// redirect looks at the storage that clients are redirected to. Whether all of them reach it cannot be
+// seen from this host, and is told.
+func (x *examiner) redirect(ctx context.Context) {
+	to, err := x.cfg.Redirect()
+	if to == nil || err != nil { // which is one of the configuration
+		return
+	}
+	host := to.Endpoint.Hostname()
+	x.judge("redirect", to.Endpoint.Host, "clients get blobs from there: each must reach it, and trust its certificate", func() {
+		const leaveOut = "name an endpoint in `storage:` that all clients reach, or leave storageRedirect out of config.yaml"
+		addresses, err := x.Resolver.LookupNetIP(ctx, "ip", host)
+		if err != nil {
+			x.problem("clients are redirected to it for blobs, and its name does not resolve here: "+err.Error(), leaveOut)
+			return
+		}
+		for _, a := range addresses {
+			if a = a.Unmap(); a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsUnspecified() {
+				x.problem(fmt.Sprintf("clients are redirected to it for blobs, and other hosts do not reach its address %s", a), leaveOut)
+				return
+			}
+		}
+	})
 }
 
 // answers reports whether the port has an appliance with the certificate of this one.

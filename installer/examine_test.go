@@ -59,6 +59,10 @@ func TestExamine(t *testing.T) {
 		{"a name of another host", false, func(b *box) {
 			b.deps.Resolver = resolverFunc(func(string) ([]netip.Addr, error) { return []netip.Addr{netip.MustParseAddr("192.0.2.9")}, nil })
 		}, "resolves to 192.0.2.9"},
+		{"blobs that only this host gets", false, func(b *box) {
+			b.edit("storageRedirect: false", "storageRedirect: true")
+			b.edit("storage: /root/quay-install/quay-storage", "storage: s3://images?endpoint=https://s3.example.com:9000")
+		}, "failed redirect s3.example.com:9000: clients are redirected to it for blobs, and other hosts do not reach its address 127.0.0.1 | name an endpoint"},
 		{"a mirror-registry", false, func(b *box) { b.write("etc/systemd/system/quay-pod.service", "") }, "warning other : a mirror-registry is installed too (/etc/systemd/system/quay-pod.service)"},
 		{"another user's appliance", false, func(b *box) {
 			b.write("root/.config/systemd/user/appliance.service", "[Service]\nExecStart=/x serve --config /root/two/quay-config/config.yaml\n")

@@ -224,9 +224,13 @@ func (d *daemon) openAPI(ctx context.Context) error {
 		return fmt.Errorf("read the secret that signs tokens: %w", err)
 	}
 	d.auth.SignWith(secret)
+	redirect, err := d.cfg.Redirect()
+	if err != nil {
+		return err
+	}
 	d.api = oci.New(oci.Options{
 		Store: d.store, Upstream: d.upstreams.puller, Changes: d.family, Log: d.log, Audit: d.log, MaxUploads: maxUploads,
-		DeleteReferrers: d.cfg.DeleteReferrers, Missed: d.misses.Missed, AnyPath: d.cfg.ServeHeldDigests,
+		DeleteReferrers: d.cfg.DeleteReferrers, Missed: d.misses.Missed, AnyPath: d.cfg.ServeHeldDigests, Redirect: redirect,
 	})
 	return nil
 }

@@ -28,6 +28,7 @@ import (
 	"github.com/mirror-appliance/appliance/registry/admin/client"
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/registry/store"
+	"github.com/mirror-appliance/appliance/registry/store/blobs3/s3test"
 )
 
 const faultPassword = "long-enough"
@@ -46,9 +47,11 @@ type faulty struct {
 	socket  *os.File
 	http    *http.Client
 	admin   *client.Client
-	process *exec.Cmd     // nil while none runs
-	gone    chan struct{} // closed when that has ended
-	said    *said         // by the one that runs, or ran last
+	process *exec.Cmd      // nil while none runs
+	gone    chan struct{}  // closed when that has ended
+	said    *said          // by the one that runs, or ran last
+	bucket  *s3test.Server // of the blobs; nil: they are in files
+	logged  bool           // with an access log
 }
 
 // newFaulty prepares a directory. parent "" is a temporary one.
@@ -131,7 +134,7 @@ func (f *faulty) command(args ...string) *exec.Cmd {
 // serve starts a daemon.
 func (f *faulty) serve(t *testing.T) {
 	t.Helper()
-	serve := f.command("serve", "--no-access-log")
+	serve := f.command("serve", fmt.Sprintf("--no-access-log=%t", !f.logged))
 	// Only the process itself knows the number that LISTEN_PID must have.
 	c := exec.Command("/bin/sh", append([]string{"-c", `LISTEN_PID=$$ exec "$0" "$@"`}, serve.Args...)...)
 	c.Env = append(os.Environ(), "LISTEN_FDS=1", "LISTEN_FDNAMES=https")
@@ -239,11 +242,18 @@ func (f *faulty) refuses(t *testing.T, args []string, texts ...string) {
 	}
 }
 
+// open opens the store, which no daemon may have.
+func (f *faulty) open(t *testing.T) *store.Store {
+	t.Helper()
+	s, err := store.Open(t.Context(), store.Options{Database: f.cfg.Database, Storage: f.cfg.Storage, Credentials: f.cfg.StorageCredentials})
+	must(t, err)
+	return s
+}
+
 // verify opens the store, which no daemon may have, and verifies all of it.
 func (f *faulty) verify(t *testing.T) {
 	t.Helper()
-	s, err := store.Open(t.Context(), store.Options{Database: f.cfg.Database, Storage: f.cfg.Storage})
-	must(t, err)
+	s := f.open(t)
 	defer func() { must(t, s.Close()) }()
 	report, err := s.Integrity().Verify(t.Context(), store.VerifyOptions{Content: true})
 	must(t, err)

@@ -9,6 +9,7 @@ package s3url
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"regexp"
 	"strings"
@@ -86,6 +87,18 @@ func endpoint(text string) (*url.URL, error) {
 	}
 	u.Path = ""
 	return u, nil
+}
+
+// Shares reports whether clients that are redirected from host, with or without a port, to the endpoint
+// may send their login for host along. Clients drop the header Authorization for another host, but not
+// for the same name with another port nor, as Go's do, for a name below it. S3 refuses a request with
+// two logins.
+func (a Address) Shares(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host, endpoint := strings.ToLower(strings.Trim(host, "[].")), strings.ToLower(strings.TrimSuffix(a.Endpoint.Hostname(), "."))
+	return endpoint == host || strings.HasSuffix(endpoint, "."+host)
 }
 
 // String returns the address without its parameters, for messages.

@@ -46,3 +46,28 @@ func TestParse(t *testing.T) {
 		t.Error("a path is taken for an address")
 	}
 }
+
+func TestAddress_Shares(t *testing.T) {
+	for _, tc := range []struct {
+		endpoint, host string
+		want           bool
+	}{
+		{"https://s3.example.com", "registry.example.com:8443", false},
+		{"https://s3.example.com:9000", "s3.example.com:8443", true},
+		{"https://s3.example.com.", "S3.example.com", true},
+		{"https://s3.registry.example.com", "registry.example.com:8443", true},
+		{"https://s3registry.example.com", "registry.example.com", false},
+		{"https://example.com", "registry.example.com", false},
+		{"https://192.0.2.1:9000", "192.0.2.1:8443", true},
+		{"https://[2001:db8::1]:9000", "[2001:db8::1]", true},
+		{"https://[2001:db8::1]:9000", "[2001:db8::2]:8443", false},
+	} {
+		a, err := Parse("s3://images?endpoint=" + tc.endpoint)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := a.Shares(tc.host); got != tc.want {
+			t.Errorf("%s shares logins of %s: %t", tc.endpoint, tc.host, got)
+		}
+	}
+}

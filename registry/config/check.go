@@ -72,6 +72,33 @@ func storage(p *string) error {
 	return nil
 }
 
+// Redirect returns the storage to which clients are redirected for blobs, nil for none.
+func (c *Config) Redirect() (*s3url.Address, error) {
+	if !c.StorageRedirect {
+		return nil, nil
+	}
+	a, err := s3url.Parse(c.Storage)
+	return &a, err
+}
+
+// checkRedirect refuses redirects that no client can follow, or that show what is private.
+func (c *Config) checkRedirect() (string, error) {
+	const key = "storageRedirect"
+	to, err := c.Redirect()
+	switch {
+	case err != nil:
+		return key, complaint("only blobs in S3 have an address that clients can be redirected to", "leave it out, or name a bucket in `storage:`")
+	case to == nil:
+	case to.Endpoint.Scheme != "https":
+		return key, complaint("the endpoint in `storage:` has no TLS: images and signed addresses would be readable on the network",
+			"write endpoint=https://… in `storage:`, or leave storageRedirect out")
+	case to.Shares(c.Hostname):
+		return key, complaint(fmt.Sprintf("the endpoint %s in `storage:` is %s or a name below it: clients would send their login for the registry to the storage, which refuses it",
+			to.Endpoint.Hostname(), c.Hostname), "give the endpoint a name of its own, or leave storageRedirect out")
+	}
+	return "", nil
+}
+
 // optional is a path that may be empty.
 func optional(p *string) func() error {
 	return func() error {
@@ -167,7 +194,7 @@ func (c *Config) together() (string, error) {
 		return "tls.acme.keyFile", complaint("keyID and keyFile go together",
 			"give both, as the ACME server's administrator has them for an external account binding, or neither")
 	}
-	for _, check := range []func() (string, error){c.checkShared, c.checkUpstreams} {
+	for _, check := range []func() (string, error){c.checkShared, c.checkRedirect, c.checkUpstreams} {
 		if key, err := check(); err != nil {
 			return key, err
 		}

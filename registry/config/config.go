@@ -38,6 +38,7 @@ type Config struct {
 	Listen             string     // address to listen on; not used when systemd passes sockets
 	Storage            string     // directory of the blobs, or an address of S3
 	StorageCredentials string     // file of AWS; "": those of the environment
+	StorageRedirect    bool       // clients get blobs from the bucket
 	Database           string     // the SQLite file; with DatabaseServer it does not exist, and its directory is the daemon's
 	SharedKey          string     // file with the key of the daemons of one database and bucket; "": there is one daemon
 	ControlSocket      string     // unix socket of the control API

@@ -193,7 +193,7 @@ func TestParse(t *testing.T) {
 	})
 	t.Run("sizes and lists read back as they are written", func(t *testing.T) {
 		c := sampleConfig()
-		c.DeleteReferrers = true
+		c.DeleteReferrers, c.StorageRedirect = true, true
 		c.Storage, c.StorageCredentials = "s3://images/a?endpoint=https://s3.example.com", "/s3-credentials"
 		c.AnonymousPull = []string{"openshift/*", "*", "true", "7"}
 		c.MinFree, c.PullQuota, c.Scrub.Rate = 1536<<20, 1<<40, 123456789
@@ -264,6 +264,10 @@ func TestParse_refused(t *testing.T) {
 		"relative path":                 {replace("storage: quay-storage"), `c:2: storage: "quay-storage" is not an absolute path`, "beginning with /"},
 		"a bucket without an endpoint":  {replace("storage: s3://images/a"), "c:2: storage: the address of S3 is wrong: the parameter endpoint", "endpoint=https://HOST:PORT"},
 		"a bucket with a password":      {replace("storage: s3://user:geheim@images?endpoint=https://a"), "c:2: storage: the address of S3 is wrong: it has credentials", "s3://BUCKET/PREFIX"},
+		"redirect to files":             {least + "storageRedirect: true\n", "c:8: storageRedirect: only blobs in S3", "leave it out"},
+		"redirect without TLS":          {replace("storage: s3://images?endpoint=http://s3.example") + "storageRedirect: true\n", "c:8: storageRedirect: the endpoint in `storage:` has no TLS", "endpoint=https://"},
+		"redirect to the same host":     {replace("storage: s3://images?endpoint=https://Registry.example.com:9000") + "storageRedirect: true\n", "c:8: storageRedirect: the endpoint Registry.example.com in", "a name of its own"},
+		"redirect below the same host":  {replace("storage: s3://images?endpoint=https://s3.registry.example.com") + "storageRedirect: true\n", "c:8: storageRedirect: the endpoint s3.registry.example.com in", "a name of its own"},
 		"relative optional path":        {least + "  ca: x\n", `c:8: tls.ca: "x" is not an absolute path`, "beginning with /"},
 		"long socket path":              {replace("controlSocket: /" + strings.Repeat("x", 107)), "at most 107 bytes, this one has 108", "shorter"},
 		"CA key without CA":             {least + "  caKey: /k\n  state: /s\n", "tls.ca: missing, though caKey is given", "leave out caKey"},

@@ -18,6 +18,7 @@ func (c *Config) keys() []yamlkeys.Key {
 		{Name: "listen", Value: &c.Listen, Check: func() error { return listenAddress(c.Listen) }},
 		{Name: "storage", Value: &c.Storage, Required: true, Check: func() error { return storage(&c.Storage) }},
 		{Name: "storageCredentials", Value: &c.StorageCredentials, Check: optional(&c.StorageCredentials)},
+		{Name: "storageRedirect", Value: &c.StorageRedirect},
 		{Name: "database", Value: &database, Required: true, Check: func() error { return c.setDatabase(database) }},
 		{Name: "sharedKey", Value: &c.SharedKey, Check: optional(&c.SharedKey)},
 		{Name: "controlSocket", Value: &c.ControlSocket, Required: true,

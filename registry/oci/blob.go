@@ -16,16 +16,14 @@ import (
 
 // getBlob sends a blob or the parts that Range requests.
 func (a *API) getBlob(w http.ResponseWriter, r *http.Request, t target) error {
-	blob, err := a.store.Blobs.Open(r.Context(), t.repo, t.digest)
+	err := a.sendHeld(w, r, t, t.repo)
 	if errors.Is(err, store.ErrNotFound) {
 		if other, ok := a.otherPath(r, t, a.store.Blobs.AnyRepositories); ok {
-			blob, err = a.store.Blobs.Open(r.Context(), other.repo, t.digest)
+			err = a.sendHeld(w, r, t, other.repo)
 		}
 	}
 	if err == nil {
-		defer blob.Close()
-		a.held(t.repo)
-		return serveBlob(w, r, t.digest, blob.Size, blob.ReadSeekCloser)
+		return nil
 	}
 	if errors.Is(err, store.ErrNotFound) && a.pulledThrough(t.repo) {
 		ctx, cancel := context.WithCancel(r.Context())
@@ -41,6 +39,54 @@ func (a *API) getBlob(w http.ResponseWriter, r *http.Request, t target) error {
 		return serveBlob(w, r, t.digest, size, content)
 	}
 	return blobCodes.explain(err)
+}
+
+// sendHeld sends the blob t that the store has in a repository, or redirects the client to it. With an
+// error of the store it has sent nothing.
+func (a *API) sendHeld(w http.ResponseWriter, r *http.Request, t target, repo string) error {
+	if a.redirects(r) {
+		address, err := a.store.Blobs.Address(r.Context(), repo, t.digest)
+		if err != nil {
+			return err
+		}
+		a.held(t.repo)
+		redirect(w, t.digest, address)
+		return nil
+	}
+	blob, err := a.store.Blobs.Open(r.Context(), repo, t.digest)
+	if err != nil {
+		return err
+	}
+	defer blob.Close()
+	a.held(t.repo)
+	return serveBlob(w, r, t.digest, blob.Size, blob.ReadSeekCloser)
+}
+
+// redirects reports whether the storage can answer the request. It knows neither several ranges nor the
+// etags of here, and refuses a request that has the login of here too. A download that has broken off
+// goes on here.
+func (a *API) redirects(r *http.Request) bool {
+	if a.redirect == nil || a.redirect.Shares(r.Host) {
+		return false
+	}
+	for _, name := range []string{"Range", "If-Range", "If-Match", "If-None-Match"} {
+		if r.Header.Get(name) != "" {
+			return false
+		}
+	}
+	return true
+}
+
+// redirect sends a client to an address that is good for some minutes and must not be kept. The body is
+// empty: the address is as good as a login for the blob.
+func redirect(w http.ResponseWriter, d digest.Digest, address string) {
+	h := w.Header()
+	setVersion(h)
+	h.Set("Docker-Content-Digest", d.String())
+	h.Set("Cache-Control", "no-store")
+	h.Set("Location", address)
+	h.Set("Content-Length", "0")
+	w.WriteHeader(http.StatusTemporaryRedirect)
 }
 
 // headBlob tells a pushing client that it need not send a blob. The store records the check, so

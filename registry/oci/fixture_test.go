@@ -2,6 +2,7 @@ package oci
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -32,6 +33,7 @@ type fixture struct {
 	log    *bytes.Buffer // of the API; read it when no request is under way
 
 	options Options             // beyond the store, for open
+	bucket  store.Options       // with the Storage and the Credentials of one in S3; none: files
 	auth    *auth.Authenticator // nil: no authentication
 }
 
@@ -47,7 +49,9 @@ func (f *fixture) open(upstream Upstream) {
 	f.t.Helper()
 	ctx := context.Background() // the test's context ends before its cleanups
 	var err error
-	f.store, err = store.Open(ctx, store.Options{Database: filepath.Join(f.dir, "test.db"), Storage: filepath.Join(f.dir, "storage")})
+	at := f.bucket
+	at.Database, at.Storage = filepath.Join(f.dir, "test.db"), cmp.Or(at.Storage, filepath.Join(f.dir, "storage"))
+	f.store, err = store.Open(ctx, at)
 	if err != nil {
 		f.t.Fatal(err)
 	}

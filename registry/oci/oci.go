@@ -29,6 +29,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mirror-appliance/appliance/internal/pace"
+	"github.com/mirror-appliance/appliance/internal/s3url"
 	"github.com/mirror-appliance/appliance/registry/auth"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
@@ -87,6 +88,9 @@ type Options struct {
 	MaxUploads int
 	// AnyPath serves what one repository has by its digest under another, to those who may read both.
 	AnyPath bool
+	// Redirect is the storage to which clients are redirected for blobs, instead of getting them here;
+	// nil: none is. A client that asks for what is here only is another appliance, which may not reach it.
+	Redirect *s3url.Address
 	// Missed is called for each manifest that a client asked for and did not get, by its tag or digest,
 	// with the user and the address of the connection.
 	// nil: nothing is.
@@ -110,6 +114,7 @@ type API struct {
 	patience time.Duration
 	missed   func(repo, ref, user, remote string)
 	anyPath  bool
+	redirect *s3url.Address
 	routes   map[kind]map[string]handle
 	onlyHeld *API // for a client that wants what is here, and no download: RFC 9111, 5.2.1.7
 }
@@ -129,14 +134,14 @@ func New(o Options) *API {
 		o.Changes = always{}
 	}
 	a := &API{store: o.Store, upstream: o.Upstream, changes: o.Changes, log: o.Log, audit: o.Audit,
-		missed: o.Missed, anyPath: o.AnyPath, cascade: o.DeleteReferrers, patience: pace.Patience}
+		missed: o.Missed, anyPath: o.AnyPath, redirect: o.Redirect, cascade: o.DeleteReferrers, patience: pace.Patience}
 	if a.missed == nil {
 		a.missed = func(_, _, _, _ string) {}
 	}
 	a.uploads = &uploads{limit: o.MaxUploads, active: make(map[string]int)}
 	a.routes = a.table()
 	held := *a
-	held.upstream, held.anyPath, held.missed = nil, false, func(_, _, _, _ string) {}
+	held.upstream, held.redirect, held.anyPath, held.missed = nil, nil, false, func(_, _, _, _ string) {}
 	held.routes = held.table()
 	a.onlyHeld = &held
 	return a

@@ -6,6 +6,7 @@ package s3test
 import (
 	"bufio"
 	"context"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"log"
@@ -43,6 +44,7 @@ const (
 type Server struct {
 	Dir         string // of the objects of Bucket
 	Credentials string // file of AWS
+	CA          string // file of what signed the server's certificate; "" without TLS
 
 	front *httptest.Server
 
@@ -53,6 +55,17 @@ type Server struct {
 
 // Start starts a server that ends with the test.
 func Start(t testing.TB) *Server {
+	t.Helper()
+	return start(t, false)
+}
+
+// StartTLS is Start for a server whose address begins with https.
+func StartTLS(t testing.TB) *Server {
+	t.Helper()
+	return start(t, true)
+}
+
+func start(t testing.TB, secure bool) *Server {
 	t.Helper()
 	program := os.Getenv("APPLIANCE_S3_SERVER")
 	if program == "" {
@@ -74,8 +87,16 @@ func Start(t testing.TB) *Server {
 		r.SetURL(&url.URL{Scheme: "http", Host: r.In.Host})
 		r.Out.Host = r.In.Host // which is signed
 	}, Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}, ErrorLog: log.New(io.Discard, "", 0)}
-	s.front = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.proxy(w, r, back) }))
+	s.front = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.proxy(w, r, back) }))
 	t.Cleanup(s.front.Close)
+	if !secure {
+		s.front.Start()
+		return s
+	}
+	s.front.Config.ErrorLog = log.New(io.Discard, "", 0) // clients that are not to trust it
+	s.front.StartTLS()
+	s.CA = filepath.Join(dir, "ca.crt")
+	must(t, os.WriteFile(s.CA, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.front.Certificate().Raw}), 0o600))
 	return s
 }
 
