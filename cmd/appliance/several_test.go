@@ -32,7 +32,9 @@ type together struct {
 	address string // of the balancer
 	keys    string // of the configurations, but for the key
 	key     []byte
-	server  string // address of the database
+	server  string              // address of the database
+	proxy   *postgrestest.Proxy // before it
+	bucket  *s3test.Server
 
 	next atomic.Int64
 	sent []atomic.Int64 // requests to each
@@ -47,11 +49,15 @@ func newTogether(t *testing.T, daemons int) *together {
 	t.Cleanup(func() { must(t, server.Stop()) })
 	_, database, err := server.Database(t.Context(), "")
 	must(t, err)
+	proxy, err := server.Proxy()
+	must(t, err)
+	t.Cleanup(func() { must(t, proxy.Close()) })
+	database = proxy.Address(database)
 	bucket := s3test.Start(t)
 	storage, _ := bucket.Address(t, "")
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
-	f := &together{server: database, address: l.Addr().String(), sent: make([]atomic.Int64, daemons),
+	f := &together{server: database, proxy: proxy, bucket: bucket, address: l.Addr().String(), sent: make([]atomic.Int64, daemons),
 		keys: "storage: " + storage + "\nstorageCredentials: " + bucket.Credentials + "\ndatabase: " + database + "\n"}
 	key := make([]byte, 32)
 	rand.Read(key) //nolint:errcheck // it never fails
