@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mirror-appliance/appliance/ansible-free/host"
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/systemd"
 )
 
@@ -226,7 +227,7 @@ func (s *site) checkLabels() {
 		}
 		var lines []string
 		for _, c := range commands {
-			lines = append(lines, "sudo "+strings.Join(quoteWords(c), " "))
+			lines = append(lines, "sudo "+hint.Words(c...))
 		}
 		what := fmt.Sprintf("%s has the type %s, which SELinux keeps from services", path, wrong)
 		remedy := strings.Join(lines, " && ") + "; or appliance install, which does it"
@@ -236,15 +237,4 @@ func (s *site) checkLabels() {
 			s.warn(what+" when it is enforcing", remedy)
 		}
 	}
-}
-
-// quoteWords has a shell take each word as it is.
-func quoteWords(words []string) []string {
-	quoted := slices.Clone(words)
-	for i, w := range quoted {
-		if strings.ContainsAny(w, ` ()*?$\'"&;`) {
-			quoted[i] = "'" + strings.ReplaceAll(w, "'", `'\''`) + "'"
-		}
-	}
-	return quoted
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mirror-appliance/appliance/installer"
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/plain"
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/registry/store/transfer"
@@ -113,6 +114,7 @@ func sayCopied(say func(string, ...any), p transfer.Progress, took time.Duration
 
 func printStoreCopy(w io.Writer, from, to string, r transfer.Report) {
 	from, to = plain.Line(from), plain.Line(to)
+	start := hint.Words("mv", from, from+".before") + " && " + hint.Words("cp", "-p", to, from) + " && systemctl start appliance.socket appliance"
 	switch {
 	case r.DryRun && r.SameStorage:
 		fmt.Fprintf(w, "both stores have their blobs in the same place: none would be copied (%s)\n", count(int(r.Blobs), "blob"))
@@ -128,7 +130,7 @@ func printStoreCopy(w io.Writer, from, to string, r transfer.Report) {
 		return
 	}
 	fmt.Fprintf(w, "copied %s of %s, which are equal on both sides; the registry had to be stopped for %.1f s of that\n", count(int(r.Rows), "row"), count(len(r.Tables), "table"), r.Seconds)
-	fmt.Fprintf(w, "start it with the new configuration: mv %[1]s %[1]s.before && cp -p %[2]s %[1]s && systemctl start appliance.socket appliance\n", from, to)
-	fmt.Fprintf(w, "or, where no service runs it: appliance serve --config %s\n", to)
+	fmt.Fprintln(w, "start it with the new configuration: "+start)
+	fmt.Fprintln(w, "or, where no service runs it: "+hint.Words("appliance", "serve", "--config", to))
 	fmt.Fprintln(w, "do not serve the old store again: what is pushed to it would not be in the new one")
 }

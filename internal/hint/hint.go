@@ -5,6 +5,8 @@
 // prints it on a line of its own, the control API sends it in a field of its own.
 package hint
 
+import "strings"
+
 type hinted struct {
 	error
 	hint string
@@ -34,4 +36,24 @@ func Of(err error) string {
 		}
 	}
 	return ""
+}
+
+// Word returns a word as a shell has to be given it, such as a path with a blank.
+func Word(word string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("@%+=:,./_-", r)
+	}
+	if word != "" && strings.TrimLeftFunc(word, plain) == "" {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}
+
+// Words returns a command line of words.
+func Words(words ...string) string {
+	quoted := make([]string, len(words))
+	for i, w := range words {
+		quoted[i] = Word(w)
+	}
+	return strings.Join(quoted, " ")
 }

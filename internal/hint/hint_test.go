@@ -3,6 +3,7 @@ package hint_test
 import (
 	"errors"
 	"fmt"
+	"os/exec"
 	"testing"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
@@ -40,5 +41,21 @@ func TestNew(t *testing.T) {
 	}
 	if !errors.Is(err, cause) {
 		t.Error("the cause is lost")
+	}
+}
+
+// A shell takes each word as it is.
+func TestWord(t *testing.T) {
+	for _, word := range []string{"/etc/a.yaml", "", "/a b", "it's", `a"b\`, "$HOME", "`id`", "a;b&c|d<e>f", "~", "*?[a]", "#", "!", "a\nb", "ä", "{a,b}", "(/.*)?"} {
+		out, err := exec.Command("sh", "-c", "printf %s "+hint.Word(word)).Output()
+		if err != nil || string(out) != word {
+			t.Errorf("%q as %s becomes %q, %v", word, hint.Word(word), out, err)
+		}
+	}
+	if got := hint.Words("chmod", "600", "/a b"); got != "chmod 600 '/a b'" {
+		t.Errorf("the words are %s", got)
+	}
+	if got := hint.Word("/etc/x_1-2.yaml"); got != "/etc/x_1-2.yaml" {
+		t.Errorf("a plain path is %s", got)
 	}
 }

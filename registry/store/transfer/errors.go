@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
 // unfinishedError reports that a database is the target of a copy that has not ended.
@@ -19,7 +21,8 @@ func (e *unfinishedError) Error() string {
 
 // Hint returns the next step.
 func (e *unfinishedError) Hint() string {
-	return fmt.Sprintf("let the copy end: appliance store copy --from %s --to %s; to give it up, remove database and blobs of the target, and serve the source", e.mark.Config, e.mark.To)
+	return "let the copy end: " + hint.Words("appliance", "store", "copy", "--from", e.mark.Config, "--to", e.mark.To) +
+		"; to give it up, remove database and blobs of the target, and serve the source"
 }
 
 // ServingError reports that the blobs are copied, and that the source has to be stopped for the rest.
@@ -77,5 +80,5 @@ func (e *DamagedError) Error() string {
 
 // Hint returns the next step.
 func (e *DamagedError) Hint() string {
-	return "appliance scrub --config " + e.Config + " fetches them again where it can, and takes the others out of service; then type the same command again"
+	return hint.Words("appliance", "scrub", "--config", e.Config) + " fetches them again where it can, and takes the others out of service; then type the same command again"
 }
