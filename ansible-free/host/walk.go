@@ -219,11 +219,21 @@ func (h *Host) OpenRoot(path string) (*os.Root, error) {
 		return nil, err
 	}
 	defer f.Close()
-	return os.OpenRoot(reopen(f))
+	root, err := os.OpenRoot(reopen(f))
+	return root, named(f, err)
 }
 
 // reopen returns a path by which the file of a descriptor can be opened to be read.
 func reopen(f *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", f.Fd()) }
+
+// named returns an error of such a path with the name of the file.
+func named(f *os.File, err error) error {
+	var of *fs.PathError
+	if errors.As(err, &of) {
+		return &fs.PathError{Op: of.Op, Path: f.Name(), Err: of.Err}
+	}
+	return err
+}
 
 // Open opens a regular file to be read. It rejects others before it opens them, since opening a
 // device or a pipe has effects.
@@ -235,7 +245,7 @@ func (h *Host) openFile(path string, follow bool) (opened *os.File, err error) {
 			return notRegular(path, "not a regular file")
 		}
 		opened, err = os.OpenFile(reopen(f), os.O_RDONLY|unix.O_NONBLOCK, 0)
-		return err
+		return named(f, err)
 	})
 	return opened, err
 }

@@ -79,7 +79,7 @@ func setAttr(f *os.File, mode fs.FileMode, owner Owner) error {
 	} else if err := chown(f, owner); err != nil {
 		return err
 	}
-	return os.Chmod(reopen(f), mode)
+	return named(f, os.Chmod(reopen(f), mode))
 }
 
 func chown(f *os.File, owner Owner) error {

@@ -79,7 +79,16 @@ func TestStranger(t *testing.T) {
 			t.Errorf("%v: it says\n%s", args, said)
 		}
 	}
+	file := config.Path(f.root)
+	must(t, os.Chmod(file, 0o600))
+	denied := "open " + file + ": permission denied\nhint: run the command as root"
+	if said := stranger("gc"); !strings.Contains(said, denied) {
+		t.Errorf("of a configuration that cannot be read it says\n%s", said)
+	}
 	f.root = "" // as if it was not named
+	if said := stranger("store", "copy", "--from", file, "--to", file); !strings.Contains(said, "--from: "+denied) {
+		t.Errorf("store copy says\n%s", said)
+	}
 	if said := stranger("gc"); !strings.Contains(said, "\nhint: run the command as root if root installed it; else name its directory") {
 		t.Errorf("without --quayRoot: it says\n%s", said)
 	}
@@ -103,7 +112,7 @@ func TestServe_byRoot(t *testing.T) {
 		c.Stdout, c.Stderr = said, said
 		must(t, c.Start())
 		t.Cleanup(func() { _ = c.Process.Signal(syscall.SIGTERM) }) // it has ended, if all is well
-		eventuallyHolds(t, "the daemon answers", func() bool { return f.admin.Ping(t.Context()) == nil })
+		eventuallyHolds(t, "the daemon answers", func() bool { return f.admin.Ping(t.Context(), "") == nil })
 		return c, said
 	}
 	stopped, log := serve()
@@ -113,6 +122,6 @@ func TestServe_byRoot(t *testing.T) {
 	}
 	killed, _ := serve()
 	must(t, killed.Process.Kill())
-	eventuallyHolds(t, "the daemon has ended too", func() bool { return errors.Is(f.admin.Ping(t.Context()), client.ErrNotRunning) })
+	eventuallyHolds(t, "the daemon has ended too", func() bool { return errors.Is(f.admin.Ping(t.Context(), ""), client.ErrNotRunning) })
 	_ = killed.Wait() // it was killed
 }
