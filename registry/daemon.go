@@ -300,7 +300,7 @@ func (d *daemon) openJobs(ctx context.Context) {
 // newAdmin returns the control API; status is nil if no daemon runs.
 func (d *daemon) newAdmin(status func(context.Context) (api.Status, error)) *admin.Handler {
 	o := admin.Options{Store: d.store, Auth: d.auth, Jobs: d.jobs, Catalogs: d.views, Link: d.link, Misses: d.misses, Mirrors: mirrors{d}, Pins: pinner{d}, Updates: d.updates, Verdicts: d.verdicts, Clusters: d.clusters, Audit: d.audit, Upkeep: upkeep{d}, Family: d.family,
-		Status: status, Drain: d.draining, Log: d.log}
+		Status: status, Serves: d.serves, Drain: d.draining, Log: d.log}
 	described := &images.Images{Store: d.store, Alone: !d.cfg.DeleteReferrers, Verify: d.verdicts.judge.Verify}
 	o.Images = described
 	if status != nil {

@@ -22,7 +22,7 @@ import (
 func Daemon(ctx context.Context, cfg *config.Config, uid int, f func(*client.Client) error) error {
 	control := client.NewUnixOf(cfg.ControlSocket, uid)
 	defer control.Close()
-	if err := control.Ping(ctx); err != nil {
+	if err := control.Ping(ctx, cfg.DatabaseName()); err != nil {
 		return err
 	}
 	return f(control)
@@ -36,7 +36,7 @@ func Control(
 ) (err error) {
 	control := client.NewUnixOf(cfg.ControlSocket, uid)
 	defer control.Close()
-	if err = control.Ping(ctx); errors.Is(err, client.ErrNotRunning) {
+	if err = control.Ping(ctx, cfg.DatabaseName()); errors.Is(err, client.ErrNotRunning) {
 		var stop func() error
 		if stop, err = open(); err == nil {
 			defer func() { err = errors.Join(err, stop()) }()
@@ -87,6 +87,18 @@ func Offline(ctx context.Context, cfg *config.Config, o Options) (stop func() er
 		d.quit()
 		return errors.Join(d.endAfter(s.cut()), <-served)
 	}, nil
+}
+
+// serves reports whether a database is the daemon's, or that of its configuration as it is now.
+func (d *daemon) serves(database string) bool {
+	if database == d.cfg.DatabaseName() {
+		return true
+	}
+	if d.given.Config == nil {
+		return false
+	}
+	now, err := d.given.Config()
+	return err == nil && database == now.DatabaseName()
 }
 
 // readyLine is the line that ServeOffline writes once it answers.

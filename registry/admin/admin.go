@@ -16,10 +16,12 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
 
+	"github.com/mirror-appliance/appliance/internal/plain"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/admin/openapi"
 	"github.com/mirror-appliance/appliance/registry/auth"
@@ -37,7 +39,10 @@ type Options struct {
 	Catalogs Catalogs
 	// Status returns the state of the daemon. It is nil when a command has opened the store
 	// because no daemon runs.
-	Status    func(ctx context.Context) (api.Status, error)
+	Status func(ctx context.Context) (api.Status, error)
+	// Serves reports whether the daemon has the database of a name, or has it after a restart. nil: it
+	// is not asked.
+	Serves    func(database string) bool
 	Link      Link
 	Upstreams Upstreams // nil where Status is
 	// Certificate is nil where Status is.
@@ -77,6 +82,7 @@ type Handler struct {
 	store  *store.Store
 	auth   *auth.Authenticator
 	status func(context.Context) (api.Status, error)
+	serves func(database string) bool
 	drain  context.Context
 	log    *slog.Logger
 	mux    *http.ServeMux
@@ -115,7 +121,7 @@ func NewHandler(o Options) *Handler {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	h := &Handler{store: o.Store, auth: o.Auth, status: o.Status, drain: o.Drain, log: o.Log,
+	h := &Handler{store: o.Store, auth: o.Auth, status: o.Status, serves: o.Serves, drain: o.Drain, log: o.Log,
 		mux: http.NewServeMux(), mirrors: o.Mirrors, catalogs: o.Catalogs, link: o.Link, upstreams: o.Upstreams, misses: o.Misses, pins: o.Pins, updates: o.Updates, clusters: o.Clusters, audited: o.Audit, images: o.Images, certificate: o.Certificate}
 	h.upkeep, h.verdicts, h.family = o.Upkeep, o.Verdicts, o.Family
 	handle(h, api.Ping, h.ping)
@@ -255,8 +261,16 @@ func handle[Q, A any](h *Handler, call api.Call[Q, A], serve func(r *http.Reques
 }
 
 // ping costs nothing, whatever the size and the state of the store.
-func (h *Handler) ping(*http.Request, api.None) (api.None, error) {
-	return api.None{}, h.isDaemon()
+func (h *Handler) ping(r *http.Request, _ api.None) (api.None, error) {
+	if err := h.isDaemon(); err != nil {
+		return api.None{}, err
+	}
+	name, err := url.QueryUnescape(r.Header.Get(api.ForDatabase))
+	if err == nil && name != "" && h.serves != nil && !h.serves(name) {
+		err = conflict("the daemon that answers at the control socket does not have the database "+plain.Field(name)+": it was started with another configuration",
+			"stop it first (systemctl stop appliance.socket appliance), or name the configuration that it was started with")
+	}
+	return api.None{}, err
 }
 
 func (h *Handler) getStatus(r *http.Request, _ api.None) (api.Status, error) {

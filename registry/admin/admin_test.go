@@ -356,7 +356,7 @@ func TestHandler_noDaemon(t *testing.T) {
 	c := client.NewUnix(socket)
 	defer c.Close()
 	_, err = c.Status(t.Context())
-	for _, err := range []error{err, c.Ping(t.Context()), c.BeginGC(t.Context(), api.GCRequest{})} {
+	for _, err := range []error{err, c.Ping(t.Context(), ""), c.BeginGC(t.Context(), api.GCRequest{})} {
 		refusal(t, err, http.StatusConflict, "another command is at work")
 	}
 }

@@ -45,7 +45,7 @@ func TestClient_noAnswer(t *testing.T) {
 	f := serve(t)
 	ctx, cancel := context.WithDeadline(t.Context(), time.Unix(1, 0))
 	defer cancel()
-	err := f.client.Ping(ctx)
+	err := f.client.Ping(ctx, "")
 	var hint interface{ Hint() string }
 	if !errors.Is(err, context.DeadlineExceeded) || !errors.As(err, &hint) || !strings.Contains(hint.Hint(), "journalctl") {
 		t.Errorf("error is %v", err)

@@ -49,6 +49,14 @@ func (c *Config) checkShared() (string, error) {
 	return "", nil
 }
 
+// DatabaseName returns the path of the database, or its address without parameters.
+func (c *Config) DatabaseName() string {
+	if address, err := pgurl.Parse(c.server); err == nil {
+		return address.String()
+	}
+	return c.Database
+}
+
 // besideSocket names the files of the daemon that are beside the database, or would be: what it makes
 // again when it is lost.
 func (c *Config) besideSocket() {

@@ -37,6 +37,11 @@ const AtOnce = 5000
 // registry has, see Existing. The name is that of the IETF's draft of resumable uploads.
 const UploadOffset = "Upload-Offset"
 
+// ForDatabase is the header of a Ping that names the database which the caller means: configurations of
+// two stores may name one socket. It is escaped as in a query. The daemon of another database refuses; an
+// older daemon does not look at it.
+const ForDatabase = "Appliance-Database"
+
 // None stands for no JSON: no request body that is decoded, no answer body.
 type None struct{}
 

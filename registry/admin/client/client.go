@@ -136,12 +136,16 @@ func (c *Client) Close() {
 	c.patient.CloseIdleConnections()
 }
 
-// Ping returns nil if a daemon answers.
-func (c *Client) Ping(ctx context.Context) error {
+// Ping returns nil if a daemon answers that has the database of a name, see config.Config.DatabaseName.
+func (c *Client) Ping(ctx context.Context, database string) error {
 	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
-	_, err := call(ctx, c, api.Ping, api.None{})
-	return err
+	r, err := c.request(ctx, api.Ping.Method, api.Ping.Path, nil)
+	if err != nil {
+		return err
+	}
+	r.Header.Set(api.ForDatabase, url.QueryEscape(database))
+	return c.do(c.http, r, nil)
 }
 
 // Status returns the state of the daemon.

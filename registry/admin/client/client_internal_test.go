@@ -49,7 +49,7 @@ func TestClient_Ping_bounded(t *testing.T) {
 		}
 		return nil, context.DeadlineExceeded
 	})
-	err := c.Ping(t.Context())
+	err := c.Ping(t.Context(), "")
 	var hint interface{ Hint() string }
 	if !errors.Is(err, context.DeadlineExceeded) || !errors.As(err, &hint) || !strings.Contains(hint.Hint(), "journalctl") {
 		t.Errorf("error is %v", err)
