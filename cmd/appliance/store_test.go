@@ -52,6 +52,10 @@ func TestStoreCopy(t *testing.T) {
 	if report.Whole || report.Copied != 9 || !strings.Contains(stderr, "hint: stop the source (systemctl stop appliance.socket appliance), then type the same command again") {
 		t.Errorf("while it serves: %+v\n%s", report, stderr)
 	}
+	code, _, stderr := outcome(t, exec.Command(f.program, "verify", "--config", to))
+	if code != 1 || !strings.Contains(stderr, "does not have the database "+target.Database) || !strings.Contains(stderr, "hint: stop it first") {
+		t.Errorf("verify of half a copy, while the source serves: exit code %d, %s", code, stderr)
+	}
 	f.stop(t)
 	for _, command := range []string{"serve", "verify", "gc"} {
 		code, _, stderr := outcome(t, exec.Command(f.program, command, "--config", to))
@@ -65,6 +69,14 @@ func TestStoreCopy(t *testing.T) {
 			t.Errorf("it does not print %q:\n%s", want, stdout)
 		}
 	}
+	for _, look := range [][]string{{"verify"}, {"verify", "--content"}, {"gc", "--dry-run"}, {"gc"}, {"scrub"}, {"misses"}, {"user", "list"}} {
+		code, _, stderr := outcome(t, exec.Command(f.program, append(look, "--config", to)...))
+		if code != 0 {
+			t.Errorf("%v of the copy: exit code %d, %s", look, code, stderr)
+		}
+		copies(0, "--dry-run")
+	}
+	copies(0)
 	must(t, errors.Join(os.Rename(from, from+".before"), os.Rename(to, from)))
 	f.cfg = &target
 	f.start(t)

@@ -6,11 +6,13 @@ import (
 	"database/sql"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash"
 	"slices"
 	"strings"
 
+	"github.com/mirror-appliance/appliance/registry/store/blobstore"
 	"github.com/mirror-appliance/appliance/registry/store/database"
 	"github.com/mirror-appliance/appliance/registry/store/postgres"
 )
@@ -29,6 +31,9 @@ func (c *copying) rows(ctx context.Context) error {
 			}
 			c.report.Rows += copied.Rows
 			c.report.Tables = append(c.report.Tables, copied)
+		}
+		if err := c.owner(ctx, tx); err != nil {
+			return err
 		}
 		if err := c.to.settle(ctx, tx); err != nil {
 			return err
@@ -50,9 +55,33 @@ func (t *target) clear(ctx context.Context, tx *sql.Tx) error {
 				return fmt.Errorf("switch off the triggers of %s: %w", of.name, err)
 			}
 		}
-		if _, err := tx.ExecContext(ctx, `DELETE FROM `+of.name); err != nil {
+		rows := ""
+		if of.name == "meta" && t.owner {
+			rows = ` WHERE name <> '` + blobstore.OwnerNote + `'`
+		}
+		if _, err := tx.ExecContext(ctx, `DELETE FROM `+of.name+rows); err != nil {
 			return fmt.Errorf("empty table %s: %w", of.name, err)
 		}
+	}
+	return nil
+}
+
+// owner copies the id by which a bucket knows its store, unless the bucket of the target has an owner by the
+// target's own.
+func (c *copying) owner(ctx context.Context, tx *sql.Tx) error {
+	if c.to.owner {
+		return nil
+	}
+	var id string
+	err := c.from.db.QueryRowContext(ctx, `SELECT value FROM meta WHERE name = ?`, blobstore.OwnerNote).Scan(&id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	if err == nil {
+		_, err = tx.ExecContext(ctx, `INSERT INTO meta (name, value) VALUES (?, ?)`, blobstore.OwnerNote, id)
+	}
+	if err != nil {
+		return fmt.Errorf("copy the owner of the storage: %w", err)
 	}
 	return nil
 }
@@ -87,7 +116,7 @@ func (c *copying) compare(ctx context.Context, tx *sql.Tx) (state string, err er
 	all := sha256.New()
 	for i, t := range tables {
 		c.Progress(c.at("comparing " + t.name))
-		got, err := digestOf(ctx, tx, t)
+		got, err := digestOf(ctx, tx, t, t.copied())
 		if err != nil {
 			return "", fmt.Errorf("compare table %s: %w", t.name, err)
 		}
@@ -95,16 +124,21 @@ func (c *copying) compare(ctx context.Context, tx *sql.Tx) (state string, err er
 			return "", fmt.Errorf("table %s is not equal after it was copied: the source has %d rows with the digest %s, the target %d with %s",
 				t.name, want.Rows, want.Digest, got.Rows, got.Digest)
 		}
+		if t.content() != t.copied() {
+			if got, err = digestOf(ctx, tx, t, t.content()); err != nil {
+				return "", fmt.Errorf("compare table %s: %w", t.name, err)
+			}
+		}
 		fmt.Fprintln(all, got.Name, got.Rows, got.Digest)
 	}
 	return hex.EncodeToString(all.Sum(nil)), nil
 }
 
-// state returns the digest of all tables of the target.
+// state returns the digest of all tables of the target, as compare does.
 func (t *target) state(ctx context.Context, q database.Querier) (string, error) {
 	all := sha256.New()
 	for _, of := range tables {
-		got, err := digestOf(ctx, q, of)
+		got, err := digestOf(ctx, q, of, of.content())
 		if err != nil {
 			return "", fmt.Errorf("read table %s of the target: %w", of.name, err)
 		}
@@ -124,7 +158,7 @@ func (c *copying) at(table string) Progress {
 func (c *copying) table(ctx context.Context, tx *sql.Tx, t table) (Table, error) {
 	into := &inserter{tx: tx, table: t.name}
 	sum := newSum(t.name)
-	err := eachRow(ctx, c.from.db, t, func(names []string, row []any) error {
+	err := eachRow(ctx, c.from.db, t, t.copied(), func(names []string, row []any) error {
 		if c.to.server {
 			for i, v := range row {
 				if text, ok := v.(string); ok {
@@ -147,15 +181,11 @@ func (c *copying) table(ctx context.Context, tx *sql.Tx, t table) (Table, error)
 }
 
 // eachRow calls row for each row of a table in the order of its key, with the columns in that of
-// their names. The mark of a copy is left out.
-func eachRow(ctx context.Context, q database.Querier, t table, row func(names []string, values []any) error) error {
+// their names. where is the condition for them.
+func eachRow(ctx context.Context, q database.Querier, t table, where string, row func(names []string, values []any) error) error {
 	names, order, err := columnsOf(ctx, q, t)
 	if err != nil {
 		return err
-	}
-	where := ""
-	if t.name == "meta" {
-		where = ` WHERE name <> '` + noteName + `'`
 	}
 	values, places := make([]any, len(names)), make([]any, len(names))
 	for i := range values {
@@ -187,9 +217,9 @@ func columnsOf(ctx context.Context, q database.Querier, t table) (names, selecte
 	return names, selected, rows.Err()
 }
 
-func digestOf(ctx context.Context, q database.Querier, t table) (Table, error) {
+func digestOf(ctx context.Context, q database.Querier, t table, where string) (Table, error) {
 	sum := newSum(t.name)
-	err := eachRow(ctx, q, t, func(_ []string, row []any) error {
+	err := eachRow(ctx, q, t, where, func(_ []string, row []any) error {
 		sum.add(row)
 		return nil
 	})

@@ -8,6 +8,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/mirror-appliance/appliance/internal/diskspace"
 	"github.com/mirror-appliance/appliance/internal/hint"
@@ -37,6 +40,9 @@ func openSource(ctx context.Context, o Side) (_ *source, err error) {
 			err = errors.Join(err, s.close())
 		}
 	}()
+	if err := o.checkWritable(); err != nil {
+		return nil, err
+	}
 	if pgurl.Is(o.Database) {
 		s.db, err = postgres.OpenBeside(ctx, o.Database, migrations.Schema().Version())
 	} else {
@@ -55,6 +61,26 @@ func openSource(ctx context.Context, o Side) (_ *source, err error) {
 	}
 	s.blobs, err = openStorage(ctx, o)
 	return s, err
+}
+
+// checkWritable refuses directories on a file system that is mounted read-only: the database is locked while it is
+// read, by files beside it.
+func (s Side) checkWritable() error {
+	var dirs []string
+	if !pgurl.Is(s.Database) {
+		dirs = append(dirs, filepath.Dir(s.Database))
+	}
+	if !s3url.Is(s.Storage) {
+		dirs = append(dirs, s.Storage)
+	}
+	for _, dir := range dirs {
+		var fs unix.Statfs_t
+		if err := unix.Statfs(dir, &fs); err == nil && fs.Flags&unix.ST_RDONLY != 0 { // other errors are for what opens it
+			return hint.New(fmt.Errorf("%s is on a file system that is mounted read-only", dir),
+				"mount it to be written (mount -o remount,rw): a copy leaves the content of the source as it is, and locks its database by files beside that; where it is a snapshot, or a disk that fails, copy both directories to another disk, and name them in "+s.Config)
+		}
+	}
+	return nil
 }
 
 func openStorage(ctx context.Context, o Side) (blobstore.Storage, error) {
@@ -140,6 +166,49 @@ func checkOther(from, to Side) error {
 			"let `database:` of the target name another one, also to move the blobs alone"}
 	}
 	return nil
+}
+
+// checkApart refuses a storage that lies in the other: each is walked as a whole, and what is found there without a row
+// is removed.
+func checkApart(from, to Side) error {
+	a, b, err := from.Storage, to.Storage, error(nil)
+	switch {
+	case s3url.Is(a) != s3url.Is(b):
+		return nil
+	case s3url.Is(a):
+		x, err1 := s3url.Parse(a)
+		y, err2 := s3url.Parse(b)
+		if err := errors.Join(err1, err2); err != nil || x.Bucket != y.Bucket || *x.Endpoint != *y.Endpoint {
+			return nil // what opens it says what is wrong
+		}
+		a, b = "/"+x.Prefix, "/"+y.Prefix
+	default:
+		a, err = resolved(a)
+		if err == nil {
+			b, err = resolved(b)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	within := func(inner, outer string) bool {
+		return inner != outer && strings.HasPrefix(inner, strings.TrimSuffix(outer, "/")+"/")
+	}
+	if within(a, b) || within(b, a) {
+		return &contentError{fmt.Sprintf("the storages %s and %s lie in each other", from.Storage, to.Storage),
+			"let `storage:` in " + to.Config + " name a place beside that of the source"}
+	}
+	return nil
+}
+
+// resolved returns a path without links, also of what does not exist yet.
+func resolved(path string) (string, error) {
+	real, err := filepath.EvalSymlinks(path)
+	if !errors.Is(err, fs.ErrNotExist) || path == filepath.Dir(path) {
+		return real, err
+	}
+	parent, err := resolved(filepath.Dir(path))
+	return filepath.Join(parent, filepath.Base(path)), err
 }
 
 // sameStorage reports whether two names are of one storage.

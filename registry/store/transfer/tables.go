@@ -1,5 +1,13 @@
 package transfer
 
+import (
+	"slices"
+	"strings"
+
+	"github.com/mirror-appliance/appliance/registry/store/blobstore"
+	"github.com/mirror-appliance/appliance/registry/store/integrity"
+)
+
 // table is a table of the schema.
 type table struct {
 	name string
@@ -38,6 +46,32 @@ var tables = []table{
 	{"feed", "one"},
 	{"changes", "seq"},
 	{"followers", "id"},
+}
+
+// ours are the rows of meta that are not copied with the others: the mark of a copy, and the owner of the storage.
+var ours = []string{noteName, blobstore.OwnerNote}
+
+// results are the rows of meta that commands leave which change no content, such as verify, gc --dry-run and scrub.
+var results = []string{"verify.last", "gc.last", "scrub.latest", "scrub.complete", integrity.ScrubCursor}
+
+// copied returns the condition for the rows of a table that are copied.
+func (t table) copied() string {
+	if t.name != "meta" {
+		return ""
+	}
+	return ` WHERE name NOT IN ('` + strings.Join(ours, `', '`) + `')`
+}
+
+// content returns the condition for the rows of a table by which it is judged whether a copy has changed: a copy that
+// only such commands have opened is as it was copied.
+func (t table) content() string {
+	switch t.name {
+	case "meta":
+		return ` WHERE name NOT IN ('` + strings.Join(slices.Concat(ours, results), `', '`) + `')`
+	case "audit": // of the control socket: what a command changes, other tables have
+		return ` WHERE NOT ("user" = 'local' AND remote = '@')`
+	}
+	return ""
 }
 
 // left are the tables that are not copied, and why.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/mirror-appliance/appliance/internal/diskspace"
@@ -29,6 +30,7 @@ type target struct {
 	lock   *os.File // nil for PostgreSQL
 	begun  bool     // an earlier Run has marked it
 	server bool     // it is PostgreSQL
+	owner  bool     // its bucket has an owner, by the id in its database
 	space  diskspace.Checker
 }
 
@@ -54,11 +56,11 @@ func (c *copying) openTarget(ctx context.Context) (_ *target, err error) {
 	if err := t.admit(ctx, c, t.db.Reader()); err != nil {
 		return nil, err
 	}
-	return t, t.checkOwner(ctx, c)
+	return t, t.checkOwner(ctx, c, t.db.Reader())
 }
 
-// checkOwner refuses a bucket that another store has, even without blobs.
-func (t *target) checkOwner(ctx context.Context, c *copying) error {
+// checkOwner refuses a bucket that another store has, even without blobs. db is nil before there is one.
+func (t *target) checkOwner(ctx context.Context, c *copying, db database.Querier) error {
 	bucket, ok := t.blobs.(interface {
 		Owner(context.Context) (string, error)
 	})
@@ -69,7 +71,13 @@ func (t *target) checkOwner(ctx context.Context, c *copying) error {
 	if err != nil || owner == "" {
 		return err
 	}
-	same, err := database.Exists(ctx, c.from.db, `SELECT 1 FROM meta WHERE name = ? AND value = ?`, blobstore.OwnerNote, owner)
+	const known = `SELECT 1 FROM meta WHERE name = ? AND value = ?`
+	if db != nil { // a command that opened a copy has claimed it
+		if t.owner, err = database.Exists(ctx, db, known, blobstore.OwnerNote, owner); err != nil || t.owner {
+			return err
+		}
+	}
+	same, err := database.Exists(ctx, c.from.db, known, blobstore.OwnerNote, owner)
 	if err == nil && !same {
 		err = &contentError{t.blobs.Root() + " is that of another store", "let `storage:` in " + t.Config + " name another prefix"}
 	}
@@ -189,27 +197,41 @@ func (t *target) checkSpace(need int64) error {
 	return t.space.Check(t.blobs.Root(), need)
 }
 
-// peek refuses what openTarget refuses, changes nothing, and returns how many blobs are there.
-func (c *copying) peek(ctx context.Context) (blobs int64, err error) {
+// checkRoom is checkSpace for a storage that is not open, and may not exist.
+func (c *copying) checkRoom(need int64) error {
+	if s3url.Is(c.To.Storage) {
+		return nil
+	}
+	dir := c.To.Storage
+	for parent := filepath.Dir(dir); parent != dir; dir, parent = parent, filepath.Dir(parent) {
+		if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+	}
+	return diskspace.Checker{Bytes: diskspace.Bytes, MinFree: c.To.MinFree}.Check(dir, need)
+}
+
+// peek refuses what openTarget refuses, changes nothing, and returns how many blobs are there, with their size.
+func (c *copying) peek(ctx context.Context) (blobs, bytes int64, err error) {
 	t := &target{Side: c.To}
 	db, err := t.look(ctx)
 	if err != nil {
-		return 0, fmt.Errorf("look into the target: %w", err)
+		return 0, 0, fmt.Errorf("look into the target: %w", err)
 	}
 	if s3url.Is(t.Storage) {
 		if t.blobs, err = openStorage(ctx, c.To); err != nil {
-			return 0, fmt.Errorf("look into the target: %w", err)
+			return 0, 0, fmt.Errorf("look into the target: %w", err)
 		}
 	}
 	if db == nil { // the copy makes it
-		return 0, errors.Join(t.noBlobs(ctx, c), t.checkOwner(ctx, c))
+		return 0, 0, errors.Join(t.noBlobs(ctx, c), t.checkOwner(ctx, c, nil))
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	if err := errors.Join(t.admit(ctx, c, db), t.checkOwner(ctx, c)); err != nil {
-		return 0, err
+	if err := errors.Join(t.admit(ctx, c, db), t.checkOwner(ctx, c, db)); err != nil {
+		return 0, 0, err
 	}
-	err = db.QueryRowContext(ctx, `SELECT count(*) FROM blobs`).Scan(&blobs)
-	return blobs, err
+	err = db.QueryRowContext(ctx, `SELECT count(*), coalesce(sum(size), 0) FROM blobs`).Scan(&blobs, &bytes)
+	return blobs, bytes, err
 }
 
 // look opens the database for reading, nil if there is none.

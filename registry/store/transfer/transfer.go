@@ -105,7 +105,7 @@ func Run(ctx context.Context, o Options) (_ Report, err error) {
 		o.Progress = func(Progress) {}
 	}
 	c := &copying{Options: o}
-	if err := checkOther(o.From, o.To); err != nil {
+	if err := errors.Join(checkOther(o.From, o.To), checkApart(o.From, o.To)); err != nil {
 		return c.report, err
 	}
 	if c.from, err = openSource(ctx, o.From); err != nil {
@@ -162,7 +162,7 @@ func (c *copying) copy(ctx context.Context) error {
 // plan tells what a Run would copy, and changes nothing.
 func (c *copying) plan(ctx context.Context) error {
 	c.report.DryRun = true
-	have, err := c.peek(ctx)
+	have, bytes, err := c.peek(ctx)
 	if err != nil {
 		return err
 	}
@@ -170,6 +170,11 @@ func (c *copying) plan(ctx context.Context) error {
 		return err
 	}
 	c.report.There = have
+	if !c.report.SameStorage {
+		if err := c.checkRoom(max(0, c.report.BlobBytes-bytes)); err != nil {
+			return err
+		}
+	}
 	for _, t := range tables {
 		table := Table{Name: t.name}
 		if err := c.from.db.QueryRowContext(ctx, `SELECT count(*) FROM `+t.name).Scan(&table.Rows); err != nil {

@@ -325,6 +325,17 @@ func TestRun_refuses(t *testing.T) {
 			t.Cleanup(func() { must(t, s.Close()) })
 			return to
 		}, "in use by another process", "stop it first"},
+		"a storage in that of the source": {func(t *testing.T) place {
+			to := inFiles(t)
+			to.Storage = filepath.Join(from.Storage, "sha256", "new")
+			return to
+		}, "lie in each other", "a place beside"},
+		"a storage around that of the source": {func(t *testing.T) place {
+			to := inFiles(t)
+			to.Storage = filepath.Join(t.TempDir(), "link")
+			must(t, os.Symlink(filepath.Dir(from.Storage), to.Storage))
+			return to
+		}, "lie in each other", "a place beside"},
 		"a directory that is missing": {func(t *testing.T) place {
 			to := inFiles(t)
 			to.Database = filepath.Join(t.TempDir(), "none", "appliance.db")
@@ -375,9 +386,16 @@ func TestRun_fullDisk(t *testing.T) {
 	from, to := inFiles(t), inFiles(t)
 	fill(t, from)
 	to.MinFree = 1 << 60
-	_, err := transfer.Run(t.Context(), transfer.Options{From: from.Side, To: to.Side})
-	if err == nil || !strings.Contains(err.Error(), "no space left for "+to.Storage) || hint.Of(err) == "" {
-		t.Errorf("Run gives %v, hint %q", err, hint.Of(err))
+	for _, dry := range []bool{true, false} {
+		_, err := transfer.Run(t.Context(), transfer.Options{From: from.Side, To: to.Side, DryRun: dry})
+		if err == nil || !strings.Contains(err.Error(), "no space left for "+to.Storage) || hint.Of(err) == "" {
+			t.Errorf("Run gives %v, hint %q", err, hint.Of(err))
+		}
+	}
+	missing := to
+	missing.Storage = filepath.Join(to.Storage, "not", "made")
+	if _, err := transfer.Run(t.Context(), transfer.Options{From: from.Side, To: missing.Side, DryRun: true}); err == nil || !strings.Contains(err.Error(), "no space left for "+to.Storage) {
+		t.Errorf("a dry run to a directory that is not made gives %v", err)
 	}
 	refused(t, to)
 	to.MinFree = 0
@@ -395,12 +413,25 @@ func TestRun_again(t *testing.T) {
 			s := from.open(t)
 			push(t, s, "later", "v1")
 			must(t, s.Close())
+			look(t, to)
 			if r := run(t, from, to); r.There != 13 || r.Copied != 4 {
 				t.Errorf("the report is %+v", r)
 			}
 			equal(t, from, to)
 		})
 	}
+}
+
+// look leaves in a store what the commands verify and gc --dry-run do, which change no content.
+func look(t *testing.T, p place) {
+	t.Helper()
+	s := p.open(t) // which claims a bucket
+	for _, name := range []string{"verify.last", "gc.last"} {
+		must(t, s.SetNote(t.Context(), name, "{}"))
+	}
+	must(t, s.Close())
+	_, err := p.direct(t).Exec(`INSERT INTO audit (kind, at, event, "user", remote, outcome, details) VALUES ('administration', 9, 'verify began', 'local', '@', 'done', '{}')`)
+	must(t, err)
 }
 
 // Two databases may name one storage: no blob moves.
