@@ -31,7 +31,7 @@ func beside(address string) (*server, *pgx.ConnConfig, error) {
 		return nil, nil, err
 	}
 	configure(c)
-	return &server{name: nameOf(c), options: Options{Address: address}, log: slog.New(slog.DiscardHandler)}, c, nil
+	return newServer(c, Options{Address: address, Log: slog.New(slog.DiscardHandler)}), c, nil
 }
 
 // OpenBeside opens a database for reading, also while a DB of another process has it. Errors:

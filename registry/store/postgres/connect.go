@@ -11,6 +11,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -109,11 +110,13 @@ func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 }
 
 func (c *connector) open(ctx context.Context) (*conn, error) {
-	opened, err := c.Connector.Connect(ctx)
+	of, err := c.server.watch.connect(ctx, c.Connector.Connect)
 	if err != nil {
 		return nil, c.server.typed(ctx, err)
 	}
-	return &conn{opened.(*stdlib.Conn), c.server}, nil
+	opened := &conn{Conn: of.(*stdlib.Conn), server: c.server}
+	c.server.watch.add(opened)
+	return opened, nil
 }
 
 // connectWriter connects, and takes the database for this process.
@@ -150,6 +153,8 @@ func (s *server) everythingChanged() {
 // take locks the database for as long as the connection lasts, and refuses one that another process
 // has or had since this one took it.
 func (s *server) take(ctx context.Context, c *conn) error {
+	c.asks()
+	defer c.answered()
 	conn := c.Conn.Conn()
 	var sync string
 	var standby bool
@@ -222,6 +227,27 @@ func (s *server) checkForeign(ctx context.Context, conn *pgx.Conn) error {
 type conn struct {
 	*stdlib.Conn
 	server *server
+	asked  atomic.Int64 // since when it waits for the server, in nanoseconds; 0: it does not
+}
+
+// Close closes the connection.
+func (c *conn) Close() error {
+	c.server.watch.remove(c)
+	return c.Conn.Close()
+}
+
+// Ping asks the server for an answer.
+func (c *conn) Ping(ctx context.Context) error {
+	c.asks()
+	defer c.answered()
+	return c.Conn.Ping(ctx)
+}
+
+// ResetSession asks the server for an answer if the connection was idle.
+func (c *conn) ResetSession(ctx context.Context) error {
+	c.asks()
+	defer c.answered()
+	return c.Conn.ResetSession(ctx)
 }
 
 func (c *conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
@@ -230,6 +256,8 @@ func (c *conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, e
 
 // ExecContext runs one statement, or, without arguments, several.
 func (c *conn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	c.asks()
+	defer c.answered()
 	if len(args) == 0 && strings.Contains(query, ";") {
 		_, err := c.Conn.Conn().PgConn().Exec(ctx, query).ReadAll()
 		return driver.ResultNoRows, c.server.typed(ctx, err)
@@ -240,22 +268,34 @@ func (c *conn) ExecContext(ctx context.Context, query string, args []driver.Name
 }
 
 func (c *conn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	c.asks()
+	defer c.answered()
 	s := c.server.translate(query)
 	rows, err := c.Conn.QueryContext(ctx, s.text, s.arguments(args))
 	if err != nil {
 		return nil, c.server.typed(ctx, err)
 	}
-	return &watchedRows{rows, ctx, c.server}, nil
+	return &watchedRows{rows, ctx, c}, nil
 }
 
 type watchedRows struct {
 	driver.Rows
-	ctx    context.Context
-	server *server
+	ctx  context.Context
+	conn *conn
 }
 
 func (r *watchedRows) Next(to []driver.Value) error {
-	return r.server.typed(r.ctx, r.Rows.Next(to))
+	r.conn.asks()
+	err := r.Rows.Next(to)
+	r.conn.answered()
+	return r.conn.server.typed(r.ctx, err)
+}
+
+// Close reads what is left of the rows.
+func (r *watchedRows) Close() error {
+	r.conn.asks()
+	defer r.conn.answered()
+	return r.Rows.Close()
 }
 
 // CheckNamedValue makes texts of all values but bytes: so PostgreSQL decides by the place of a
@@ -281,6 +321,8 @@ func (c *conn) CheckNamedValue(v *driver.NamedValue) (err error) {
 // BeginTx begins a transaction. One that reads sees one state. One that writes is serializable, and
 // with sql.LevelLinearizable, or of one of several daemons, runs while no other writes.
 func (c *conn) BeginTx(ctx context.Context, o driver.TxOptions) (driver.Tx, error) {
+	c.asks()
+	defer c.answered()
 	begin := `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY`
 	if !o.ReadOnly {
 		begin = c.server.begin(sql.IsolationLevel(o.Isolation) == sql.LevelLinearizable)
@@ -312,6 +354,8 @@ func (t *tx) Commit() error {
 			return errors.Join(t.Rollback(), &pgconn.PgError{Code: "40001", Message: "this was the rehearsal"})
 		}
 	}
+	t.conn.asks()
+	defer t.conn.answered()
 	commit := `COMMIT`
 	if t.writes {
 		commit = t.conn.server.commit()
@@ -336,6 +380,8 @@ func (t *tx) Rollback() error {
 	if t.conn.Conn.Conn().IsClosed() {
 		return nil
 	}
+	t.conn.asks()
+	defer t.conn.answered()
 	_, err := t.conn.Conn.Conn().PgConn().Exec(context.Background(), `ROLLBACK`).ReadAll()
 	return t.conn.server.typed(context.Background(), err)
 }

@@ -94,6 +94,9 @@ func (s *server) typed(ctx context.Context, err error) error {
 	code := codeOf(err)
 	switch code {
 	case "":
+		if silent := s.watch.failure(); silent != nil {
+			err = silent // and not that the connection was ended
+		}
 		return unavailable("see whether PostgreSQL runs and can be reached from here (pg_isready); the appliance connects again by itself")
 	case "53100":
 		return hint.New(&diskspace.FullError{Path: "PostgreSQL's disk of " + s.name, Err: err},

@@ -52,10 +52,12 @@ type Options struct {
 	// Topic returns the topic of a change of which other daemons are told, a word, or "". Told is called
 	// with the topics of changes of any daemon, or with nil when anything may have changed: soon, and at
 	// the latest after some seconds. nil: they are not told.
-	Topic func(database.Change) string
-	Told  func(topics []string)
-	look  time.Duration // lookEvery, in tests
-	keep  time.Duration // keepEvery, in tests
+	Topic  func(database.Change) string
+	Told   func(topics []string)
+	look   time.Duration // lookEvery, in tests
+	keep   time.Duration // keepEvery, in tests
+	silent time.Duration // silentAfter, in tests
+	probe  time.Duration // probeTime, in tests
 }
 
 // DB is an open database. It is safe for concurrent use.
@@ -75,6 +77,8 @@ type DB struct {
 // server is what connections to one database share.
 type server struct {
 	statements
+	watch    *watch
+	direct   bool   // TLS begins without a request
 	name     string // of the database, without a password
 	log      *slog.Logger
 	damage   atomic.Pointer[database.CorruptError]
@@ -102,7 +106,7 @@ func Open(ctx context.Context, o Options) (_ *DB, err error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &server{name: nameOf(writing), log: o.Log, options: o, began: time.Now(), ended: make(chan struct{}, 1)}
+	s := newServer(writing, o)
 	configure(writing)
 	if o.Several {
 		configureSeveral(writing)
@@ -133,6 +137,11 @@ func Open(ctx context.Context, o Options) (_ *DB, err error) {
 		db.listen()
 	}
 	return db, nil
+}
+
+func newServer(c *pgx.ConnConfig, o Options) *server {
+	w := &watch{silent: cmp.Or(o.silent, silentAfter), probe: cmp.Or(o.probe, probeTime), log: o.Log}
+	return &server{watch: w, direct: c.SSLNegotiation == "direct", name: nameOf(c), log: o.Log, options: o, began: time.Now(), ended: make(chan struct{}, 1)}
 }
 
 // prepare waits for the server, and makes the database that of this version.

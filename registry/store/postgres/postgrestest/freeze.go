@@ -1,0 +1,49 @@
+package postgrestest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// Freeze stops all processes of the server: connections to it are accepted, and nothing is answered.
+func (s *Server) Freeze() error { return s.signal(syscall.SIGSTOP) }
+
+// Thaw has them go on.
+func (s *Server) Thaw() error { return s.signal(syscall.SIGCONT) }
+
+// signal signals the server first, which then starts no process.
+func (s *Server) signal(sig syscall.Signal) error {
+	server := s.serve.Process.Pid
+	if err := syscall.Kill(server, sig); err != nil {
+		return err
+	}
+	all, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		return err
+	}
+	for _, path := range all {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			continue // it has ended
+		}
+		pid, rest, _ := strings.Cut(string(text), " ")
+		// The name, in parentheses, may have blanks; the state and the parent are after it.
+		fields := strings.Fields(rest[strings.LastIndex(rest, ")")+1:])
+		if len(fields) < 2 || fields[1] != strconv.Itoa(server) {
+			continue
+		}
+		child, err := strconv.Atoi(pid)
+		if err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		if err := syscall.Kill(child, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return err
+		}
+	}
+	return nil
+}
