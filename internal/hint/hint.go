@@ -38,8 +38,8 @@ func Of(err error) string {
 	return ""
 }
 
-// Word returns a word as a shell has to be given it, such as a path with a blank.
-func Word(word string) string {
+// quoted returns a word as a shell has to be given it, such as a path with a blank.
+func quoted(word string) string {
 	plain := func(r rune) bool {
 		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("@%+=:,./_-", r)
 	}
@@ -49,11 +49,11 @@ func Word(word string) string {
 	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
-// Words returns a command line of words.
+// Words returns a command line of words, which a shell takes as they are.
 func Words(words ...string) string {
-	quoted := make([]string, len(words))
+	all := make([]string, len(words))
 	for i, w := range words {
-		quoted[i] = Word(w)
+		all[i] = quoted(w)
 	}
-	return strings.Join(quoted, " ")
+	return strings.Join(all, " ")
 }

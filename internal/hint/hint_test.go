@@ -45,17 +45,17 @@ func TestNew(t *testing.T) {
 }
 
 // A shell takes each word as it is.
-func TestWord(t *testing.T) {
+func TestWords(t *testing.T) {
 	for _, word := range []string{"/etc/a.yaml", "", "/a b", "it's", `a"b\`, "$HOME", "`id`", "a;b&c|d<e>f", "~", "*?[a]", "#", "!", "a\nb", "ä", "{a,b}", "(/.*)?"} {
-		out, err := exec.Command("sh", "-c", "printf %s "+hint.Word(word)).Output()
+		out, err := exec.Command("sh", "-c", "printf %s "+hint.Words(word)).Output()
 		if err != nil || string(out) != word {
-			t.Errorf("%q as %s becomes %q, %v", word, hint.Word(word), out, err)
+			t.Errorf("%q as %s becomes %q, %v", word, hint.Words(word), out, err)
 		}
 	}
 	if got := hint.Words("chmod", "600", "/a b"); got != "chmod 600 '/a b'" {
 		t.Errorf("the words are %s", got)
 	}
-	if got := hint.Word("/etc/x_1-2.yaml"); got != "/etc/x_1-2.yaml" {
+	if got := hint.Words("/etc/x_1-2.yaml"); got != "/etc/x_1-2.yaml" {
 		t.Errorf("a plain path is %s", got)
 	}
 }
