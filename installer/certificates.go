@@ -165,7 +165,7 @@ func (s *site) wantCertificates() {
 }
 
 func (s *site) createCA() (*tlsgen.CA, error) {
-	return tlsgen.CreateCA(caName(s.cfg.Hostname), s.now, servedNames(s.cfg.Hostname)...)
+	return tlsgen.CreateCA(tlsgen.CAName(s.cfg.Hostname), s.now, servedNames(s.cfg.Hostname)...)
 }
 
 func (s *site) newCA() (*tlsgen.CA, error) {
@@ -319,16 +319,6 @@ func (s *site) moveCAKey() {
 		s.text, s.cfg = text, cfg
 	}
 	s.certs.caKey, s.certs.oldKey = s.files.oldKey, s.files.keyFile
-}
-
-// caName returns the common name of the CA, at most the 64 characters that OpenSSL and GnuTLS
-// accept.
-func caName(hostname string) string {
-	const before, after, room = "Mirror appliance CA (", ")", 64
-	if most := room - len(before) - len(after); len(hostname) > most {
-		hostname = hostname[:most-3] + "..."
-	}
-	return before + hostname + after
 }
 
 // certificateSteps write the certificates. A file that exists keeps its content. With the user's

@@ -148,7 +148,7 @@ func TestCAName(t *testing.T) {
 		strings.Repeat("abcdefg.", 31):    "Mirror appliance CA (" + strings.Repeat("abcdefg.", 31)[:39] + "...)",
 		strings.Repeat("a", 63) + ".test": "Mirror appliance CA (" + strings.Repeat("a", 39) + "...)",
 	} {
-		if got := caName(host); got != want || len(got) > 64 {
+		if got := tlsgen.CAName(host); got != want || len(got) > 64 {
 			t.Errorf("%s: %q, want %q", host, got, want)
 		}
 	}

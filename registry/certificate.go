@@ -14,8 +14,34 @@ import (
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/regular"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/sealed"
 	"github.com/mirror-appliance/appliance/tlsgen"
 )
+
+// openCA returns the CA that signs, nil if the certificate is the user's own, and what daemons of one
+// database share of both, nil if there is one daemon.
+func (d *daemon) openCA(ctx context.Context) (*tlsgen.CA, tlsgen.Shared, error) {
+	t := d.cfg.TLS
+	if !d.cfg.Shared() {
+		if t.CAKey == "" {
+			return nil, nil, nil
+		}
+		ca, err := tlsgen.LoadCA(t.CA, t.CAKey)
+		if err != nil {
+			return nil, nil, fmt.Errorf("load the CA: %w", err)
+		}
+		return ca, nil, nil
+	}
+	key, err := sealed.ReadKey(d.cfg.SharedKey)
+	if err != nil || t.CAKey == "" {
+		return nil, nil, err
+	}
+	shared, ca, err := sealed.Open(ctx, sealed.Options{
+		Rows: d.store.Shared().Sealed, Key: key, CAFile: t.CA, KeyFile: t.CAKey, Hostname: d.cfg.Hostname, Log: d.log,
+		Alone: func(ctx context.Context) (sealed.Alone, error) { return d.store.Alone(ctx, "certificate") },
+	})
+	return ca, shared, err
+}
 
 // certificateAdmin is what the control API does with the certificate of a daemon.
 type certificateAdmin struct{ *daemon }

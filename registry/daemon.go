@@ -181,16 +181,14 @@ func (d *daemon) openTLS(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var ca *tlsgen.CA
-	if t.CAKey != "" {
-		if ca, err = tlsgen.LoadCA(t.CA, t.CAKey); err != nil {
-			return fmt.Errorf("load the CA: %w", err)
-		}
+	ca, shared, err := d.openCA(ctx)
+	if err != nil {
+		return err
 	}
 	m, err := tlsgen.NewManager(ctx, tlsgen.Options{
 		Names: []string{d.cfg.Hostname, "localhost"}, CA: ca, CertFile: t.Certificate,
 		KeyFile: t.Key, StateDir: t.State,
-		CAFile: t.CA, CAKeyFile: t.CAKey, Log: d.log,
+		CAFile: t.CA, CAKeyFile: t.CAKey, Shared: shared, Log: d.log,
 		ACME: tlsgen.ACME{Directory: t.ACME.Directory, CAFile: t.ACME.CA, Email: t.ACME.Email,
 			KeyID: t.ACME.KeyID, KeyFile: t.ACME.KeyFile, Port: port},
 	})

@@ -218,6 +218,7 @@ func TestRun_openAPI(t *testing.T) {
 	admin(http.MethodPut, "/api/v1/offline", `{"offline":false}`, http.StatusOK)
 	admin(http.MethodPut, "/api/v1/wants", `{"key":"k","wants":null}`, http.StatusNoContent)
 	admin(http.MethodPost, "/api/v1/certificate/renew", "", http.StatusOK)
+	admin(http.MethodDelete, "/api/v1/certificate/shared", "", http.StatusConflict)
 	admin(http.MethodDelete, "/api/v1/misses", "", http.StatusNoContent)
 	admin(http.MethodPost, "/api/v1/reload", "", http.StatusInternalServerError) // this program has no file
 	admin(http.MethodPut, "/api/v1/clusters", `{"facts":{}}`, http.StatusBadRequest)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/registry/jobs"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
@@ -12,19 +13,20 @@ import (
 // heedEvery is how often a daemon reads what it goes by and others may have written, if it is not told.
 const heedEvery = 5 * time.Second
 
-// heedOthers has this daemon go by what another one of its store has decided: the role, and whether the
-// link is cut. It returns when ctx ends, and at once where there is no other.
+// heedOthers has this daemon go by what another one of its store has decided: the role, whether the
+// link is cut, and the certificate. It returns when ctx ends, and at once where there is no other.
 func (d *daemon) heedOthers(ctx context.Context) error {
 	if !d.store.Several() {
 		return nil
 	}
-	failing := false
+	failing, apart := false, ""
 	for {
 		err := errors.Join(d.family.Refresh(ctx), d.link.refresh(ctx))
 		if err != nil && ctx.Err() == nil && !failing {
 			d.log.WarnContext(ctx, "what other daemons of this store have decided cannot be read", "error", err)
 		}
 		failing = err != nil
+		apart = d.heedCertificate(ctx, apart)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -32,6 +34,19 @@ func (d *daemon) heedOthers(ctx context.Context) error {
 		case <-time.After(heedEvery):
 		}
 	}
+}
+
+// heedCertificate serves the certificate that another daemon has renewed. It returns why it cannot, which
+// is logged if it is not what was told before.
+func (d *daemon) heedCertificate(ctx context.Context, told string) string {
+	err := d.tls.Refresh(ctx)
+	if err == nil || ctx.Err() != nil {
+		return ""
+	}
+	if err.Error() != told {
+		d.log.WarnContext(ctx, "the certificate that the daemons share is not followed; the last one goes on being served", "error", err, "hint", hint.Of(err))
+	}
+	return err.Error()
 }
 
 // scheduledWork is the name of what one daemon of a store does without having been asked.

@@ -71,7 +71,7 @@ func TestManager_fullDisk(t *testing.T) {
 			}
 			must(m.Close())
 			select {
-			case <-m.source.(*interim).inner.Load().storage.closed:
+			case <-m.source.(*interim).inner.Load().storage.ending.Done():
 			default:
 				t.Error("what renews goes on")
 			}

@@ -30,16 +30,17 @@ type managed struct {
 	config  *certmagic.Config
 	cache   *certmagic.Cache
 	storage *storage
+	o       Options
 }
 
 func startManaged(ctx context.Context, o Options) (*managed, error) {
-	pair, err := adoptOrIssue(o)
+	pair, err := agree(ctx, o)
 	if err != nil {
 		return nil, err
 	}
-	m := &managed{name: o.Names[0], storage: newStorage(o.StateDir)}
+	m := &managed{name: o.Names[0], storage: newStorage(o), o: o}
 	authority := issuer{o}
-	if err := m.storage.prime(ctx, authority.IssuerKey(), m.name, pair); err != nil {
+	if err := m.storage.prime(ctx, pair); err != nil {
 		return nil, fault(o.StateDir, "the certificate's state cannot be written",
 			"check the owner of this directory and the space on its file system", err)
 	}
@@ -110,10 +111,15 @@ func (m *managed) publish(ctx context.Context, o Options, data map[string]any) {
 
 // renew replaces the leaf by a new one with a new key.
 func (m *managed) renew(ctx context.Context) error {
-	before := m.cache.AllMatchingCertificates(m.name)
 	if err := m.config.RenewCertSync(ctx, m.name, true); err != nil {
 		return fmt.Errorf("renew the certificate: %w", err)
 	}
+	return m.reload(ctx)
+}
+
+// reload serves what the storage has.
+func (m *managed) reload(ctx context.Context) error {
+	before := m.cache.AllMatchingCertificates(m.name)
 	if _, err := m.config.CacheManagedCertificate(ctx, m.name); err != nil {
 		return fmt.Errorf("load the renewed certificate: %w", err)
 	}
@@ -293,31 +299,38 @@ var errClosed = errors.New("the certificate manager is closed")
 // A renewal happens as a whole under the lock, so that the lock is also the way to close a manager.
 type storage struct {
 	*certmagic.FileStorage
+	o       Options
+	issuer  string        // certmagic's key of the issuer
 	issuing chan struct{} // has one element while a certificate is obtained, and once closed
-	closed  chan struct{}
+	ending  context.Context
+	end     context.CancelFunc
+	unlock  func() // of o.Shared, while Lock is held; nil: none
 }
 
-func newStorage(dir string) *storage {
-	return &storage{
-		FileStorage: &certmagic.FileStorage{Path: dir},
+func newStorage(o Options) *storage {
+	s := &storage{
+		FileStorage: &certmagic.FileStorage{Path: o.StateDir},
+		o:           o,
+		issuer:      issuer{o}.IssuerKey(),
 		issuing:     make(chan struct{}, 1),
-		closed:      make(chan struct{}),
 	}
+	s.ending, s.end = context.WithCancel(context.Background())
+	return s
 }
 
-// Lock takes the lock. There is one certificate, so there is one lock, whatever the name.
-func (s *storage) Lock(ctx context.Context, _ string) error {
+// take takes the lock of this process.
+func (s *storage) take(ctx context.Context) error {
 	select {
 	case s.issuing <- struct{}{}:
 		return nil
-	case <-s.closed:
+	case <-s.ending.Done():
 		return errClosed
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-// TryLock is Lock without waiting.
+// TryLock is Lock without waiting, for what certmagic does in this process alone.
 func (s *storage) TryLock(context.Context, string) (bool, error) {
 	select {
 	case s.issuing <- struct{}{}:
@@ -327,20 +340,15 @@ func (s *storage) TryLock(context.Context, string) (bool, error) {
 	}
 }
 
-// Unlock releases the lock.
-func (s *storage) Unlock(context.Context, string) error {
-	<-s.issuing
-	return nil
-}
-
 func (s *storage) close() {
-	close(s.closed)
+	s.end()
 	s.issuing <- struct{}{}
 }
 
 // prime replaces the content of the storage by a pair. certmagic writes its three files one after
 // the other, and would not start on a part of them, which a power cut leaves.
-func (s *storage) prime(ctx context.Context, issuerKey, name string, pair keyPair) error {
+func (s *storage) prime(ctx context.Context, pair keyPair) error {
+	issuerKey, name := s.issuer, s.o.Names[0]
 	meta, err := json.Marshal(certmagic.CertificateResource{SANs: []string{name}})
 	if err != nil {
 		return fmt.Errorf("encode metadata: %w", err)
@@ -357,7 +365,7 @@ func (s *storage) prime(ctx context.Context, issuerKey, name string, pair keyPai
 		if held, err := s.Load(ctx, item.key); err == nil && bytes.Equal(held, item.value) {
 			continue
 		}
-		if err := s.Store(ctx, item.key, item.value); err != nil {
+		if err := s.FileStorage.Store(ctx, item.key, item.value); err != nil {
 			return err
 		}
 	}

@@ -22,6 +22,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mholt/acmez/v3"
@@ -38,7 +39,9 @@ type Options struct {
 	// CAKeyFile is named in hints about a new CA, and beside it a rotation is found; only with a CA.
 	CAKeyFile string
 	ACME      ACME // only with a CA
-	Log       *slog.Logger
+	// Shared has the pair that other processes serve too; only with a CA, nil: there are none.
+	Shared Shared
+	Log    *slog.Logger
 	// Now is the clock for issuing and adopting; nil: time.Now. certmagic renews by its own clock.
 	Now func() time.Time
 
@@ -52,7 +55,8 @@ type Manager struct {
 	source source
 	acme   *fromACME // nil: none
 	closed sync.Once
-	o      Options // as given
+	o      Options               // as given
+	apart  atomic.Pointer[error] // of the last Refresh
 }
 
 // source has a Manager's certificate: from the CA or from the user's files.

@@ -70,6 +70,9 @@ func (m *Manager) Trouble() (refused, notices []error) {
 	if err := m.rotating(); err != nil {
 		notices = append(notices, err)
 	}
+	if apart := m.apart.Load(); apart != nil && *apart != nil {
+		notices = append(notices, *apart)
+	}
 	if m.acme != nil {
 		if cert := m.acme.current(m.o); cert != nil {
 			life := cert.Leaf.NotAfter.Sub(cert.Leaf.NotBefore)

@@ -22,7 +22,7 @@ func newCertCommand(std stdio) *cobra.Command {
 		Args:  noSuchCommand,
 		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(newCertShowCommand(std), newCertRenewCommand(std), newCertReplaceCommand(std), newCertRotateCommand(std))
+	c.AddCommand(newCertShowCommand(std), newCertRenewCommand(std), newCertReplaceCommand(std), newCertRotateCommand(std), newCertUnshareCommand(std))
 	return c
 }
 
@@ -50,6 +50,26 @@ New connections get it, no restart is needed, and clients notice nothing.`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			return runCert(c.Context(), std, o, (*client.Client).RenewCertificate)
+		},
+	}
+	o.addFlags(c.Flags())
+	return c
+}
+
+func newCertUnshareCommand(std stdio) *cobra.Command {
+	var o locateOptions
+	c := &cobra.Command{
+		Use:   "unshare",
+		Short: "Delete the certificates that several daemons share from their database",
+		Long: `Delete the CA and the certificate that the daemons of one database share, which are encrypted there with the file that
+sharedKey of config.yaml names. Each host has both as files, and its daemon goes on serving them. The next daemon that starts
+shares those of its host, encrypted with its key; the others take them over when they start.
+
+It is for a key that is lost or is to be changed, for another CA, and for another hostname of all daemons: change the file
+at each host, run this once, and restart the daemons one after the other.`,
+		Args: noArguments,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return withControl(c.Context(), std, &o, func(control *client.Client) error { return control.UnshareCertificate(c.Context()) })
 		},
 	}
 	o.addFlags(c.Flags())

@@ -35,6 +35,7 @@ func rooms() map[string][]string {
 		"registry/misses":  {"registry/jobs", "registry/admin/api"},
 		"registry/updates": slices.Concat(front, []string{"registry/admin/api", "cluster", "mirror", "mirror/graphdata", "mirror/imageset", "mirror/layers", "mirror/signature", "registry/documents", "registry/stored"}),
 		"registry/stored":  front,
+		"registry/sealed":  {"registry/store", "registry/store/sharedrows", "tlsgen"},
 		"registry/ready": slices.Concat(front, []string{"registry/admin/api", "registry/documents", "registry/stored", "registry/updates",
 			"cluster", "cluster/state", "mirror", "mirror/*"}),
 		"registry/retain":       slices.Concat(front, []string{"registry/admin/api", "registry/documents", "registry/stored", "registry/updates", "cluster/state", "mirror", "mirror/*"}),
@@ -89,6 +90,7 @@ func rooms() map[string][]string {
 		"registry/store/blobfile":  {"registry/store/blobstore"},
 		"registry/store/blobs3":    {"registry/store/blobstore"},
 		"registry/store/guard":     nil,
+		"registry/store/sharedrows":    {"registry/store/database"},
 		"registry/store/leases":    {"registry/store/blobstore", "registry/store/database", "registry/store/guard"},
 
 		"registry/store/blobstore/blobstoretest": {"registry/store/blobstore"},

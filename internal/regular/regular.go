@@ -29,7 +29,13 @@ func (e *refusedError) Unwrap() error { return ErrRefused }
 func ReadFile(file string) ([]byte, error) { return ReadFileUpTo(file, maxSize) }
 
 // ReadFileUpTo reads a regular file of at most so many bytes.
-func ReadFileUpTo(file string, most int64) ([]byte, error) {
+func ReadFileUpTo(file string, most int64) ([]byte, error) { return read(file, most, 0) }
+
+// ReadSecret is ReadFile for a file that no other user may read or write.
+func ReadSecret(file string) ([]byte, error) { return read(file, maxSize, 0o077) }
+
+// read refuses a file with one of the modes.
+func read(file string, most int64, refused fs.FileMode) ([]byte, error) {
 	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO would have it wait for a writer
 	if err != nil {
 		return nil, err
@@ -41,6 +47,9 @@ func ReadFileUpTo(file string, most int64) ([]byte, error) {
 	}
 	if !info.Mode().IsRegular() {
 		return nil, &refusedError{file, "it is not a regular file"}
+	}
+	if mode := info.Mode().Perm(); mode&refused != 0 {
+		return nil, &refusedError{file, fmt.Sprintf("other users may read or write it (mode %04o)", mode)}
 	}
 	data, err := io.ReadAll(io.LimitReader(f, most+1))
 	if err == nil && int64(len(data)) > most {

@@ -29,3 +29,18 @@ func TestReadFile(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestReadSecret(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for mode, open := range map[os.FileMode]bool{0o600: false, 0o400: false, 0o640: true, 0o604: true, 0o620: true} {
+		if err := os.Chmod(file, mode); err != nil {
+			t.Fatal(err)
+		}
+		if data, err := ReadSecret(file); errors.Is(err, ErrRefused) != open || open == (string(data) == "x") {
+			t.Errorf("%o: %q, %v", mode, data, err)
+		}
+	}
+}

@@ -131,6 +131,7 @@ func NewHandler(o Options) *Handler {
 	handle(h, api.GetOffline, h.getOffline)
 	handle(h, api.GetCertificate, h.getCertificate)
 	handle(h, api.RenewCertificate, h.renewCertificate)
+	handle(h, api.UnshareCertificate, h.unshareCertificate)
 	handle(h, api.ListMisses, h.listMisses)
 	handle(h, api.ClearMisses, h.clearMisses)
 	handle(h, api.ListPins, h.listPins)

@@ -43,7 +43,7 @@ const (
 // effects are those of all calls but those that get something.
 func effects() map[string]effect {
 	return map[string]effect{
-		key(api.SetOffline): local, key(api.RenewCertificate): local, key(api.ClearMisses): local, key(api.Reload): local,
+		key(api.SetOffline): local, key(api.RenewCertificate): local, key(api.UnshareCertificate): local, key(api.ClearMisses): local, key(api.Reload): local,
 		key(api.TestUpstreams): nothing,
 		key(api.Unpin):         content, key(api.AttachCluster): content, key(api.PushCluster): content, key(api.DetachCluster): content,
 		key(api.GetUpdates): nothing, key(api.ListAudit): nothing,

@@ -41,7 +41,7 @@ func (c *Config) checkShared() (string, error) {
 		return "", nil
 	case c.server == "" || !s3url.Is(c.Storage):
 		return "sharedKey", complaint("given, and the database and the storage are not both such that several daemons can have them",
-			"name PostgreSQL in database: and a bucket in storage:, see appliance docs database, or take sharedKey out: one daemon needs none")
+			"name PostgreSQL in database: and a bucket in storage:, see appliance docs several, or take sharedKey out: one daemon needs none")
 	case c.TLS.ACME.Directory != "":
 		return "tls.acme.directory", complaint("given together with sharedKey: the challenge of the ACME server may reach another daemon than the one that asked",
 			"have an ACME client renew a certificate of your own, in certificate and key without caKey, or leave acme out and let the appliance's CA sign")

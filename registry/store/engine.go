@@ -13,6 +13,7 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store/database"
 	"github.com/mirror-appliance/appliance/registry/store/migrations"
 	"github.com/mirror-appliance/appliance/registry/store/postgres"
+	"github.com/mirror-appliance/appliance/registry/store/sharedrows"
 	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 	"github.com/mirror-appliance/appliance/registry/store/transfer"
 )
@@ -89,6 +90,7 @@ func (s *Store) openServer(ctx context.Context, o Options) (err error) {
 	if s.several {
 		s.db = guarded{db}
 	}
+	s.shared = sharedrows.New(s.db)
 	return nil
 }
 

@@ -18,11 +18,15 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store/database"
 	"github.com/mirror-appliance/appliance/registry/store/integrity"
 	"github.com/mirror-appliance/appliance/registry/store/migrations"
+	"github.com/mirror-appliance/appliance/registry/store/sharedrows"
 )
 
 // Several reports whether other processes have the store open too. What this process remembers of rows
 // then counts only for what does not change.
 func (s *core) Several() bool { return s.several }
+
+// Shared returns what several daemons share beside the content, nil if the database is a file.
+func (s *core) Shared() *sharedrows.Set { return s.shared }
 
 // Secret returns the secret with a name: 32 random bytes, made by the first call.
 func (s *Store) Secret(ctx context.Context, name string) ([]byte, error) {

@@ -16,6 +16,7 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 	"github.com/mirror-appliance/appliance/registry/store/blobstore"
 	"github.com/mirror-appliance/appliance/registry/store/database"
+	"github.com/mirror-appliance/appliance/registry/store/sharedrows"
 )
 
 // Options are the options of Open.
@@ -88,7 +89,8 @@ type core struct {
 	blobs    blobstore.Storage
 	files    *blobfile.Dir // nil unless blobs are files: small ones have a journal then, and the disk may get full
 	journal  *journal
-	several  bool // other processes have the store open too
+	several  bool            // other processes have the store open too
+	shared   *sharedrows.Set // nil: the database is a file
 	space    diskspace.Checker
 	now      func() time.Time
 	log      *slog.Logger

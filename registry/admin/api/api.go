@@ -90,6 +90,9 @@ var (
 	// one of the appliance's CA.
 	GetCertificate   = Call[None, Certificate]{http.MethodGet, "/api/v1/certificate", http.StatusOK, 0}
 	RenewCertificate = Call[None, Certificate]{http.MethodPost, "/api/v1/certificate/renew", http.StatusOK, 0}
+	// UnshareCertificate deletes the CA and the certificate that several daemons share from their database:
+	// the next daemon that starts shares those of its files.
+	UnshareCertificate = Call[None, None]{http.MethodDelete, "/api/v1/certificate/shared", http.StatusNoContent, 0}
 	// ListMisses lists what clients asked for, did not get, and is still not held, MissedImageSet is it as an
 	// image set that mirrors it, and ClearMisses forgets it.
 	ListMisses     = Call[None, []Miss]{http.MethodGet, "/api/v1/misses", http.StatusOK, 0}

@@ -87,4 +87,5 @@ var left = map[string]string{
 	"uploads":          "uploads under way are not copied",
 	"claims":           "no daemon of the target has anything yet",
 	"lost_links":       "it belongs to a commit under way",
+	"sealed":           "the hosts have the CA and the certificate as files",
 }
