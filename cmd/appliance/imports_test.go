@@ -86,12 +86,12 @@ func rooms() map[string][]string {
 
 		"registry/admin/openapi": {"registry/admin/api"},
 
-		"registry/store/blobstore": nil,
-		"registry/store/blobfile":  {"registry/store/blobstore"},
-		"registry/store/blobs3":    {"registry/store/blobstore"},
-		"registry/store/guard":     nil,
-		"registry/store/sharedrows":    {"registry/store/database"},
-		"registry/store/leases":    {"registry/store/blobstore", "registry/store/database", "registry/store/guard"},
+		"registry/store/blobstore":  nil,
+		"registry/store/blobfile":   {"registry/store/blobstore"},
+		"registry/store/blobs3":     {"registry/store/blobstore"},
+		"registry/store/guard":      nil,
+		"registry/store/sharedrows": {"registry/store/database"},
+		"registry/store/leases":     {"registry/store/blobstore", "registry/store/database", "registry/store/guard"},
 
 		"registry/store/blobstore/blobstoretest": {"registry/store/blobstore"},
 		"registry/store/blobs3/s3test":           nil,

@@ -3,7 +3,6 @@
 package main_test
 
 import (
-	"bytes"
 	"crypto/rand"
 	"crypto/tls"
 	"encoding/base64"
@@ -30,7 +29,7 @@ type together struct {
 	*faulty // whose requests go to the balancer
 	daemons []*faulty
 	address string // of the balancer
-	keys    string // of the configurations, but for the key
+	storage string
 	key     []byte
 	server  string              // address of the database
 	proxy   *postgrestest.Proxy // before it
@@ -57,8 +56,7 @@ func newTogether(t *testing.T, daemons int) *together {
 	storage, _ := bucket.Address(t, "")
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
-	f := &together{server: database, proxy: proxy, bucket: bucket, address: l.Addr().String(), sent: make([]atomic.Int64, daemons),
-		keys: "storage: " + storage + "\nstorageCredentials: " + bucket.Credentials + "\ndatabase: " + database + "\n"}
+	f := &together{storage: storage, server: database, proxy: proxy, bucket: bucket, address: l.Addr().String(), sent: make([]atomic.Int64, daemons)}
 	key := make([]byte, 32)
 	rand.Read(key) //nolint:errcheck // it never fails
 	f.key = append(base64.StdEncoding.AppendEncode(nil, key), '\n')
@@ -74,37 +72,27 @@ func newTogether(t *testing.T, daemons int) *together {
 	return f
 }
 
-// host prepares another host, with the CA of the first.
+// host prepares another host. One with the key gets the certificates from the store, where the first has put its own.
 func (f *together) host(t *testing.T, shared bool) *faulty {
 	t.Helper()
 	d := newFaulty(t, "")
 	if len(f.daemons) > 0 {
-		first := f.daemons[0].cfg.TLS
-		for from, to := range map[string]string{first.CA: d.cfg.TLS.CA, first.CAKey: d.cfg.TLS.CAKey, first.Certificate: d.cfg.TLS.Certificate, first.Key: d.cfg.TLS.Key} {
-			content, err := os.ReadFile(from)
-			must(t, err)
-			must(t, os.WriteFile(to, content, 0o600))
+		for _, path := range []string{d.cfg.TLS.CA, d.cfg.TLS.CAKey, d.cfg.TLS.Certificate, d.cfg.TLS.Key} {
+			must(t, os.Remove(path))
 		}
-		d.http = d.client(t, d.socket.Name())
+		d.http = f.daemons[0].client(t, d.socket.Name())
 	}
 	_, port, err := net.SplitHostPort(f.address)
 	must(t, err)
 	d.cfg.Port, err = net.LookupPort("tcp", port)
 	must(t, err)
+	d.cfg.Storage, d.cfg.StorageCredentials, d.cfg.Database = f.storage, f.bucket.Credentials, f.server
+	if shared {
+		d.cfg.SharedKey = filepath.Join(d.root, "shared-key")
+		must(t, os.WriteFile(d.cfg.SharedKey, f.key, 0o600))
+	}
 	text, err := d.cfg.Marshal()
 	must(t, err)
-	for _, line := range []string{"\nstorage: " + d.cfg.Storage, "\ndatabase: " + d.cfg.Database} {
-		if !bytes.Contains(text, []byte(line)) {
-			t.Fatalf("no%s in\n%s", line, text)
-		}
-		text = bytes.Replace(text, []byte(line), nil, 1)
-	}
-	text = append(text, f.keys...)
-	if shared {
-		key := filepath.Join(d.root, "shared-key")
-		must(t, os.WriteFile(key, f.key, 0o600))
-		text = append(text, "sharedKey: "+key+"\n"...)
-	}
 	must(t, os.WriteFile(config.Path(d.root), text, 0o644))
 	return d
 }

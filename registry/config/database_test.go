@@ -51,6 +51,13 @@ func TestParse_sharedKey(t *testing.T) {
 	if err != nil || !c.Shared() || c.SharedKey != "/etc/appliance/shared-key" {
 		t.Fatalf("got %+v, %v", c, err)
 	}
+	written, err := c.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if back, err := Parse("config.yaml", written); err != nil || back.SharedKey != c.SharedKey {
+		t.Errorf("written and read: %+v, %v", back, err)
+	}
 	if c, err := Parse("config.yaml", []byte(rest+tls+postgres+s3)); err != nil || c.Shared() {
 		t.Errorf("without it: %+v, %v", c, err)
 	}
