@@ -73,7 +73,7 @@ several: ## the tests of several daemons of one store: random histories, kills, 
 	go vet -tags s3 ./registry/store
 	go vet -tags several ./cmd/appliance
 	APPLIANCE_S3_SERVER=$(CURDIR)/bin/s3server APPLIANCE_TEST_DATABASE=postgres go test -count=1 -tags s3 -timeout 2h -run 'Test(Several|Daemons)_' ./registry/store -kills $(KILLS)
-	APPLIANCE_S3_SERVER=$(CURDIR)/bin/s3server go test -count=1 -tags several -timeout 15m -run TestSeveral_ ./cmd/appliance
+	APPLIANCE_S3_SERVER=$(CURDIR)/bin/s3server go test -count=1 -tags several -timeout 20m -run 'Test(Several|Scale)_' ./cmd/appliance
 
 conformance: ## the suite of the OCI distribution specification, against two daemons of one store
 	go -C testdata/s3server build -trimpath -buildvcs=false -o $(CURDIR)/bin/s3server .
