@@ -9,16 +9,12 @@ import (
 	"testing"
 )
 
-// TestDocs_securityNamesTestsThatExist keeps docs/security.md true to the tests behind its lines.
-func TestDocs_securityNamesTestsThatExist(t *testing.T) {
+// TestDocs_namesTestsThatExist keeps the pages true to the tests behind their lines.
+func TestDocs_namesTestsThatExist(t *testing.T) {
 	const root = "../.."
-	text, err := os.ReadFile(filepath.Join(root, "docs/security.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	defined := map[string]bool{}
 	function := regexp.MustCompile(`(?m)^func (Test\w+)\(`)
-	err = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || !strings.HasSuffix(path, "_test.go") {
 			return err
 		}
@@ -31,13 +27,19 @@ func TestDocs_securityNamesTestsThatExist(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	named := regexp.MustCompile("`(Test\\w+)`").FindAllSubmatch(text, -1)
-	if len(named) == 0 {
-		t.Error("docs/security.md names no test")
-	}
-	for _, match := range named {
-		if name := string(match[1]); !defined[name] {
-			t.Errorf("docs/security.md names %s, which no test of the project is", name)
+	for _, page := range []string{"docs/security.md", "docs/development.md"} {
+		text, err := os.ReadFile(filepath.Join(root, page))
+		if err != nil {
+			t.Fatal(err)
+		}
+		named := regexp.MustCompile("`(Test\\w+)`").FindAllSubmatch(text, -1)
+		if len(named) == 0 {
+			t.Errorf("%s names no test", page)
+		}
+		for _, match := range named {
+			if name := string(match[1]); !defined[name] {
+				t.Errorf("%s names %s, which no test of the project is", page, name)
+			}
 		}
 	}
 }

@@ -139,3 +139,41 @@ func TestPut_ofALostLayer(t *testing.T) {
 		t.Errorf("Put gives %v", err)
 	}
 }
+
+// A list may lack what is there, and have what is gone: nothing is lost by it.
+func TestCollect_staleLists(t *testing.T) {
+	f := newFixture(t)
+	f.pushImage("app", "kept", "kept")
+	gone := f.pushImage("app", "gone", "gone")
+	later := time.Now().Add(24 * time.Hour)
+	f.bucket.Fault(func(r *http.Request) s3test.Action {
+		if s3test.IsList(r) {
+			return s3test.Stale
+		}
+		return s3test.Pass
+	})
+	all := func() {
+		f.collect(later)
+		f.must(f.Garbage.StaleUploads(f.ctx, later, func(id string, _ int64) error {
+			_, err := f.Garbage.RemoveUpload(f.ctx, later, id)
+			return err
+		}))
+	}
+	all() // which has all lists made
+	f.must(f.Manifests.Delete(f.ctx, "app", gone.Digest))
+	_, err := f.Garbage.RemoveLinks(f.ctx, later)
+	f.must(err)
+	f.clock.add(24 * time.Hour)
+	f.collect(later.Add(48 * time.Hour)) // lists what it removes
+	f.pushImage("app", "new", "new")     // which no list has
+	all()
+	all()
+	f.mustHave("app", "kept")
+	f.mustHave("app", "new")
+	if _, err := os.Stat(f.path(layerOf(gone))); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("what was deleted: %v", err)
+	}
+	f.mustBeClean()
+	f.bucket.Fault(nil)
+	f.mustBeClean()
+}

@@ -212,3 +212,88 @@ func TestStorage_manyUploads(t *testing.T) {
 		must(t, <-ended)
 	}
 }
+
+// A connection that is lost in the middle of a blob is another request for the rest.
+func TestReader_goesOn(t *testing.T) {
+	server := s3test.Start(t)
+	s := open(t, server, "reading")
+	must(t, place(s, false))
+	reads := func(r *http.Request) bool {
+		return r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/sha256/")
+	}
+	var asked atomic.Int32
+	halves := first(4, s3test.Half, reads)
+	server.Fault(func(r *http.Request) s3test.Action {
+		if reads(r) && asked.Add(1) > 1 && (r.Header.Get("Range") == "" || r.Header.Get("If-Match") == "") {
+			t.Errorf("request %d has Range %q and If-Match %q", asked.Load(), r.Header.Get("Range"), r.Header.Get("If-Match"))
+		}
+		return halves(r)
+	})
+	mustHave(t, s)
+	if asked.Load() != 5 {
+		t.Errorf("it was asked %d times", asked.Load())
+	}
+
+	var began atomic.Bool
+	server.Fault(func(*http.Request) s3test.Action {
+		if began.Swap(true) {
+			return s3test.Cut
+		}
+		return s3test.Half
+	})
+	r, err := s.Blob(digest.FromBytes(body)).Open(t.Context(), int64(len(body)))
+	must(t, err)
+	defer r.Close()
+	if _, err := io.ReadAll(r); !errors.Is(err, blobstore.ErrUnavailable) || hint.Of(err) == "" {
+		t.Errorf("while it is down: %v, hint %q", err, hint.Of(err))
+	}
+}
+
+// Of an object that was replaced since the first answer no byte follows.
+func TestReader_ofAnotherObject(t *testing.T) {
+	server := s3test.Start(t)
+	s := open(t, server, "replaced")
+	must(t, place(s, false))
+	var once atomic.Bool
+	server.Fault(func(r *http.Request) s3test.Action {
+		if r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/sha256/") && !once.Swap(true) {
+			return s3test.Half
+		}
+		return s3test.Pass
+	})
+	d := digest.FromBytes(body)
+	r, err := s.Blob(d).Open(t.Context(), int64(len(body)))
+	must(t, err)
+	defer r.Close()
+	put(t, server, "replaced/"+blobstore.Name(d), bytes.ToUpper(body))
+	got, err := io.ReadAll(r)
+	if err == nil || !bytes.HasPrefix(body, got) {
+		t.Errorf("%d bytes were read of two objects, %v", len(got), err)
+	}
+}
+
+// A request without an answer ends with that of the client, and proves no loss.
+func TestStorage_hangs(t *testing.T) {
+	server := s3test.Start(t)
+	s := open(t, server, "hanging")
+	must(t, place(s, false))
+	for name, ask := range map[string]func(context.Context) error{
+		"look": func(ctx context.Context) error {
+			return s.Blob(digest.FromBytes(body)).Check(ctx, int64(len(body)))
+		},
+		"read": func(ctx context.Context) error {
+			_, err := s.Blob(digest.FromBytes(body)).Open(ctx, int64(len(body)))
+			return err
+		},
+		"list": func(ctx context.Context) error { _, err := s.Uploads(ctx); return err },
+	} {
+		ctx, giveUp := context.WithCancel(t.Context())
+		server.Fault(func(*http.Request) s3test.Action { giveUp(); return s3test.Hang })
+		if err := ask(ctx); err == nil || blobstore.IsLoss(err) {
+			t.Errorf("%s: %v", name, err)
+		}
+		server.Fault(nil)
+		giveUp()
+	}
+	mustHave(t, s)
+}

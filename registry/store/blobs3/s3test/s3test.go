@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -38,6 +39,9 @@ const (
 	SlowDown        // answers 503 SlowDown
 	Cut             // closes the connection without an answer
 	Lose            // has the server do it, and closes the connection
+	Half            // closes the connection after half of the answer's body
+	Hang            // answers nothing until the client gives up
+	Stale           // answers as the server did the first time that this was asked with Stale
 )
 
 // Server is a running server.
@@ -51,6 +55,7 @@ type Server struct {
 	mu        sync.Mutex
 	fault     func(*http.Request) Action
 	lifecycle string
+	stale     map[string]*httptest.ResponseRecorder // by query
 }
 
 // Start starts a server that ends with the test.
@@ -146,12 +151,50 @@ func (s *Server) proxy(w http.ResponseWriter, r *http.Request, back http.Handler
 	case SlowDown:
 		w.WriteHeader(http.StatusServiceUnavailable)
 		fmt.Fprint(w, `<?xml version="1.0"?><Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>`)
+	case Half:
+		whole := httptest.NewRecorder()
+		back.ServeHTTP(whole, r)
+		half := whole.Body.Bytes()[:whole.Body.Len()/2]
+		send(w, whole, half)
+		_ = http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	case Hang:
+		<-r.Context().Done()
+	case Stale:
+		answer := s.first(r, back)
+		send(w, answer, answer.Body.Bytes())
 	case Lose:
 		back.ServeHTTP(httptest.NewRecorder(), r)
 		panic(http.ErrAbortHandler)
 	default:
 		panic(http.ErrAbortHandler)
 	}
+}
+
+// send sends an answer with a body.
+func send(w http.ResponseWriter, answer *httptest.ResponseRecorder, body []byte) {
+	maps.Copy(w.Header(), answer.Header())
+	w.WriteHeader(answer.Code)
+	_, _ = w.Write(body)
+}
+
+// first returns the answer to the first request with the same query.
+func (s *Server) first(r *http.Request, back http.Handler) *httptest.ResponseRecorder {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stale == nil {
+		s.stale = map[string]*httptest.ResponseRecorder{}
+	}
+	if s.stale[r.URL.RawQuery] == nil {
+		s.stale[r.URL.RawQuery] = httptest.NewRecorder()
+		back.ServeHTTP(s.stale[r.URL.RawQuery], r)
+	}
+	return s.stale[r.URL.RawQuery]
+}
+
+// IsList reports whether a request lists objects or uploads.
+func IsList(r *http.Request) bool {
+	return r.Method == http.MethodGet && (r.URL.Query().Has("list-type") || r.URL.Query().Has("uploads"))
 }
 
 // Fault has the proxy ask fault about each request. nil: all pass.
