@@ -152,7 +152,7 @@ func (d snapshot) Collect(out chan<- prometheus.Metric) {
 	s.gauge("ca_not_after_timestamp_seconds",
 		"When the CA at /ca.crt expires; absent if it is unknown.", timestamp(d.tls.CANotAfter()))
 	size, wal := d.store.DatabaseBytes()
-	s.gauge("database_damaged", "1 if SQLite has found its database damaged since the start: see appliance verify.", oneIf(d.store.Damage() != nil))
+	s.gauge("database_damaged", "1 if the database was found damaged since the start: see appliance verify.", oneIf(d.store.Damage() != nil))
 	s.gauge("database_size_bytes", "Size of the database file.", float64(size))
 	s.gauge("database_wal_size_bytes", "Size of the write-ahead log of the database.", float64(wal))
 	s.counter("audit_lost_total", "Records of the audit that are in the journal alone, since the start.", d.audit.Lost())

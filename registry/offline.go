@@ -16,6 +16,7 @@ import (
 	"github.com/mirror-appliance/appliance/registry/admin"
 	"github.com/mirror-appliance/appliance/registry/admin/client"
 	"github.com/mirror-appliance/appliance/registry/config"
+	"github.com/mirror-appliance/appliance/registry/store"
 )
 
 // Daemon calls f with a client of the daemon, which user uid runs, and fails if none runs.
@@ -88,6 +89,16 @@ func Offline(ctx context.Context, cfg *config.Config, o Options) (stop func() er
 		return errors.Join(d.endAfter(s.cut()), <-served)
 	}, nil
 }
+
+// LookAtServer looks at the database in PostgreSQL, which a daemon that runs would tell of.
+func LookAtServer(ctx context.Context, cfg *config.Config) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	return store.LookAtServer(ctx, cfg.DatabaseServer())
+}
+
+// CheckLogin looks at the file of passwords of the database in PostgreSQL.
+func CheckLogin(cfg *config.Config) error { return store.CheckLogin(cfg.DatabaseServer()) }
 
 // serves reports whether a database is the daemon's, or that of its configuration as it is now.
 func (d *daemon) serves(database string) bool {

@@ -1,10 +1,14 @@
 package main
 
 import (
+	"errors"
+	"io/fs"
+
 	"github.com/spf13/cobra"
 
 	"github.com/mirror-appliance/appliance/installer"
 	"github.com/mirror-appliance/appliance/internal/finding"
+	"github.com/mirror-appliance/appliance/registry"
 )
 
 func newConfigCommand(std stdio) *cobra.Command {
@@ -35,7 +39,12 @@ Exit codes: 0 it can be used, warnings or not; 1 it cannot.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			e := installer.Examination{File: o.config, QuayRoot: o.quayRoot, ConfigOnly: true, Offline: offline}
 			return tellFindings(std, o.output, "the configuration cannot be used", func(tell func(finding.Finding)) error {
-				_, err := installer.Examine(c.Context(), installerDeps(), e, tell)
+				id, err := installer.Examine(c.Context(), installerDeps(), e, tell)
+				if err == nil && id != nil && id.Config.DatabaseServer() != "" {
+					if err := registry.CheckLogin(id.Config); err != nil && !errors.Is(err, fs.ErrPermission) && !errors.Is(err, fs.ErrNotExist) { // of which it has told
+						tell(finding.Finding{Check: "database", Level: finding.Failed, Text: err.Error(), Hint: hintOf(err)})
+					}
+				}
 				return err
 			})
 		},

@@ -23,6 +23,7 @@ import (
 	"github.com/mirror-appliance/appliance/registry"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/admin/client"
+	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/support"
 )
 
@@ -115,8 +116,20 @@ func examine(ctx context.Context, o *locateOptions, tell func(finding.Finding)) 
 	})
 	if err != nil {
 		tell(finding.Finding{Check: "daemon", Level: finding.Failed, Text: err.Error(), Hint: hintOf(err)})
+		if id.Config.DatabaseServer() != "" {
+			tellOfServer(ctx, id.Config, tell)
+		}
 	}
 	return status, ctx.Err()
+}
+
+// tellOfServer looks at the database in PostgreSQL while no daemon tells of it.
+func tellOfServer(ctx context.Context, cfg *config.Config, tell finding.Teller) {
+	if err := registry.LookAtServer(ctx, cfg); err != nil {
+		tell(finding.Finding{Check: "database", Level: finding.Failed, Text: err.Error(), Hint: hintOf(err)})
+		return
+	}
+	tell.OK("database", "", "PostgreSQL answers, and has the tables of this version")
 }
 
 // tellFindings prints what look finds, and returns an error, that begins with failed, if something

@@ -157,3 +157,33 @@ func TestS3_commands(t *testing.T) {
 	f.refuses(t, []string{"restore", old}, "backups of a store with blobs in S3 are not built yet")
 	f.refuses(t, []string{"upgrade"}, "does not keep images in S3 yet")
 }
+
+// TestPostgres_commands: what is wrong with a database in PostgreSQL is told before a daemon runs.
+func TestPostgres_commands(t *testing.T) {
+	f := newFaulty(t, "")
+	path := config.Path(f.root)
+	pass := filepath.Join(f.root, "quay-config", "pgpass")
+	must(t, os.WriteFile(pass, []byte("other:5432:appliance:app:secret\n"), 0o600))
+	text, err := os.ReadFile(path)
+	must(t, err)
+	lines := strings.Split(string(text), "\n")
+	for i, line := range lines {
+		if strings.HasPrefix(line, "database:") {
+			lines[i] = "database: postgres://app@127.0.0.1:9/appliance?passfile=" + pass
+		}
+	}
+	must(t, os.WriteFile(path, []byte(strings.Join(lines, "\n")), 0o644))
+	out, _ := f.command("config", "validate").CombinedOutput()
+	const lacks = "has no line for host 127.0.0.1, port 9, database appliance and user app"
+	if !strings.Contains(string(out), lacks) || strings.Contains(string(out), "secret") {
+		t.Errorf("config validate prints\n%s", out)
+	}
+	must(t, os.WriteFile(pass, []byte("127.0.0.1:9:appliance:app:secret\n"), 0o600))
+	if out, _ := f.command("config", "validate").CombinedOutput(); strings.Contains(string(out), lacks) {
+		t.Errorf("config validate prints\n%s", out)
+	}
+	out, _ = f.command("doctor").CombinedOutput() // which no daemon answers
+	if !strings.Contains(string(out), "the database postgres://app@127.0.0.1:9/appliance is not available") || !strings.Contains(string(out), "pg_isready") || strings.Contains(string(out), "secret") {
+		t.Errorf("doctor prints\n%s", out)
+	}
+}

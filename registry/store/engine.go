@@ -94,6 +94,22 @@ func (s *Store) openServer(ctx context.Context, o Options) (err error) {
 	return nil
 }
 
+// LookAtServer returns an error unless a database in PostgreSQL can be reached and has the tables of this version. It
+// changes nothing, also while a daemon has the database.
+func LookAtServer(ctx context.Context, address string) error {
+	if err := postgres.CheckLogin(address); err != nil {
+		return err
+	}
+	db, err := postgres.OpenBeside(ctx, address, migrations.Schema().Version())
+	if err != nil {
+		return err
+	}
+	return db.Close()
+}
+
+// CheckLogin returns an error if the file of passwords that the address of a database names lacks a line for it.
+func CheckLogin(address string) error { return postgres.CheckLogin(address) }
+
 // databaseSpace returns a *FullError unless the file system of the database has space for need
 // bytes. The disks of a server are its own: it refuses what they have no space for.
 func (s *core) databaseSpace(need int64) error {

@@ -39,7 +39,7 @@ func (db *DB) Alone(ctx context.Context, name string) (*Alone, error) {
 	c.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.DeadlineContextWatcherHandler{Conn: conn.Conn()} // a wait that ends leaves the connection
 	}
-	conn, err := pgx.ConnectConfig(ctx, c)
+	conn, err := db.connect(ctx, c)
 	if err != nil {
 		return nil, db.server.typed(ctx, err)
 	}

@@ -27,6 +27,7 @@ type Server struct {
 	owner *syscall.Credential // nil: this process's
 	mu    sync.Mutex          // guards made
 	made  int
+	port  int // of TCP on 127.0.0.1; 0: it has none
 }
 
 // Start starts a server, which is reached by a socket in a temporary directory. The caller calls
@@ -66,6 +67,9 @@ func Start(ctx context.Context) (_ *Server, err error) {
 func (s *Server) Begin(ctx context.Context) error {
 	s.serve = s.command(context.WithoutCancel(ctx), s.bin, "postgres", "-D", s.data(), "-k", s.dir, "-c", "listen_addresses=",
 		"-c", "max_connections=400", "-c", "autovacuum_naptime=5s", "-c", "max_wal_size=256MB", "-c", "shared_buffers=64MB")
+	if s.port != 0 {
+		s.serve.Args = append(s.serve.Args, "-c", "listen_addresses=127.0.0.1", "-p", strconv.Itoa(s.port))
+	}
 	s.serve.Env = append(os.Environ(), "TZ=UTC")
 	log, err := os.Create(filepath.Join(s.dir, "log"))
 	if err != nil {
@@ -138,7 +142,11 @@ func (s *Server) run(ctx context.Context, bin, name string, args ...string) erro
 
 // address returns the address of a database.
 func (s *Server) address(name string) string {
-	return "postgres://appliance@/" + name + "?host=" + s.dir + "&sslmode=disable"
+	address := "postgres://appliance@/" + name + "?host=" + s.dir + "&sslmode=disable"
+	if s.port != 0 {
+		address += "&port=" + strconv.Itoa(s.port)
+	}
+	return address
 }
 
 // await waits until the server answers.
