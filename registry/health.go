@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
 
@@ -59,12 +60,12 @@ func (d *daemon) checkAuth(ctx context.Context) error {
 
 // checkDatabase returns an error unless the database answers and no query has found it damaged.
 func (d *daemon) checkDatabase(ctx context.Context) error {
-	return errors.Join(d.store.Check(ctx)["database"], d.store.Damage())
+	return errors.Join(d.store.CheckDatabase(ctx), d.store.Damage())
 }
 
 // checkStorage returns an error unless pushes find a writable storage with space.
 func (d *daemon) checkStorage(ctx context.Context) error {
-	if err := d.store.Check(ctx)["storage"]; err != nil {
+	if err := d.store.CheckStorage(ctx); err != nil {
 		return err
 	}
 	return d.store.CheckSpace()
@@ -137,18 +138,16 @@ func (h *health) report(ctx context.Context) findings {
 // examine runs the checks. The reason of a failure is logged and not returned, since the request
 // needs no login.
 func (h *health) examine(ctx context.Context) findings {
-	ctx, cancel := context.WithTimeout(ctx, checkLimit)
-	defer cancel()
 	found := findings{services: map[string]bool{}}
 	out := outOfDescriptors()
-	for _, c := range h.checks {
-		err := c.run(ctx)
+	for i, err := range run(ctx, h.checks) {
+		service := h.checks[i].service
 		if err != nil && isExhaustion(err) {
 			out, err = true, nil
 		}
-		found.services[c.service] = err == nil
+		found.services[service] = err == nil
 		if err != nil {
-			h.log.Warn("health check failed", "service", c.service, "error", err)
+			h.log.Warn("health check failed", "service", service, "error", err)
 		}
 	}
 	if out {
@@ -163,23 +162,31 @@ func (h *health) examine(ctx context.Context) findings {
 	return found
 }
 
+// run runs checks, all at once: one that waits for a storage leaves the others their time. It returns their errors.
+func run(ctx context.Context, checks []check) []error {
+	ctx, cancel := context.WithTimeout(ctx, checkLimit)
+	defer cancel()
+	errs := make([]error, len(checks))
+	var all sync.WaitGroup
+	for i, c := range checks {
+		all.Go(func() { errs[i] = c.run(ctx) })
+	}
+	all.Wait()
+	return errs
+}
+
 // alive is for the watchdog. A restart repairs no damaged database, and would end the pulls that
 // still work.
 func (h *health) alive(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, checkLimit)
-	defer cancel()
-	for _, c := range h.checks {
-		if !c.vital {
-			continue
-		}
-		err := c.run(ctx)
+	vital := slices.DeleteFunc(slices.Clone(h.checks), func(c check) bool { return !c.vital })
+	for i, err := range run(ctx, vital) {
 		switch {
 		case err == nil || errors.As(err, new(*store.CorruptError)):
 		case isExhaustion(err):
 			h.log.Warn("health check failed for want of descriptors, which a restart does not repair",
-				"service", c.service, "error", err)
+				"service", vital[i].service, "error", err)
 		default:
-			return fmt.Errorf("%s: %w", c.service, err)
+			return fmt.Errorf("%s: %w", vital[i].service, err)
 		}
 	}
 	return nil

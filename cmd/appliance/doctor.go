@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -23,7 +24,6 @@ import (
 	"github.com/mirror-appliance/appliance/registry"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/admin/client"
-	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/support"
 )
 
@@ -117,15 +117,21 @@ func examine(ctx context.Context, o *locateOptions, tell func(finding.Finding)) 
 	if err != nil {
 		tell(finding.Finding{Check: "daemon", Level: finding.Failed, Text: err.Error(), Hint: hintOf(err)})
 		if id.Config.DatabaseServer() != "" {
-			tellOfServer(ctx, id.Config, tell)
+			tellOfServer(ctx, id, tell)
 		}
 	}
 	return status, ctx.Err()
 }
 
-// tellOfServer looks at the database in PostgreSQL while no daemon tells of it.
-func tellOfServer(ctx context.Context, cfg *config.Config, tell finding.Teller) {
-	if err := registry.LookAtServer(ctx, cfg); err != nil {
+// tellOfServer looks at the database in PostgreSQL while no daemon tells of it. Root does not: a server may know the
+// registry's user by its login at this host, and the file of passwords is that user's.
+func tellOfServer(ctx context.Context, id *installer.Identity, tell finding.Teller) {
+	if os.Geteuid() == 0 && id.UID != 0 {
+		tell.Warn("database", "", fmt.Sprintf("PostgreSQL is not looked at: its login is that of user %d, who runs the registry", id.UID),
+			hint.Words("setpriv", "--reuid", strconv.Itoa(id.UID), "--regid", strconv.Itoa(id.GID), "--clear-groups", "appliance", "doctor", "--config", id.Path))
+		return
+	}
+	if err := registry.LookAtServer(ctx, id.Config); err != nil {
 		tell(finding.Finding{Check: "database", Level: finding.Failed, Text: err.Error(), Hint: hintOf(err)})
 		return
 	}

@@ -186,4 +186,12 @@ func TestPostgres_commands(t *testing.T) {
 	if !strings.Contains(string(out), "the database postgres://app@127.0.0.1:9/appliance is not available") || !strings.Contains(string(out), "pg_isready") || strings.Contains(string(out), "secret") {
 		t.Errorf("doctor prints\n%s", out)
 	}
+	if os.Geteuid() == 0 { // as CI is
+		f.become(t, attacker)
+		asRoot := f.command("doctor")
+		asRoot.SysProcAttr = nil
+		if out, _ := asRoot.CombinedOutput(); !strings.Contains(string(out), "setpriv --reuid 64999 --regid 64999 --clear-groups appliance doctor --config "+path) {
+			t.Errorf("doctor of root prints\n%s", out)
+		}
+	}
 }

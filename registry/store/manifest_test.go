@@ -430,17 +430,14 @@ func TestStore_StatsAndCheck(t *testing.T) {
 	if got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
-	for name, err := range f.Check(f.ctx) {
-		if err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
+	f.must(f.CheckDatabase(f.ctx))
+	f.must(f.CheckStorage(f.ctx))
 	gone := filepath.Join(f.storage(), "uploads")
 	if f.bucket != nil {
 		gone = f.storage()
 	}
 	f.must(os.RemoveAll(gone))
-	if f.Check(f.ctx)["storage"] == nil {
+	if f.CheckStorage(f.ctx) == nil {
 		t.Error("storage that is gone is healthy")
 	}
 }

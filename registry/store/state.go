@@ -193,10 +193,12 @@ func (s *Store) DatabaseBytes() (database, wal int64) { return s.db.Bytes() }
 // Damage returns a *CorruptError if the database was found damaged since Open, and nil otherwise.
 func (s *Store) Damage() error { return s.db.Damage() }
 
-// Check returns the errors of "database" and of "storage", nil for a healthy part.
-func (s *Store) Check(ctx context.Context) map[string]error {
-	return map[string]error{"database": s.db.Check(ctx),
-		"storage": diskspace.Full(s.blobs.Root(), 0, s.blobs.CheckWritable(ctx))}
+// CheckDatabase returns an error unless the database answers.
+func (s *Store) CheckDatabase(ctx context.Context) error { return s.db.Check(ctx) }
+
+// CheckStorage returns an error unless the storage of the blobs can be written.
+func (s *Store) CheckStorage(ctx context.Context) error {
+	return diskspace.Full(s.blobs.Root(), 0, s.blobs.CheckWritable(ctx))
 }
 
 // Maintain flushes times of access, finishes interrupted work, forgets changes that followers have, and maintains
