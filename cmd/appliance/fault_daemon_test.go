@@ -28,7 +28,6 @@ import (
 	"github.com/mirror-appliance/appliance/registry/admin/client"
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/registry/store"
-	"github.com/mirror-appliance/appliance/registry/store/blobs3/s3test"
 )
 
 const faultPassword = "long-enough"
@@ -47,11 +46,10 @@ type faulty struct {
 	socket  *os.File
 	http    *http.Client
 	admin   *client.Client
-	process *exec.Cmd      // nil while none runs
-	gone    chan struct{}  // closed when that has ended
-	said    *said          // by the one that runs, or ran last
-	bucket  *s3test.Server // of the blobs; nil: they are in files
-	logged  bool           // with an access log
+	process *exec.Cmd     // nil while none runs
+	gone    chan struct{} // closed when that has ended
+	said    *said         // by the one that runs, or ran last
+	logged  bool          // with an access log
 }
 
 // newFaulty prepares a directory. parent "" is a temporary one.

@@ -26,7 +26,6 @@ import (
 // inBucket has the daemon keep its blobs in a bucket.
 func (f *faulty) inBucket(t *testing.T, bucket *s3test.Server) {
 	t.Helper()
-	f.bucket = bucket
 	f.cfg.Storage, _ = bucket.Address(t, "")
 	f.cfg.StorageCredentials, f.cfg.StorageRedirect = bucket.Credentials, bucket.CA != ""
 	text, err := f.cfg.Marshal()

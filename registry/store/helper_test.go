@@ -141,10 +141,6 @@ func (f *fixture) storage() string {
 // path is where the file of a blob is.
 func (f *fixture) path(d digest.Digest) string { return filepath.Join(f.storage(), blobfile.Name(d)) }
 
-func blobPath(s *Store, d digest.Digest) string {
-	return filepath.Join(s.files.Root(), blobfile.Name(d))
-}
-
 func (f *fixture) uploadPath(id string) string { return filepath.Join(f.storage(), "uploads", id) }
 
 // statePath is where the file of the state of an upload is.
