@@ -71,8 +71,9 @@ func TakeCA(certFile, keyFile string, certPEM, keyPEM []byte, log *slog.Logger) 
 		}
 		if !missing(f.name) {
 			kept := freeName(through(f.name) + ".replaced")
-			if err := os.Rename(through(f.name), kept); err != nil {
-				return nil, unwritable(f.name, err)
+			if err := os.Rename(through(f.name), kept); err != nil { // an install has made it for root alone
+				return nil, fault(f.name, "is of another CA than the one that all daemons share, and cannot be replaced",
+					"as root, copy "+certFile+" and "+keyFile+" from a host whose daemon runs, with their owners and modes", err)
 			}
 			log.Warn("the file of this host's CA is replaced by that of the CA that all daemons share; clients that trust only the former have to be given the latter",
 				"file", f.name, "kept", kept, "serial", strings.ToUpper(ca.cert.SerialNumber.Text(16)))
