@@ -42,7 +42,7 @@ func (e *ownedError) Hint() string {
 	if e.several {
 		return "stop the other appliance, or give it the same sharedKey in config.yaml as this one, and start it again: one without sharedKey, and each command that is to have the database alone, keeps all others out; see appliance docs several"
 	}
-	return "stop the other appliance first: one database serves one at a time, unless all have the same sharedKey in config.yaml (appliance docs several); in PostgreSQL, SELECT pid, application_name, client_addr FROM pg_stat_activity tells where it runs"
+	return "type a command at that host, while its daemon runs; what needs the database alone, also a daemon without sharedKey in config.yaml, needs all others stopped (appliance docs several); in PostgreSQL, SELECT pid, application_name, client_addr FROM pg_stat_activity tells where they run"
 }
 
 // Unwrap makes it a *database.LockedError.
