@@ -90,6 +90,25 @@ func Sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
+// startPatience is how long a daemon that starts waits for a server that it needs: less than systemd waits for a service
+// to start, which then tries again.
+const startPatience = time.Minute
+
+// Await calls do until it succeeds, until it fails with an error for which later returns false, or for startPatience.
+// later may tell of what is waited for. Without a ctx, do is called once.
+func Await(ctx context.Context, do func() error, later func(error) bool) error {
+	began := time.Now()
+	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+		err := do()
+		if err == nil || ctx == nil || time.Since(began)+wait > startPatience || !later(err) {
+			return err
+		}
+		if err := Sleep(ctx, wait); err != nil {
+			return err
+		}
+	}
+}
+
 // Status reports whether an answer of this status may be another one later.
 func Status(code int) bool {
 	switch code {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/diskspace"
 	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/internal/retry"
 	"github.com/mirror-appliance/appliance/internal/s3url"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 	"github.com/mirror-appliance/appliance/registry/store/blobs3"
@@ -26,7 +27,17 @@ func (s *core) openBucket(ctx context.Context, o Options) error {
 	if err != nil {
 		return &InvalidError{What: "address of the storage", Reason: err.Error()}
 	}
-	bucket, err := blobs3.Open(ctx, blobs3.Options{Address: address, Credentials: o.Credentials, Log: s.log})
+	var bucket *blobs3.Storage
+	err = retry.Await(o.Starting, func() error {
+		bucket, err = blobs3.Open(ctx, blobs3.Options{Address: address, Credentials: o.Credentials, Log: s.log})
+		return err
+	}, func(err error) bool {
+		if !errors.Is(err, blobstore.ErrUnavailable) {
+			return false
+		}
+		s.log.WarnContext(ctx, "waiting for the storage", "storage", address.String(), "error", err, "hint", hint.Of(err))
+		return true
+	})
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/registry/store/blobs3/s3test"
+	"github.com/mirror-appliance/appliance/registry/store/blobstore"
 )
 
 // Another bucket, or another prefix of it, must not look like a registry that has lost all blobs.
@@ -64,6 +65,41 @@ func TestOpen_ofTheStorageOfAnother(t *testing.T) {
 	f.Store = nil
 	if s, err := Open(f.ctx, f.options()); err == nil || !strings.Contains(err.Error(), "has the blobs of another store") {
 		t.Errorf("the first database gives %v, %v", s, err)
+	}
+}
+
+// A daemon that starts waits for the storage, and a command does not.
+func TestOpen_waitsForTheStorage(t *testing.T) {
+	f := newFixture(t)
+	f.pushImage("app", "app", "v1")
+	f.must(f.Close())
+	f.Store = nil
+	var refused atomic.Int64
+	f.bucket.Fault(func(*http.Request) s3test.Action {
+		refused.Add(1)
+		return s3test.Cut
+	})
+	o := f.options()
+	if s, err := Open(f.ctx, o); !errors.Is(err, blobstore.ErrUnavailable) {
+		t.Fatalf("a command gets %v, %v", s, err)
+	}
+	once := refused.Load()
+	f.bucket.Fault(func(*http.Request) s3test.Action {
+		if refused.Add(1) > 3*once {
+			return s3test.Pass
+		}
+		return s3test.Cut
+	})
+	o.Starting = f.ctx
+	s, err := Open(f.ctx, o)
+	f.must(err)
+	f.must(s.Close())
+	ended, end := context.WithCancel(f.ctx)
+	end()
+	f.bucket.Fault(func(*http.Request) s3test.Action { return s3test.Cut })
+	o.Starting = ended
+	if s, err := Open(f.ctx, o); !errors.Is(err, context.Canceled) {
+		t.Errorf("a daemon that is to end gets %v, %v", s, err)
 	}
 }
 

@@ -19,12 +19,7 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
-const (
-	readers = 6
-	// patience is how long Open waits for the server: less than systemd waits for a service to start,
-	// which then tries again.
-	patience = time.Minute
-)
+const readers = 6
 
 // Watched is a table whose changes the store is told.
 type Watched struct {
@@ -157,18 +152,14 @@ func (db *DB) prepare(ctx context.Context, o Options) error {
 
 // await connects, and waits for the server.
 func (db *DB) await(ctx context.Context, o Options) error {
-	began := time.Now()
-	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-		err := db.writer.PingContext(ctx)
+	return retry.Await(o.Starting, func() error { return db.writer.PingContext(ctx) }, func(err error) bool {
 		var unavailable *database.UnavailableError
-		if !errors.As(err, &unavailable) || lasting(err) || o.Starting == nil || time.Since(began)+wait > patience {
-			return err
+		if !errors.As(err, &unavailable) || lasting(err) {
+			return false
 		}
 		db.server.log.Warn("waiting for the database", "database", db.server.name, "error", unavailable.Err, "hint", unavailable.Next)
-		if err := retry.Sleep(o.Starting, wait); err != nil {
-			return err
-		}
-	}
+		return true
+	})
 }
 
 // closeAll closes the connections.
