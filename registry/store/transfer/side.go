@@ -179,7 +179,7 @@ func checkApart(from, to Side) error {
 		x, err1 := s3url.Parse(a)
 		y, err2 := s3url.Parse(b)
 		if err := errors.Join(err1, err2); err != nil || x.Bucket != y.Bucket || *x.Endpoint != *y.Endpoint {
-			return nil // what opens it says what is wrong
+			return nil // opening it gives the reason
 		}
 		a, b = "/"+x.Prefix, "/"+y.Prefix
 	default:
