@@ -41,7 +41,7 @@ func ReadKey(file string) (*Key, error) {
 	text, err := regular.ReadSecret(file)
 	switch {
 	case errors.Is(err, regular.ErrRefused):
-		return nil, hint.New(fmt.Errorf("the key of the daemons, %w", err), "close it to others: chmod 600 "+file)
+		return nil, hint.New(fmt.Errorf("the key of the daemons, %w", err), "close it to others: "+hint.Words("chmod", "600", file))
 	case err != nil:
 		return nil, hint.New(fmt.Errorf("the key of the daemons, %s, cannot be read: %w", file, regular.Reason(err)),
 			"copy it from another host, give it to the user who runs the registry and close it to others; if there is none yet, "+next)
