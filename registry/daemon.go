@@ -244,7 +244,7 @@ func (d *daemon) openControl(ctx context.Context) error {
 	calls.Handle("/", auth.Permit(admin.Action, d.admin, admin.Denied))
 	var err error
 	d.console, err = console.New(console.Options{
-		Sessions: d.auth.NewSessions(), API: calls,
+		Sessions: d.auth.NewSessions(d.logins()), API: calls,
 		Admit:   func(next http.Handler) http.Handler { return admitted(next, deniedPage) },
 		Address: d.cfg.Address(), Drain: d.draining, Log: d.log,
 	})

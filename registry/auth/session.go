@@ -2,13 +2,13 @@ package auth
 
 import (
 	"context"
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
 	"net/http"
 	"slices"
-	"sync"
 	"time"
 )
 
@@ -16,11 +16,8 @@ import (
 // is Secure, for this host alone, and for all paths (RFC 6265bis, 4.1.3.2).
 const sessionName = "__Host-appliance"
 
+// The least recently used session ends for a new one, of the same user first.
 const (
-	sessionIdle = 2 * time.Hour
-	sessionMost = 12 * time.Hour
-	// sessionsMost bounds the memory: the one that was not used for longest ends for a new one, of the
-	// same user first.
 	sessionsMost     = 1024
 	sessionsMostUser = 32
 )
@@ -31,7 +28,7 @@ type Session struct {
 	CSRF     string // what a form of the session sends back, see Session.Sent
 	Notice   string // what the last request left to tell, see Sessions.SetNotice
 
-	key [sha256.Size]byte
+	token LoginToken
 }
 
 // Sent reports whether a value that a request carries is the session's own: another site can have a
@@ -40,34 +37,25 @@ func (s Session) Sent(csrf string) bool {
 	return subtle.ConstantTimeCompare([]byte(s.CSRF), []byte(csrf)) == 1
 }
 
-// Sessions are the logins of browsers, in memory: after a restart users log in again. One ends when it
-// is not used for 2 hours, 12 hours after its login, and when its user's password is changed or the
-// user is removed. Role and grants are those that the user has at each request.
+// Sessions are the logins of browsers. One ends when it is not used for 2 hours, 12 hours after its
+// login, and when its user's password is changed or the user is removed. Role and grants are those that
+// the user has at each request.
 //
 // Signed cookies without a memory were refused: a logout would not end them.
 type Sessions struct {
 	auth *Authenticator
 	now  func() time.Time
-
-	mu    sync.Mutex
-	byKey map[[sha256.Size]byte]*login
-}
-
-// login is what is remembered of a session. Of its cookie's value there is the hash alone.
-type login struct {
-	user         string
-	password     [sha256.Size]byte // of the hash of the password
-	csrf, notice string
-	began, used  time.Time
+	kept Logins
 }
 
 // NewSessions returns Sessions of the users of a.
-func (a *Authenticator) NewSessions() *Sessions {
-	return &Sessions{auth: a, now: time.Now, byKey: map[[sha256.Size]byte]*login{}}
+func (a *Authenticator) NewSessions(kept Logins) *Sessions {
+	return &Sessions{auth: a, now: time.Now, kept: kept}
 }
 
 // Begin checks name and password as a login over the API is, and returns the cookie of a new session.
-// Otherwise status is 401 (no such login), 429 (too many failed; wait) or 503 (could not be checked).
+// Otherwise status is 401 (no such login), 429 (too many failed; wait) or 503 (could not be checked or
+// kept).
 func (s *Sessions) Begin(r *http.Request, name, password string) (cookie *http.Cookie, status int, wait time.Duration) {
 	id, refused := s.auth.login(r, name, password)
 	if refused.status != 0 {
@@ -78,11 +66,12 @@ func (s *Sessions) Begin(r *http.Request, name, password string) (cookie *http.C
 		return nil, http.StatusServiceUnavailable, 0
 	}
 	token, now := random(), s.now()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.makeRoom(id.Name, now)
-	s.byKey[sha256.Sum256([]byte(token))] = &login{user: id.Name, password: passwordOf(record),
-		csrf: random(), began: now, used: now}
+	err = s.kept.Add(r.Context(), LoginRecord{Token: sha256.Sum256([]byte(token)), User: id.Name, Password: passwordOf(record), Began: now, Used: now},
+		LoginLimits{User: sessionsMostUser, All: sessionsMost})
+	if err != nil {
+		s.auth.Log.ErrorContext(r.Context(), "a login of the console could not be kept", "user", id.Name, "error", err)
+		return nil, http.StatusServiceUnavailable, 0
+	}
 	return sessionCookie(token, int(sessionMost/time.Second)), 0, 0
 }
 
@@ -97,37 +86,12 @@ func sessionCookie(token string, maxAge int) *http.Cookie {
 		Secure: true, HttpOnly: true, SameSite: http.SameSiteStrictMode}
 }
 
-// makeRoom ends what is over, and the sessions beyond the limits. The caller holds mu.
-func (s *Sessions) makeRoom(user string, now time.Time) {
-	var all, own [][sha256.Size]byte
-	for key, l := range s.byKey {
-		if l.over(now) {
-			delete(s.byKey, key)
-			continue
-		}
-		all = append(all, key)
-		if l.user == user {
-			own = append(own, key)
-		}
-	}
-	s.endOldest(own, sessionsMostUser-1)
-	s.endOldest(all, sessionsMost-1)
-}
-
-// endOldest ends all of the sessions but the most that were used last.
-func (s *Sessions) endOldest(keys [][sha256.Size]byte, most int) {
-	keys = slices.DeleteFunc(keys, func(k [sha256.Size]byte) bool { return s.byKey[k] == nil })
-	if len(keys) <= most {
-		return
-	}
-	slices.SortFunc(keys, func(a, b [sha256.Size]byte) int { return s.byKey[a].used.Compare(s.byKey[b].used) })
-	for _, key := range keys[:len(keys)-most] {
-		delete(s.byKey, key)
-	}
-}
-
-func (l *login) over(now time.Time) bool {
-	return now.Sub(l.used) > sessionIdle || now.Sub(l.began) > sessionMost
+// csrfOf derives what forms send from a cookie's value, which other sites do not know: each daemon gets
+// the same, and it is kept nowhere.
+func csrfOf(token string) string {
+	mac := hmac.New(sha256.New, []byte(token))
+	mac.Write([]byte("csrf"))
+	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }
 
 // Of returns the session of a request, which is used by that. ok is false if it has none that lasts; err
@@ -151,57 +115,40 @@ func (s *Sessions) of(r *http.Request, used time.Time) (found Session, ok bool, 
 	if err != nil {
 		return Session{}, false, nil
 	}
-	key := sha256.Sum256([]byte(cookie.Value))
-	l, ok := s.use(key, used)
-	if !ok {
-		return Session{}, false, nil
+	ctx, token := r.Context(), LoginToken(sha256.Sum256([]byte(cookie.Value)))
+	l, ok, err := s.kept.Get(ctx, token)
+	if err != nil || !ok || l.over(s.now()) {
+		return Session{}, false, err
 	}
-	record, ok, err := s.auth.record(r.Context(), l.user)
+	record, ok, err := s.auth.record(ctx, l.User)
 	if err != nil {
 		return Session{}, false, err
 	}
-	if !ok || passwordOf(record) != l.password {
-		s.end(key)
-		return Session{}, false, nil
-	}
-	id, err := s.auth.identity(l.user, record)
-	return Session{Identity: id, CSRF: l.csrf, Notice: l.notice, key: key}, err == nil, err
-}
-
-// use returns a copy of a session that lasts, and notes when it was used unless that is zero.
-func (s *Sessions) use(key [sha256.Size]byte, used time.Time) (login, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	l, now := s.byKey[key], s.now()
-	if l == nil || l.over(now) {
-		delete(s.byKey, key)
-		return login{}, false
+	if !ok || passwordOf(record) != l.Password {
+		return Session{}, false, s.kept.End(ctx, token)
 	}
 	if !used.IsZero() {
-		l.used = used
+		if err := s.kept.Use(ctx, l, used); err != nil { // it ends earlier by that, at worst
+			s.auth.Log.WarnContext(ctx, "the use of a login of the console could not be recorded", "user", l.User, "error", err)
+		}
 	}
-	return *l, true
+	id, err := s.auth.identity(l.User, record)
+	return Session{Identity: id, CSRF: csrfOf(cookie.Value), Notice: l.Notice, token: token}, err == nil, err
 }
 
 // SetNotice keeps a text for the next page of a session, or with "" removes it.
-func (s *Sessions) SetNotice(of Session, notice string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if l := s.byKey[of.key]; l != nil {
-		l.notice = notice
+func (s *Sessions) SetNotice(ctx context.Context, of Session, notice string) {
+	if err := s.kept.SetNotice(ctx, of.token, notice); err != nil { // what it tells was done
+		s.auth.Log.WarnContext(ctx, "the notice for the next page of the console could not be kept", "user", of.Identity.Name, "error", err)
 	}
 }
 
-// End ends a session, and returns the cookie that removes its own.
-func (s *Sessions) End(of Session) *http.Cookie {
-	s.end(of.key)
-	return sessionCookie("", -1)
-}
-
-func (s *Sessions) end(key [sha256.Size]byte) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.byKey, key)
+// End ends a session, and returns the cookie that removes its own. With an error the session lasts.
+func (s *Sessions) End(ctx context.Context, of Session) (*http.Cookie, error) {
+	if err := s.kept.End(ctx, of.token); err != nil {
+		return nil, err
+	}
+	return sessionCookie("", -1), nil
 }
 
 // Permit passes a request on if the user of its context, whom a session has named, may do the

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -21,7 +22,7 @@ func newBrowser(t *testing.T) *browser {
 	b := &browser{users: new(users), clock: time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)}
 	b.users.set(t, "init", "admin", "correct-horse")
 	b.users.set(t, "puller", "pull", "correct-horse")
-	b.Sessions = New(b.users).NewSessions()
+	b.Sessions = New(b.users).NewSessions(NewMemory())
 	b.now = func() time.Time { return b.clock }
 	return b
 }
@@ -118,12 +119,12 @@ func TestSessions_end(t *testing.T) {
 
 	r := b.logIn(t, "init")
 	s, _, _ := b.Of(r)
-	b.SetNotice(s, "done")
+	b.SetNotice(t.Context(), s, "done")
 	if s, _, _ = b.Of(r); s.Notice != "done" {
 		t.Errorf("the notice is %q", s.Notice)
 	}
-	if cookie := b.End(s); cookie.MaxAge >= 0 || cookie.Value != "" {
-		t.Errorf("the cookie of an end is %v", cookie)
+	if cookie, err := b.End(t.Context(), s); err != nil || cookie.MaxAge >= 0 || cookie.Value != "" {
+		t.Errorf("the cookie of an end is %v (%v)", cookie, err)
 	}
 	b.is(t, r, false)
 	b.is(t, httptest.NewRequest("GET", "/", nil), false)
@@ -149,8 +150,8 @@ func TestSessions_limits(t *testing.T) {
 		b.logIn(t, name)
 		b.clock = b.clock.Add(time.Millisecond)
 	}
-	if len(b.byKey) != sessionsMost {
-		t.Errorf("there are %d sessions", len(b.byKey))
+	if len(b.kept.(*memory).byToken) != sessionsMost {
+		t.Errorf("there are %d sessions", len(b.kept.(*memory).byToken))
 	}
 	b.is(t, other, false)
 }
@@ -170,5 +171,33 @@ func TestPermit(t *testing.T) {
 		if w.Code != want {
 			t.Errorf("%q is answered with %d", name, w.Code)
 		}
+	}
+}
+
+// failing are logins that cannot be kept or read.
+type failing struct{ Logins }
+
+var errGone = errors.New("the database is away")
+
+func (failing) Add(context.Context, LoginRecord, LoginLimits) error { return errGone }
+func (failing) Use(context.Context, LoginRecord, time.Time) error   { return errGone }
+func (failing) SetNotice(context.Context, LoginToken, string) error { return errGone }
+func (failing) End(context.Context, LoginToken) error               { return errGone }
+
+func TestSessions_failures(t *testing.T) {
+	b := newBrowser(t)
+	r := b.logIn(t, "init")
+	b.kept = failing{b.kept}
+	s, ok, err := b.Of(r) // whose use is not recorded
+	if !ok || err != nil {
+		t.Fatalf("a use that cannot be recorded: %v, %v", ok, err)
+	}
+	b.SetNotice(t.Context(), s, "done")
+	if cookie, err := b.End(t.Context(), s); cookie != nil || !errors.Is(err, errGone) {
+		t.Errorf("an end that cannot be written: %v, %v", cookie, err)
+	}
+	b.is(t, r, true)
+	if cookie, status, _ := b.Begin(httptest.NewRequest("POST", "/login", nil), "init", "correct-horse"); cookie != nil || status != http.StatusServiceUnavailable {
+		t.Errorf("a login that cannot be kept: %v, %d", cookie, status)
 	}
 }

@@ -76,7 +76,7 @@ func TestShared(t *testing.T) {
 	})
 	t.Run("a session of a browser ends with a user who was deleted elsewhere", func(t *testing.T) {
 		a, u := newShared(t)
-		b := &browser{Sessions: a.NewSessions()}
+		b := &browser{Sessions: a.NewSessions(NewMemory())}
 		r := b.logIn(t, "init")
 		b.is(t, r, true)
 		delete(u.records, "init")

@@ -110,10 +110,7 @@ func (c *Console) login(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	name, next := r.PostForm.Get("user"), ownPath(r.PostForm.Get("next"))
-	if old, ok, err := c.Sessions.Peek(r); ok && err == nil {
-		c.Sessions.End(old) // a session is of one login
-	}
-	cookie, status, wait := c.Sessions.Begin(r, name, r.PostForm.Get("password"))
+	cookie, status, wait := c.begin(r, name)
 	if status != 0 {
 		data := loginPage{Address: c.Address, Next: next, User: name, Problem: c.views.text("login.wrong")}
 		switch status {
@@ -131,8 +128,26 @@ func (c *Console) login(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, next, http.StatusSeeOther)
 }
 
+// begin begins a session in the place of the one that the browser has: a session is of one login.
+func (c *Console) begin(r *http.Request, name string) (cookie *http.Cookie, status int, wait time.Duration) {
+	old, ok, err := c.Sessions.Peek(r)
+	if ok && err == nil {
+		_, err = c.Sessions.End(r.Context(), old)
+	}
+	if err != nil {
+		c.Log.ErrorContext(r.Context(), "the login before could not be ended", "error", err)
+		return nil, http.StatusServiceUnavailable, 0
+	}
+	return c.Sessions.Begin(r, name, r.PostForm.Get("password"))
+}
+
 func (v *visit) logout() error {
-	http.SetCookie(v.w, v.c.Sessions.End(v.session))
+	cookie, err := v.c.Sessions.End(v.r.Context(), v.session)
+	if err != nil {
+		v.c.Log.ErrorContext(v.r.Context(), "a login could not be ended", "user", v.session.Identity.Name, "error", err)
+		return v.refusal(http.StatusServiceUnavailable, "login.lasts")
+	}
+	http.SetCookie(v.w, cookie)
 	http.Redirect(v.w, v.r, "/login", http.StatusSeeOther)
 	return nil
 }

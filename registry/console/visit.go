@@ -104,7 +104,7 @@ func (v *visit) write(status int, name, place, title string, data any) error {
 	}
 	notice := v.session.Notice
 	if notice != "" {
-		v.c.Sessions.SetNotice(v.session, "")
+		v.c.Sessions.SetNotice(v.r.Context(), v.session, "")
 	}
 	return v.respond(status, name, "layout", shell{Title: v.c.views.textOr(title), Place: place, Places: v.places(),
 		User: v.session.Identity, CSRF: v.session.CSRF, Notice: notice, Address: v.c.Address, Page: name, Data: data})
@@ -135,7 +135,7 @@ func (v *visit) places() (seen []place) {
 
 // done tells a success on the page that it leads to.
 func (v *visit) done(path, notice string) error {
-	v.c.Sessions.SetNotice(v.session, notice)
+	v.c.Sessions.SetNotice(v.r.Context(), v.session, notice)
 	if _, ok := v.part(); ok {
 		v.w.Header().Set("HX-Redirect", path)
 		v.w.WriteHeader(http.StatusNoContent)

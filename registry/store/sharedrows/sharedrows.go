@@ -17,10 +17,11 @@ import (
 // Set has what daemons share.
 type Set struct {
 	Sealed *Sealed
+	Logins *Logins
 }
 
 // New returns the rows of a database of PostgreSQL.
-func New(db database.Rows) *Set { return &Set{&Sealed{db}} }
+func New(db database.Rows) *Set { return &Set{&Sealed{db}, &Logins{db}} }
 
 // Sealed are encrypted texts by their names, see registry/sealed.
 type Sealed struct{ db database.Rows }

@@ -88,4 +88,5 @@ var left = map[string]string{
 	"claims":           "no daemon of the target has anything yet",
 	"lost_links":       "it belongs to a commit under way",
 	"sealed":           "the hosts have the CA and the certificate as files",
+	"logins":           "users of the console log in again",
 }
