@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -42,7 +43,9 @@ func newBox(t *testing.T, name string) *box {
 		t.Fatal(err)
 	}
 	dir := cmp.Or(os.Getenv("SDBOX_DIR"), "/var/tmp/appliance-sdbox")
-	b := &box{script: script, bin: programs(t), home: t.TempDir(), address: registryAddress}
+	bin, err := programs()
+	must(t, err)
+	b := &box{script: script, bin: bin, home: t.TempDir(), address: registryAddress}
 	b.env = append(os.Environ(),
 		"SDBOX_DIR="+dir,
 		"SDBOX_NAME="+ownName(t, dir, name),
@@ -105,32 +108,48 @@ func TestBox_runsHaveBoxesOfTheirOwn(t *testing.T) {
 	}
 }
 
-// programs builds what is tested, as make build does.
-func programs(t *testing.T) string {
-	t.Helper()
-	dir := t.TempDir()
-	build(t, dir, "sample-upstream")
-	build(t, dir, "appliance-helm")
-	helm, err := exec.Command("gzip", "-nc", filepath.Join(dir, "appliance-helm")).Output()
-	must(t, err)
+// programs builds what is tested, as make build does, once for all boxes: the linker takes longer than a box
+// does to boot.
+var programs = sync.OnceValues(func() (dir string, err error) {
+	self, err := exec.LookPath("appliance")
+	if err != nil {
+		return "", err
+	}
+	dir = filepath.Join(filepath.Dir(filepath.Dir(self)), "programs") // TestMain removes it with self
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return "", err
+	}
+	if err := errors.Join(build(dir, "sample-upstream"), build(dir, "appliance-helm")); err != nil {
+		return "", err
+	}
+	helm, err := exec.Command("gzip", "-1nc", filepath.Join(dir, "appliance-helm")).Output()
+	if err != nil {
+		return "", fmt.Errorf("compress appliance-helm: %w", err)
+	}
 	inside, overlay := filepath.Join(dir, "appliance-helm.gz"), filepath.Join(dir, "overlay.json")
-	must(t, os.WriteFile(inside, helm, 0o600))
 	place, err := filepath.Abs("appliance-helm.gz")
-	must(t, err)
-	must(t, os.WriteFile(overlay, fmt.Appendf(nil, `{"Replace":{%q:%q}}`, place, inside), 0o600))
-	build(t, dir, "appliance", "-tags", "helm", "-overlay", overlay)
-	must(t, os.Remove(filepath.Join(dir, "appliance-helm"))) // which the test is not to find beside it
-	return dir
-}
+	if err != nil {
+		return "", err
+	}
+	if err := errors.Join(
+		os.WriteFile(inside, helm, 0o600),
+		os.WriteFile(overlay, fmt.Appendf(nil, `{"Replace":{%q:%q}}`, place, inside), 0o600),
+		os.Remove(filepath.Join(dir, "appliance-helm")), // which the test is not to find beside it
+	); err != nil {
+		return "", err
+	}
+	return dir, build(dir, "appliance", "-tags", "helm", "-overlay", overlay)
+})
 
-func build(t *testing.T, dir, name string, flags ...string) {
-	t.Helper()
-	args := append([]string{"build", "-trimpath", "-o", filepath.Join(dir, name)}, append(flags, "../"+name)...)
+// build builds a program as it is shipped: without the tables of debuggers, which take the linker long.
+func build(dir, name string, flags ...string) error {
+	args := append([]string{"build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", filepath.Join(dir, name)}, append(flags, "../"+name)...)
 	c := exec.Command("go", args...)
 	c.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := c.CombinedOutput(); err != nil {
-		t.Fatalf("build %s: %v\n%s", name, err, out)
+		return fmt.Errorf("build %s: %w\n%s", name, err, out)
 	}
+	return nil
 }
 
 // limit is how long one command may take before the test gives up on it, also one that has to build

@@ -113,6 +113,7 @@ func lookAtSync(t *testing.T) {
 
 // lookAtUpstreams looks at upstreams of which one answers, with and without a way to them.
 func lookAtUpstreams(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.works(t, "upstream", "add", "registry.redhat.io", "http://"+s.source, "--quayRoot", s.root)
 	s.works(t, "upstream", "add", "quay.io", "http://127.0.0.1:1", "--quayRoot", s.root)
@@ -138,6 +139,7 @@ func lookAtUpstreams(t *testing.T) {
 // lookAtDamage looks at a store with blobs that a scrub found damaged: one of a mirrored image, whose source does not
 // answer, one of an image that was pushed, and one that the last verification found.
 func lookAtDamage(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	pushed := newTestImage("team/app", "v1", randomBytes(2<<20))
 	must(t, s.push(t.Context(), pushed))

@@ -59,6 +59,7 @@ func (s *site) look(t *testing.T, name string, pages []looked) {
 // TestConsole looks at each page of the console in a real browser: filled, empty, and with an error.
 func TestConsole(t *testing.T) {
 	t.Run("filled", func(t *testing.T) {
+		t.Parallel()
 		s := newSite(t)
 		s.look(t, "filled", []looked{
 			{Name: "login", Path: "/login", User: asUser("")},
@@ -92,6 +93,7 @@ func TestConsole(t *testing.T) {
 		})
 	})
 	t.Run("sync", func(t *testing.T) {
+		t.Parallel()
 		s := newSite(t)
 		s.look(t, "sync", []looked{
 			{Name: "sync-empty", Path: "/sync", Do: [][]string{{"text", "main", "No image set yet"}}},
@@ -117,6 +119,7 @@ func TestConsole(t *testing.T) {
 		})
 	})
 	t.Run("catalogs", func(t *testing.T) {
+		t.Parallel()
 		s := newSite(t)
 		s.look(t, "catalogs", []looked{{Name: "catalogs-empty", Path: "/catalogs", Do: [][]string{{"text", "main", "There is no operator catalog here"}}}})
 		s.mirror(t, s.set(t, "set.yaml", "  additionalImages: [{name: 'HOST/redhat/redhat-operator-index:v4.18', targetRepo: originals/index, targetTag: v4.18}]\n"+
@@ -137,6 +140,7 @@ func TestConsole(t *testing.T) {
 	t.Run("upstreams", lookAtUpstreams)
 	t.Run("damage", lookAtDamage)
 	t.Run("images", func(t *testing.T) {
+		t.Parallel()
 		newSite(t).look(t, "images", []looked{{Name: "repositories-empty", Path: "/repositories", Do: [][]string{{"text", "main", "There are no images yet"}}}})
 		s := newSiteWithGraph(t, "  platform:\n    channels: [{name: stable-4.18, minVersion: 4.18.1, maxVersion: 4.18.1}]\n"+
 			"  additionalImages: [{name: 'HOST/samples/oci-multi:v1'}, {name: 'HOST/samples/docker:v1'}]\n")
@@ -161,6 +165,7 @@ func TestConsole(t *testing.T) {
 		})
 	})
 	t.Run("updates", func(t *testing.T) {
+		t.Parallel()
 		s := newSiteWithGraph(t, "  platform:\n    architectures: [amd64, multi]\n    channels: [{name: eus-4.18, minVersion: 4.16.2, maxVersion: 4.18.1, full: true}, {name: candidate-4.18, minVersion: 4.18.4, maxVersion: 4.18.4}]\n")
 		const channel = "/updates/channel?channel=eus-4.18"
 		s.look(t, "updates", []looked{

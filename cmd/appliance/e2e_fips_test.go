@@ -23,7 +23,7 @@ import (
 func TestFIPS(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("GOFIPS140", "certified") // as cmd/dist builds it
-	build(t, dir, "appliance")
+	must(t, build(dir, "appliance"))
 	info, err := buildinfo.ReadFile(filepath.Join(dir, "appliance"))
 	must(t, err)
 	if !slices.ContainsFunc(info.Settings, func(s debug.BuildSetting) bool { return s.Key == "GOFIPS140" && strings.HasPrefix(s.Value, "v1.") }) {

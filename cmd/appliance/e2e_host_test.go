@@ -11,6 +11,7 @@ import (
 
 // TestHost installs on hosts that are not as most are, one after the other.
 func TestHost(t *testing.T) {
+	t.Parallel()
 	b := newBox(t, "host")
 	t.Run("the umask decides nothing", func(t *testing.T) { b.ignoresUmask(t) })
 	t.Run("firewalld", func(t *testing.T) { b.opensFirewall(t) })

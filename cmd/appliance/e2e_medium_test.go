@@ -11,6 +11,7 @@ import (
 
 // TestMedium gives a host that has nothing all of it by one medium, twice, as docs/medium.md says.
 func TestMedium(t *testing.T) {
+	t.Parallel()
 	b := newBox(t, "medium")
 	b.inside(t, "rm", "/root/appliance")
 	must(t, os.WriteFile(filepath.Join(b.home, "auth.json"), []byte("{}"), 0o600))

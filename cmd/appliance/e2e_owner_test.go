@@ -44,6 +44,7 @@ func (b *box) migrates(t *testing.T) {
 // directories of a user's for the content, one of them reached by a link. An uninstall gives
 // them back as they were.
 func TestInstalledInDirectoriesThatExist(t *testing.T) {
+	t.Parallel()
 	b := newBox(t, "given")
 	b.inside(t, "sh", "-c", `mkdir -m 711 /opt/quay && install -d -o tester -g tester -m 2775 /opt/blobs &&
 		install -d -o tester -m 1777 /opt/db && ln -s /opt/blobs /opt/link`)

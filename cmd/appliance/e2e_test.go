@@ -32,6 +32,7 @@ var installLine = regexp.MustCompile(`is available at https://(\S+) with credent
 // TestInstalled is the life of one appliance, from install to uninstall, seen by the clients that
 // people use. Its parts follow each other on one host, as they would in life.
 func TestInstalled(t *testing.T) {
+	t.Parallel()
 	b := newBox(t, "installed")
 	before := b.files(t)
 	var password string

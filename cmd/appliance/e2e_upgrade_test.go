@@ -27,6 +27,7 @@ done`
 // TestUpgrade replaces an installed appliance by programs that are made of this one: a newer schema, a
 // daemon that does not become healthy, and one that ends.
 func TestUpgrade(t *testing.T) {
+	t.Parallel()
 	b := newBox(t, "upgrade")
 	broken := "%s\n\treturn errors.New(\"made to be unwell\")"
 	next := b.variant(t, "next", "")
@@ -148,7 +149,7 @@ func (b *box) variant(t *testing.T, name, check string) string {
 	overlay, err := json.Marshal(map[string]any{"Replace": replace})
 	must(t, err)
 	must(t, os.WriteFile(filepath.Join(dir, "overlay.json"), overlay, 0o600))
-	build(t, dir, "appliance", "-tags", "helm", "-overlay", filepath.Join(dir, "overlay.json"))
+	must(t, build(dir, "appliance", "-tags", "helm", "-overlay", filepath.Join(dir, "overlay.json")))
 	to := "/root/" + name
 	b.must(t, "push", filepath.Join(dir, "appliance"), to)
 	return to

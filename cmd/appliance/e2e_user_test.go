@@ -9,6 +9,7 @@ import (
 
 // TestInstalledByUser is the same without root: a user unit that lingers.
 func TestInstalledByUser(t *testing.T) {
+	t.Parallel()
 	b := newBox(t, "user")
 	b.inside(t, "install", "-m", "755", "/root/appliance", "/usr/bin/appliance-under-test")
 	asTester := func(args ...string) []string { return append([]string{"exec-user", "tester"}, args...) }
@@ -81,6 +82,7 @@ func (b *box) lingersWithoutPolkit(t *testing.T, asTester func(args ...string) [
 
 // TestInstallRefuses gives install what it cannot work with: one message each, nothing written.
 func TestInstallRefuses(t *testing.T) {
+	t.Parallel()
 	b := newBox(t, "refuses")
 	before := b.files(t)
 	b.inside(t, "systemd-run", "--unit=squatter", "systemd-socket-activate", "-l", "8443", "/bin/cat")

@@ -31,8 +31,7 @@ func newReachStore(t *testing.T) *site {
 func newSiteWithGraph(t *testing.T, mirrored string) *site {
 	t.Helper()
 	s := newSite(t)
-	t.Setenv("UPDATE_URL_OVERRIDE", "http://"+s.source+sample.GraphPath)
-	t.Setenv("OCP_SIGNATURE_URL", "http://"+s.source+"/nowhere/")
+	s.env = []string{"UPDATE_URL_OVERRIDE=http://" + s.source + sample.GraphPath, "OCP_SIGNATURE_URL=http://" + s.source + "/nowhere/"}
 	s.mirror(t, s.set(t, "set.yaml", mirrored))
 	s.works(t, slices.Concat([]string{"updates", "load", s.file(t, "graph-data", string(s.fetch(t, sample.GraphDataPath)))}, s.at())...)
 	return s

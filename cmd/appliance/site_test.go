@@ -50,6 +50,7 @@ type site struct {
 	*faulty
 	dir, source, address string
 	upstream             *httptest.Server
+	env                  []string // of its clients
 }
 
 func newSite(t *testing.T) *site {
@@ -98,6 +99,7 @@ func (s *site) client(args ...string) *exec.Cmd {
 	c := exec.Command(s.program, args...)
 	c.Dir = s.dir
 	c.Env = append(os.Environ(), "HOME="+s.dir, "REGISTRY_AUTH_FILE=", "SSL_CERT_FILE="+s.cfg.TLS.CA, "CONTAINERS_REGISTRIES_CONF=/dev/null")
+	c.Env = append(c.Env, s.env...)
 	return c
 }
 
