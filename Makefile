@@ -7,6 +7,9 @@ BUILT := $(shell git log -1 --format=%ct 2>/dev/null)
 # The end-to-end tests are behind a build tag; with it, the tools below see them too.
 E2E_TAG := e2e
 
+# What go vet knows of a library counts for one list of tags; with the same list everywhere each is looked at once.
+VET_TAGS := $(E2E_TAG),distcheck
+
 # what make e2e runs: the tests that only the tag brings, and those that kill more often with it
 E2E_PACKAGES := ./cmd/appliance ./installer/remote
 E2E_TESTS = $(shell grep -rl '^//go:build $(E2E_TAG)$$' $(E2E_PACKAGES) | xargs grep -ohE '^func Test[A-Za-z0-9_]+' | cut -c 6- | paste -sd '|')
@@ -47,10 +50,12 @@ build: ## build bin/appliance
 
 # -vet=off: what go test would vet, go vet has looked at already.
 test: ## vet, and all tests that need neither root nor other programs
-	go vet $(PACKAGES)
+	go vet -tags $(VET_TAGS) $(PACKAGES)
+	go -C $(BENCH_MODULE) vet -tags $(VET_TAGS) ./...
+	go -C $(DIST_MODULE) vet -tags $(VET_TAGS) ./...
 	go test -vet=off -timeout 25m ./...
-	go -C $(BENCH_MODULE) test ./...
-	go -C $(DIST_MODULE) test ./...
+	go -C $(BENCH_MODULE) test -vet=off ./...
+	go -C $(DIST_MODULE) test -vet=off ./...
 
 # Needs a server in /usr/lib/postgresql, of which each test process starts one of its own (Debian: postgresql-15, whose own
 # server need not run). The second run has each transaction run twice, as after a conflict with another process.
@@ -82,8 +87,8 @@ conformance: ## the suite of the OCI distribution specification, against two dae
 	APPLIANCE_S3_SERVER=$(CURDIR)/bin/s3server APPLIANCE_CONFORMANCE=$(CURDIR)/bin/conformance go test -count=1 -v -tags several -timeout 15m -run TestConformance_ ./cmd/appliance
 
 # The packages whose goroutines share most. The race detector needs cgo, and so a C compiler. SQLite, whose C was made
-# into Go, takes the detector minutes, and has no goroutines.
-RACE = CGO_ENABLED=1 go test -race -timeout 10m -gcflags=modernc.org/sqlite/lib=-race=false -gcflags=modernc.org/libc=-race=false
+# into Go, takes the detector minutes, and has no goroutines. -vet=off: as for make test, whose vet looks at these too.
+RACE = CGO_ENABLED=1 go test -race -vet=off -timeout 10m -gcflags=modernc.org/sqlite/lib=-race=false -gcflags=modernc.org/libc=-race=false
 
 race: ## the tests of pull-through with the race detector
 	$(RACE) ./registry/pull ./registry/oci
@@ -137,11 +142,12 @@ console: ## make registry/console/static of PatternFly, htmx and registry/consol
 openapi: ## make registry/admin/openapi/comments.json of the comments of the control API's types
 	go test -count=1 -run 'TestComments$$' ./registry/admin/openapi -args -update
 
+# -vet=off: make lint and make test vet these packages with the tag.
 e2e: ## the tests that need root, podman, skopeo and a real systemd
 	testdata/e2e-needs.sh
 	npm --prefix registry/console/browser ci
 	npm --prefix testdata/openapi ci
-	go test -count=1 -v -tags $(E2E_TAG) -timeout 30m -run '^(TestKilled.*|$(E2E_TESTS))$$' $(E2E_PACKAGES)
+	go test -vet=off -count=1 -v -tags $(E2E_TAG) -timeout 30m -run '^(TestKilled.*|$(E2E_TESTS))$$' $(E2E_PACKAGES)
 
 bench: ## measure the figures that the registry is held to, into bench.json (BENCH="--rows get": a part)
 	go -C $(BENCH_MODULE) build -trimpath -buildvcs=false -o $(CURDIR)/bin/bench .
@@ -156,9 +162,9 @@ distcheck: ## make packages for this machine and try them, as root, with lintian
 lint: ## gofmt, vet, staticcheck, shellcheck
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then \
 		echo "not formatted, gofmt -w does it:" >&2; echo "$$unformatted" >&2; exit 1; fi
-	go vet -tags $(E2E_TAG) $(PACKAGES)
-	go -C $(BENCH_MODULE) vet ./...
-	go -C $(DIST_MODULE) vet -tags distcheck ./...
+	go vet -tags $(VET_TAGS) $(PACKAGES)
+	go -C $(BENCH_MODULE) vet -tags $(VET_TAGS) ./...
+	go -C $(DIST_MODULE) vet -tags $(VET_TAGS) ./...
 	go build -o bin/staticcheck honnef.co/go/tools/cmd/staticcheck
 	bin/staticcheck -checks $(CHECKS) -tags $(E2E_TAG) $(PACKAGES)
 	cd $(BENCH_MODULE) && $(CURDIR)/bin/staticcheck -checks $(CHECKS) ./...
