@@ -34,7 +34,7 @@ SCRIPTS = $(shell grep -rlE '^#!.*[/ ](ba)?sh$$' .ci testdata cmd/dist)
 #   ST1020-1022  a comment's first word: comments here say why, and not always in that form
 CHECKS := all,-ST1003,-ST1020,-ST1021,-ST1022
 
-.PHONY: help build test postgres race cross olmcheck s3 transfer several conformance oc openshiftinstall ocmirror ocmirrorv1 cincinnati console openapi e2e bench dist distcheck lint run
+.PHONY: help build test postgres race powercut cross olmcheck s3 transfer several conformance oc openshiftinstall ocmirror ocmirrorv1 cincinnati console openapi e2e bench dist distcheck lint run
 .DEFAULT_GOAL := help
 
 help: ## print this
@@ -79,6 +79,12 @@ several: ## the tests of several daemons of one store: random histories, kills, 
 	go vet -tags several ./cmd/appliance
 	APPLIANCE_S3_SERVER=$(CURDIR)/bin/s3server APPLIANCE_TEST_DATABASE=postgres go test -count=1 -tags s3 -timeout 2h -run 'Test(Several|Daemons)_' ./registry/store -kills $(KILLS)
 	APPLIANCE_S3_SERVER=$(CURDIR)/bin/s3server go test -count=1 -tags several -timeout 20m -run 'Test(Several|Scale)_' ./cmd/appliance
+
+# CUTS is how often the power of each side of a pair is cut.
+CUTS = 200
+
+powercut: ## the tests of the power cut of each side of a pair, more often (CUTS=1000)
+	go test -count=1 -timeout 2h -run powerCut ./registry/follow -cuts $(CUTS)
 
 conformance: ## the suite of the OCI distribution specification, against two daemons of one store
 	go -C testdata/s3server build -trimpath -buildvcs=false -o $(CURDIR)/bin/s3server .

@@ -43,7 +43,12 @@ type host struct {
 
 func newHost(t testing.TB) *host {
 	t.Helper()
-	h := &host{t: t, ctx: context.Background(), dir: t.TempDir(), requests: map[string]int{}}
+	return newHostIn(t, t.TempDir())
+}
+
+func newHostIn(t testing.TB, dir string) *host {
+	t.Helper()
+	h := &host{t: t, ctx: context.Background(), dir: dir, requests: map[string]int{}}
 	h.open()
 	h.server = httptest.NewTLSServer(http.HandlerFunc(h.serve))
 	t.Cleanup(func() {

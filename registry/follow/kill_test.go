@@ -32,6 +32,10 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, followForEver(dir))
 		os.Exit(1)
 	}
+	if dir := os.Getenv(servedDir); dir != "" {
+		fmt.Fprintln(os.Stderr, served(dir))
+		os.Exit(1)
+	}
 	os.Exit(m.Run())
 }
 
@@ -45,6 +49,7 @@ func followForEver(dir string) error {
 	if err != nil {
 		return err
 	}
+	f.SetPage(3)
 	return f.Run(context.Background())
 }
 

@@ -1,6 +1,7 @@
 package follow_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -13,6 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mirror-appliance/appliance/registry/store"
+	"github.com/mirror-appliance/appliance/registry/store/blobstore"
 )
 
 var (
@@ -25,6 +27,7 @@ type world struct {
 	*host
 	*rand.Rand
 	images int
+	large  bool     // some layers are too large for the journal of small blobs
 	runs   []string // committed
 	pulled []store.Tag
 }
@@ -36,7 +39,11 @@ func (w *world) tag() string  { return fmt.Sprint("t", w.IntN(5)) }
 func (w *world) image() image {
 	n := w.IntN(w.images + 2)
 	w.images = max(w.images, n)
-	return newImage(fmt.Sprint("image ", n), nil, fmt.Appendf(nil, "layer %d", n/2))
+	layer := fmt.Appendf(nil, "layer %d", n/2)
+	if w.large && n%2 == 1 {
+		layer = bytes.Repeat(layer, (blobstore.InMemory+1)/len(layer)+1)
+	}
+	return newImage(fmt.Sprint("image ", n), nil, layer)
 }
 
 // allowed fails the test for an error other than that something does not exist or is kept.
