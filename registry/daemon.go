@@ -140,7 +140,7 @@ func (d *daemon) openStore(ctx context.Context) error {
 	if err := d.openFamily(ctx); err != nil {
 		return err
 	}
-	d.misses = misses.Open(ctx, s, d.log, nil)
+	d.misses = misses.Open(ctx, s, d.sharedMisses(), d.log, nil)
 	d.upstreams = &upstreams{all: d.cfg.Routes()}
 	d.auth = auth.New(users{s})
 	d.auth.Log, d.auth.Shared = d.log, s.Several()

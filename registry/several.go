@@ -8,6 +8,7 @@ import (
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/registry/jobs"
 	"github.com/mirror-appliance/appliance/registry/store"
+	"github.com/mirror-appliance/appliance/registry/store/sharedrows"
 )
 
 // heedEvery is how often a daemon reads what it goes by and others may have written, if it is not told.
@@ -130,4 +131,12 @@ func (d *daemon) alone(name string) func(context.Context) (jobs.Alone, error) {
 		}
 		return alone, nil
 	}
+}
+
+// sharedMisses returns the rows of the misses of several daemons; nil where there is one.
+func (d *daemon) sharedMisses() *sharedrows.Misses {
+	if !d.store.Several() {
+		return nil
+	}
+	return d.store.Shared().Misses
 }

@@ -32,7 +32,7 @@ func rooms() map[string][]string {
 		"registry/oci":     front,
 		"registry/pull":    front,
 		"registry/audit":   {"registry/store", "registry/admin/api"},
-		"registry/misses":  {"registry/jobs", "registry/admin/api"},
+		"registry/misses":  {"registry/jobs", "registry/admin/api", "registry/store/sharedrows"},
 		"registry/updates": slices.Concat(front, []string{"registry/admin/api", "cluster", "mirror", "mirror/graphdata", "mirror/imageset", "mirror/layers", "mirror/signature", "registry/documents", "registry/stored"}),
 		"registry/stored":  front,
 		"registry/sealed":  {"registry/store", "registry/store/sharedrows", "tlsgen"},

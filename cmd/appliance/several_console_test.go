@@ -143,11 +143,21 @@ func TestSeveral_console(t *testing.T) {
 	})
 	t.Run("a restart of all", func(t *testing.T) {
 		b := f.logIn(t, "restart")
+		for range f.daemons {
+			_, err := f.demand(t.Context(), http.StatusNotFound, http.MethodGet, "/v2/missed/manifests/v1", nil)
+			must(t, err)
+		}
 		for _, d := range f.daemons {
 			d.stop(t)
 			d.start(t)
 		}
 		b.shown(t, "after a restart", http.StatusOK)
+		for i, d := range f.daemons {
+			missed, err := d.admin.Misses(t.Context())
+			if err != nil || len(missed) != 1 || missed[0].Repository != "missed" || missed[0].Count != len(f.daemons) {
+				t.Errorf("daemon %d lists as missed %+v, %v", i, missed, err)
+			}
+		}
 	})
 	for _, d := range f.daemons {
 		d.stop(t)

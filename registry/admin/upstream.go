@@ -92,20 +92,24 @@ func (h *Handler) unpin(r *http.Request, q api.PinRequest) (api.PinResult, error
 
 // Misses are what clients asked for and did not get.
 type Misses interface {
-	List(ctx context.Context, held func(ctx context.Context, repository, reference string) bool) []api.Miss
-	Clear(ctx context.Context)
+	List(ctx context.Context, held func(ctx context.Context, repository, reference string) bool) ([]api.Miss, error)
+	Clear(ctx context.Context) error
 }
 
 func (h *Handler) missedImageSet(r *http.Request, _ api.None) (api.ImageSetFile, error) {
 	if err := h.isDaemon(); err != nil {
 		return api.ImageSetFile{}, err
 	}
-	text, err := h.mirrors.Missed(r.Context(), h.misses.List(r.Context(), h.held))
+	all, err := h.misses.List(r.Context(), h.held)
+	if err != nil {
+		return api.ImageSetFile{}, err
+	}
+	text, err := h.mirrors.Missed(r.Context(), all)
 	return api.ImageSetFile{Text: text}, err
 }
 
 func (h *Handler) listMisses(r *http.Request, _ api.None) ([]api.Miss, error) {
-	return h.misses.List(r.Context(), h.held), nil
+	return h.misses.List(r.Context(), h.held)
 }
 
 // held reports whether the store has a manifest.
@@ -119,7 +123,9 @@ func (h *Handler) held(ctx context.Context, repository, reference string) bool {
 }
 
 func (h *Handler) clearMisses(r *http.Request, _ api.None) (api.None, error) {
-	h.misses.Clear(r.Context())
+	if err := h.misses.Clear(r.Context()); err != nil {
+		return api.None{}, err
+	}
 	h.audit(r, "misses cleared")
 	return api.None{}, nil
 }

@@ -1,14 +1,17 @@
 // Package misses keeps what clients asked for and did not get: what a mirror lacks, before its cluster
 // is cut off.
 //
-// Use Open, note with Missed, and run Keep in the background. What is held by the time of List is no
-// miss any more, so that a push, which asks first, leaves none. Refused: a row of the database for each
-// miss, which is written under the readers' load; and the access log, which has everything else too.
+// Use Open, note with Missed, and run Keep in the background. What exists by the time of List is not
+// listed any more, so that a push, which asks first, leaves none. One daemon has the list in memory, and
+// writes it to a note. Several add to rows what each has noted since it last wrote, once a minute at
+// most, see shared.go. Refused: a write for each miss, under the readers' load; and the access log,
+// which has everything else too.
 package misses
 
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"log/slog"
 	"maps"
 	"net"
@@ -19,6 +22,7 @@ import (
 	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/jobs"
+	"github.com/mirror-appliance/appliance/registry/store/sharedrows"
 )
 
 const (
@@ -28,26 +32,39 @@ const (
 
 // Log is a bounded list of misses. Where it is full, the one that was missed least recently goes.
 type Log struct {
-	now  func() time.Time
-	note *jobs.Note[[]api.Miss]
+	now    func() time.Time
+	note   *jobs.Note[[]api.Miss]
+	shared *sharedrows.Misses // nil: there is one daemon
+	log    *slog.Logger
 
-	mu      sync.Mutex // guards the rest
-	all     map[key]*api.Miss
+	writing sync.Mutex // held while rows are written or read, before mu
+
+	mu      sync.Mutex        // guards the rest
+	all     map[key]*api.Miss // with shared: those that are not written yet
 	changed bool
 }
 
 type key struct{ repository, reference string }
 
-// Open reads what was kept. now is nil for time.Now.
-func Open(ctx context.Context, notes jobs.Notes, log *slog.Logger, now func() time.Time) *Log {
+func keyOf(m api.Miss) key { return key{m.Repository, m.Reference} }
+
+// Open reads what was kept. shared are the rows of several daemons, nil where there is one; now is nil for
+// time.Now.
+func Open(ctx context.Context, notes jobs.Notes, shared *sharedrows.Misses, log *slog.Logger, now func() time.Time) *Log {
 	if now == nil {
 		now = time.Now
 	}
-	l := &Log{now: now, note: jobs.OpenNote[[]api.Miss](ctx, notes, "misses", log), all: map[key]*api.Miss{}}
-	if kept := l.note.Get(); kept != nil {
-		for _, m := range *kept {
-			l.all[key{m.Repository, m.Reference}] = &m
-		}
+	l := &Log{now: now, note: jobs.OpenNote[[]api.Miss](ctx, notes, "misses", log), shared: shared, log: log, all: map[key]*api.Miss{}}
+	kept := l.note.Get()
+	if kept == nil {
+		return l
+	}
+	for _, m := range *kept {
+		l.all[keyOf(m)] = &m
+	}
+	if shared != nil { // there was one daemon before
+		l.changed = len(*kept) > 0
+		l.note.Remove(ctx)
 	}
 	return l
 }
@@ -88,35 +105,58 @@ func (l *Log) dropOldest() {
 	}
 }
 
-// List returns the misses that are not held now, the latest first, and forgets the others.
-func (l *Log) List(ctx context.Context, held func(ctx context.Context, repository, reference string) bool) []api.Miss {
-	all := l.copied()
-	var gone []api.Miss
-	all = slices.DeleteFunc(all, func(m api.Miss) bool {
+// List returns the misses that do not exist now, the latest first, and forgets the others.
+func (l *Log) List(ctx context.Context, held func(ctx context.Context, repository, reference string) bool) ([]api.Miss, error) {
+	own := l.copied()
+	all := own
+	var rows []sharedrows.Miss
+	if l.shared != nil {
+		var err error
+		if own, rows, err = l.read(ctx); err != nil {
+			return nil, fmt.Errorf("read what clients asked for and did not get: %w", err)
+		}
+		all = sum(own, rows)
+	}
+	gone := map[key]bool{}
+	all = slices.DeleteFunc(slices.Clone(all), func(m api.Miss) bool {
 		is := held(ctx, m.Repository, m.Reference)
 		if is {
-			gone = append(gone, m)
+			gone[keyOf(m)] = true
 		}
 		return is
 	})
+	l.forget(own, gone)
+	l.forgetRows(ctx, rows, gone)
+	return all, nil
+}
+
+// forget forgets those that are gone, and that were not missed again since they were listed.
+func (l *Log) forget(listed []api.Miss, gone map[key]bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, m := range gone {
-		if at := (key{m.Repository, m.Reference}); l.all[at] != nil && l.all[at].Count == m.Count {
+	for _, m := range listed {
+		if at := keyOf(m); gone[at] && l.all[at] != nil && l.all[at].Count == m.Count {
 			delete(l.all, at)
 			l.changed = true
 		}
 	}
-	return all
 }
 
 // Clear forgets all misses, for good.
-func (l *Log) Clear(ctx context.Context) {
+func (l *Log) Clear(ctx context.Context) error {
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	if l.shared != nil {
+		if err := l.shared.Clear(ctx, l.now()); err != nil {
+			return fmt.Errorf("forget what clients asked for and did not get: %w", err)
+		}
+	}
 	l.mu.Lock()
 	clear(l.all)
-	l.changed = true
+	l.changed = l.shared == nil
 	l.mu.Unlock()
 	l.write(ctx)
+	return nil
 }
 
 func (l *Log) copied() []api.Miss {
@@ -126,6 +166,11 @@ func (l *Log) copied() []api.Miss {
 	for _, m := range l.all {
 		all = append(all, *m)
 	}
+	return sorted(all)
+}
+
+// sorted sorts misses, the latest first.
+func sorted(all []api.Miss) []api.Miss {
 	slices.SortFunc(all, func(a, b api.Miss) int {
 		return cmp.Or(b.Last.Compare(a.Last), cmp.Compare(a.Repository, b.Repository), cmp.Compare(a.Reference, b.Reference))
 	})
@@ -137,11 +182,21 @@ func (l *Log) Keep(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			l.write(context.WithoutCancel(ctx))
+			l.save(context.WithoutCancel(ctx))
 			return nil
 		case <-time.After(often):
-			l.write(ctx)
+			l.save(ctx)
 		}
+	}
+}
+
+func (l *Log) save(ctx context.Context) {
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	if l.shared != nil {
+		l.add(ctx)
+	} else {
+		l.write(ctx)
 	}
 }
 

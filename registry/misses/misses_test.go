@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mirror-appliance/appliance/registry/admin/api"
 )
 
 // notes are a store's, in memory.
@@ -21,11 +23,20 @@ func (n notes) SetNote(_ context.Context, name, text string) error {
 
 func none(context.Context, string, string) bool { return false }
 
+func list(t *testing.T, l *Log, held func(context.Context, string, string) bool) []api.Miss {
+	t.Helper()
+	all, err := l.List(t.Context(), held)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
 func TestLog(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	kept := notes{}
 	open := func() *Log {
-		return Open(t.Context(), kept, slog.New(slog.DiscardHandler), func() time.Time { return now })
+		return Open(t.Context(), kept, nil, slog.New(slog.DiscardHandler), func() time.Time { return now })
 	}
 	l := open()
 	l.Missed("a", "v1", "node", "192.0.2.1:5000")
@@ -37,7 +48,7 @@ func TestLog(t *testing.T) {
 	}
 	check := func(when string) {
 		t.Helper()
-		all := l.List(t.Context(), none)
+		all := list(t, l, none)
 		if len(all) != 2 || all[0].Repository != "a" || all[0].Count != 2 || !all[0].First.Equal(now.Add(-time.Hour)) || !all[0].Last.Equal(now) ||
 			all[0].User != "other" || all[0].Address != "2001:db8::1" || all[1].Repository != "b" {
 			t.Errorf("%s: %+v", when, all)
@@ -51,14 +62,16 @@ func TestLog(t *testing.T) {
 	}
 	l = open()
 	check("after a restart")
-	if all := l.List(t.Context(), func(_ context.Context, repository, _ string) bool { return repository == "a" }); len(all) != 1 || all[0].Repository != "b" {
+	if all := list(t, l, func(_ context.Context, repository, _ string) bool { return repository == "a" }); len(all) != 1 || all[0].Repository != "b" {
 		t.Errorf("while one is held: %+v", all)
 	}
-	if all := l.List(t.Context(), none); len(all) != 1 {
+	if all := list(t, l, none); len(all) != 1 {
 		t.Errorf("once it was held: %+v", all)
 	}
-	l.Clear(t.Context())
-	if all := open().List(t.Context(), none); len(all) != 0 {
+	if err := l.Clear(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if all := list(t, open(), none); len(all) != 0 {
 		t.Errorf("cleared: %+v", all)
 	}
 }
@@ -66,12 +79,12 @@ func TestLog(t *testing.T) {
 // Clients choose the names, so that the list is bounded: the latest stay.
 func TestLog_isBounded(t *testing.T) {
 	now := time.Now()
-	l := Open(t.Context(), notes{}, slog.New(slog.DiscardHandler), func() time.Time { return now })
+	l := Open(t.Context(), notes{}, nil, slog.New(slog.DiscardHandler), func() time.Time { return now })
 	for i := range 3 * most {
 		now = now.Add(time.Second)
 		l.Missed("a", fmt.Sprint("v", i), "node", "192.0.2.1:5000")
 	}
-	all := l.List(t.Context(), none)
+	all := list(t, l, none)
 	if len(all) > most || len(all) < most/2 || all[0].Reference != fmt.Sprint("v", 3*most-1) {
 		t.Errorf("%d are kept, the last is %+v", len(all), all[0])
 	}

@@ -18,10 +18,11 @@ import (
 type Set struct {
 	Sealed *Sealed
 	Logins *Logins
+	Misses *Misses
 }
 
 // New returns the rows of a database of PostgreSQL.
-func New(db database.Rows) *Set { return &Set{&Sealed{db}, &Logins{db}} }
+func New(db database.Rows) *Set { return &Set{&Sealed{db}, &Logins{db}, &Misses{db}} }
 
 // Sealed are encrypted texts by their names, see registry/sealed.
 type Sealed struct{ db database.Rows }

@@ -89,4 +89,6 @@ var left = map[string]string{
 	"lost_links":       "it belongs to a commit under way",
 	"sealed":           "the hosts have the CA and the certificate as files",
 	"logins":           "users of the console log in again",
+	"misses":           "what clients miss at the target is noted there",
+	"misses_cleared":   "likewise",
 }
