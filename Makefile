@@ -85,6 +85,7 @@ CUTS = 200
 
 powercut: ## the tests of the power cut of each side of a pair, more often (CUTS=1000)
 	go test -count=1 -timeout 2h -run powerCut ./registry/follow -cuts $(CUTS)
+	go test -count=1 -timeout 2h -run powerCut ./cmd/appliance -cuts $(CUTS)
 
 conformance: ## the suite of the OCI distribution specification, against two daemons of one store
 	go -C testdata/s3server build -trimpath -buildvcs=false -o $(CURDIR)/bin/s3server .

@@ -46,10 +46,10 @@ type faulty struct {
 	socket  *os.File
 	http    *http.Client
 	admin   *client.Client
-	process *exec.Cmd     // nil while none runs
-	gone    chan struct{} // closed when that has ended
-	said    *said         // by the one that runs, or ran last
-	logged  bool          // with an access log
+	process *exec.Cmd       // nil while none runs
+	gone    <-chan struct{} // closed when that has ended
+	said    *said           // by the one that runs, or ran last
+	logged  bool            // with an access log
 }
 
 // newFaulty prepares a directory. parent "" is a temporary one.
@@ -129,9 +129,8 @@ func (f *faulty) command(args ...string) *exec.Cmd {
 	return c
 }
 
-// serve starts a daemon.
-func (f *faulty) serve(t *testing.T) {
-	t.Helper()
+// daemon is the command of a daemon.
+func (f *faulty) daemon() *exec.Cmd {
 	serve := f.command("serve", fmt.Sprintf("--no-access-log=%t", !f.logged))
 	// Only the process itself knows the number that LISTEN_PID must have.
 	c := exec.Command("/bin/sh", append([]string{"-c", `LISTEN_PID=$$ exec "$0" "$@"`}, serve.Args...)...)
@@ -140,6 +139,13 @@ func (f *faulty) serve(t *testing.T) {
 	c.SysProcAttr = &syscall.SysProcAttr{Credential: f.as, Pdeathsig: syscall.SIGKILL}
 	f.said = &said{}
 	c.Stdout, c.Stderr = f.said, f.said
+	return c
+}
+
+// serve starts a daemon.
+func (f *faulty) serve(t *testing.T) {
+	t.Helper()
+	c := f.daemon()
 	must(t, c.Start())
 	gone := make(chan struct{})
 	go func() {
@@ -154,6 +160,13 @@ func (f *faulty) start(t *testing.T) time.Duration {
 	t.Helper()
 	began := time.Now()
 	f.serve(t)
+	f.awaitsAnswer(t)
+	return time.Since(began)
+}
+
+// awaitsAnswer waits until the daemon answers.
+func (f *faulty) awaitsAnswer(t *testing.T) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	gone := f.gone
@@ -167,7 +180,6 @@ func (f *faulty) start(t *testing.T) time.Duration {
 	if a, err := f.ask(ctx, http.MethodGet, "/v2/", nil); err != nil || a.status != http.StatusOK && a.status != http.StatusUnauthorized {
 		t.Fatalf("the daemon answers %d, %v; it said:\n%s", a.status, err, f.said)
 	}
-	return time.Since(began)
 }
 
 // quickHash returns the hash of faultPassword that a computer makes and checks fastest.
