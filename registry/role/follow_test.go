@@ -1,6 +1,7 @@
 package role_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -144,5 +145,33 @@ func TestFamily_Follow_chain(t *testing.T) {
 	_ = c.Check(t.Context())
 	if s := c.State(); s.Known.ID != b.State().ID || s.Role != role.Follower {
 		t.Errorf("after the promotion: %+v", s)
+	}
+}
+
+// An appliance that is killed before or after it has written whom it follows is one or the other after a restart,
+// and repeating the command completes it.
+func TestFamily_Follow_killed(t *testing.T) {
+	for _, after := range []bool{false, true} {
+		t.Run(fmt.Sprint("after the write: ", after), func(t *testing.T) {
+			first, second := newAppliance(t), newAppliance(t)
+			second.notes.mu.Lock()
+			second.notes.at, second.notes.after = second.notes.writes+1, after
+			second.notes.mu.Unlock()
+			if _, err := second.Follow(t.Context(), request(first)); err == nil || !second.notes.killed() {
+				t.Fatalf("it writes nothing, and ends with %v", err)
+			}
+			second.restart()
+			want := role.Primary
+			if after {
+				want = role.Follower
+			}
+			second.mustBe(want)
+			first.mustBe(role.Primary)
+			second.follows(first)
+			second.mustBe(role.Follower)
+			_, err := second.promote(false)
+			must(t, err)
+			first.mustBe(role.Superseded)
+		})
 	}
 }
