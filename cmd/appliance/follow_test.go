@@ -86,7 +86,7 @@ func TestFollow_commands(t *testing.T) {
 		t.Errorf("it prints %s", out)
 	}
 	second.awaits(t, caughtUp)
-	if out := second.works(t, "status", "--quayRoot", second.root); !strings.Contains(out, "a copy of https://"+first.address) || !strings.Contains(out, "equal to it at") || strings.Contains(out, faultPassword) {
+	if out := second.works(t, "status", "--quayRoot", second.root); !strings.Contains(out, "a copy of https://"+first.address) || !strings.Contains(out, "equal to it at") || !strings.Contains(out, "scheduled syncs") || strings.Contains(out, faultPassword) {
 		t.Errorf("status prints\n%s", out)
 	}
 	if out := first.works(t, "status", "--quayRoot", first.root); !strings.Contains(out, "followed by") || !strings.Contains(out, "https://"+second.address) {

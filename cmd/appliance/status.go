@@ -133,6 +133,9 @@ func printFamily(row func(name, format string, args ...any), s api.Status) {
 	if next != "" {
 		row("", "%s", next)
 	}
+	if s.Family.Role != "primary" {
+		row("rests", "%s", api.AtRest)
+	}
 	if s.Following != nil {
 		row("follows", "%s", s.Following.Summary())
 	}

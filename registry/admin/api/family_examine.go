@@ -12,6 +12,9 @@ const (
 	lateAfter = time.Hour
 )
 
+// AtRest lists what an appliance does by itself only while it takes changes.
+const AtRest = "scheduled syncs, views of catalogs, what attached clusters need, pull-through and its quota"
+
 // Summary describes the role in a line, and what to type where something is to be done.
 func (f Family) Summary() (text, next string) {
 	again := "appliance follow https://" + f.Primary + " --credentials FILE"
