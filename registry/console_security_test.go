@@ -54,6 +54,7 @@ func (r *running) examples(t *testing.T, digest string) map[string][]string {
 		"GET /sync/edit/read/live":    {"/sync/edit/read/live?search=script&catalog=" + url.QueryEscape(reached.Read[0].Catalog)},
 		"GET /sync/set":               {"/sync/set" + set}, "GET /sync/report": {"/sync/report" + set}, "GET /sync/plan": {"/sync/plan" + set},
 		"GET /updates/clusters/{id}/detach": {"/updates/clusters/c-1/detach"},
+		"GET /pair/followers/{id}/remove":   {"/pair/followers/f-1/remove"},
 		"GET /sync/history/{id}":            {run}, "GET /sync/history/{id}/rollback": {run + "/rollback"},
 		"GET /cluster/files/{name...}": {"/cluster/files/itms-oc-mirror.yaml"},
 		"GET /documentation/{file}":    {"/documentation/operate.md"},
@@ -97,6 +98,8 @@ func withHostileContent(t *testing.T) (*running, string) {
 	r.pulls(t, "/v2/up/image/manifests/v1")
 	_, err = r.admin.AttachCluster(t.Context(), api.AttachRequest{Name: hostile, Facts: state.Facts{ID: "c-1", Version: hostile, Channel: hostile,
 		Releases: []state.Release{{Version: hostile, Image: hostile}}, Images: []string{hostile}}})
+	must(t, err)
+	_, err = r.admin.RegisterFollower(t.Context(), api.NewFollower{ID: "f-1", Address: hostile, Token: "t"})
 	must(t, err)
 	for _, to := range []string{hostile + "@" + digestOf(t, img), "4.99.1"} { // of the last there is an image set
 		must(t, r.admin.BeginReady(t.Context(), api.ReadyRequest{To: to}))

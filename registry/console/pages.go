@@ -21,6 +21,13 @@ func pages() []page {
 		{"GET /overview/live", auth.Administer, (*visit).overviewLive},
 		{"POST " + logoutPath, auth.Login, (*visit).logout},
 
+		{"GET " + pairPath, auth.Administer, (*visit).pair},
+		{"GET " + pairPath + "/live", auth.Administer, (*visit).pairLive},
+		{"GET " + pairPath + "/promote", auth.Administer, (*visit).askPromote},
+		{"POST " + pairPath + "/promote", auth.Administer, (*visit).promote},
+		{"GET " + pairPath + "/followers/{id}/remove", auth.Administer, (*visit).askForget},
+		{"POST " + pairPath + "/followers/{id}/remove", auth.Administer, (*visit).forget},
+
 		{"GET " + repositoriesPath, auth.Login, (*visit).repositories},
 		{"GET " + repositoriesPath + "/{name...}", auth.Login, (*visit).repository},
 		{"GET /images/delete", auth.Write, (*visit).askDeleteImage},
@@ -126,6 +133,7 @@ func places() []place {
 		{"updates", updatesPath, "fas fa-project-diagram", auth.Administer},
 		{"catalogs", catalogsPath, "fas fa-book-open", auth.Administer},
 		{"storage", storagePath, "fas fa-hdd", auth.Administer},
+		{"pair", pairPath, "fas fa-clone", auth.Administer},
 		{"upstreams", "/upstreams", "fas fa-cloud-download-alt", auth.Administer},
 		{"users", "/users", "fas fa-users", auth.Administer},
 		{"certificates", "/certificates", "fas fa-certificate", auth.Administer},
