@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/mirror-appliance/appliance/internal/powercut"
 )
@@ -45,15 +46,17 @@ func TestPromote_powerCut(t *testing.T) {
 	primary, follower := newSite(t), newSite(t)
 	follower.works(t, follower.follow(t, primary)...)
 	var pushed []*testImage
-	push := func(s *site, n int, when string) {
-		t.Helper()
+	push := func(s *site, n int, when string) error {
 		m := newTestImage("app", fmt.Sprint(when, n), randomBytes(100<<10))
-		must(t, s.push(t.Context(), m))
-		pushed = append(pushed, m)
+		err := s.push(t.Context(), m)
+		if err == nil {
+			pushed = append(pushed, m)
+		}
+		return err
 	}
 	during := 0
 	for n := range *cuts {
-		push(primary, n, "before")
+		must(t, push(primary, n, "before"))
 		follower.awaits(t, caughtUp)
 		victim := []*site{follower, primary}[n%2]
 		victim.stop(t)
@@ -64,8 +67,15 @@ func TestPromote_powerCut(t *testing.T) {
 		case <-p.Ended():
 			during++
 		default:
-			if victim == follower {
-				push(follower, n, "after")
+			if victim != follower {
+				break
+			}
+			if err := push(follower, n, "after"); err != nil { // the power was cut meanwhile
+				select {
+				case <-p.Ended():
+				case <-time.After(patience):
+					t.Fatal(err)
+				}
 			}
 		}
 		victim.comesUp(t, p, random)
