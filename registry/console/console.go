@@ -42,7 +42,7 @@ type Console struct {
 	routes *http.ServeMux
 }
 
-// New returns a Console. It fails if a template or a text of the program is wrong.
+// New returns a Console. It fails if a text of the program is wrong, or a template that all pages have.
 func New(o Options) (*Console, error) {
 	files, err := openStatic()
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -28,17 +29,19 @@ var texts embed.FS
 
 // views are the templates of the pages, and their texts.
 type views struct {
-	pages map[string]*template.Template
+	pages map[string]func() (*template.Template, error)
 	texts map[string]string
 }
 
-// parseViews reads templates/*.html, which each page has, and with them each file of templates/pages.
+// parseViews reads the texts and templates/*.html, which each page has. With them each file of templates/pages is
+// a page, parsed when it is first shown: a copy of what all have for each of them would take longer than all else
+// that a daemon does before it answers.
 func parseViews(f *files) (*views, error) {
 	all, err := readTexts("en")
 	if err != nil {
 		return nil, err
 	}
-	v := &views{pages: map[string]*template.Template{}, texts: all}
+	v := &views{pages: map[string]func() (*template.Template, error){}, texts: all}
 	common, err := template.New("").Funcs(v.functions(f)).ParseFS(templates, "templates/*.html")
 	if err != nil {
 		return nil, err
@@ -48,16 +51,24 @@ func parseViews(f *files) (*views, error) {
 		return nil, err
 	}
 	for _, name := range names {
-		t, err := common.Clone()
-		if err == nil {
-			t, err = t.ParseFS(templates, name)
-		}
-		if err != nil {
-			return nil, err
-		}
-		v.pages[strings.TrimSuffix(path.Base(name), ".html")] = t
+		v.pages[strings.TrimSuffix(path.Base(name), ".html")] = sync.OnceValues(func() (*template.Template, error) {
+			t, err := common.Clone()
+			if err != nil {
+				return nil, err
+			}
+			return t.ParseFS(templates, name)
+		})
 	}
 	return v, nil
+}
+
+// page returns the templates of a page.
+func (v *views) page(name string) (*template.Template, error) {
+	parsed, ok := v.pages[name]
+	if !ok {
+		return nil, fmt.Errorf("there is no page %s", name)
+	}
+	return parsed()
 }
 
 // readTexts reads the texts of a language: those of FILE.yaml are called FILE.KEY.
@@ -241,15 +252,15 @@ func findingText(f finding.Finding) string {
 
 // has reports whether a page has a block of that name.
 func (v *views) has(name, block string) bool {
-	t := v.pages[name]
-	return t != nil && block != "" && t.Lookup(block) != nil
+	t, err := v.page(name)
+	return err == nil && block != "" && t.Lookup(block) != nil
 }
 
 // render writes a block of a page.
 func (v *views) render(out io.Writer, name, block string, data any) error {
-	t := v.pages[name]
-	if t == nil {
-		return fmt.Errorf("there is no page %s", name)
+	t, err := v.page(name)
+	if err != nil {
+		return err
 	}
 	return t.ExecuteTemplate(out, block, data)
 }
