@@ -11,6 +11,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"sync"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
@@ -53,10 +54,27 @@ func oci() format {
 	}
 }
 
-// A layer is a gzipped tar and the digest of the tar, which image configs refer to.
+// A layer is a gzipped tar, its digest, and the digest of the tar, which image configs refer to.
 type layer struct {
 	data   []byte
+	digest digest.Digest
 	diffID digest.Digest
+}
+
+// made has the layers that do not depend on the host, by what they depend on: tests generate content for hundreds
+// of hosts, and took half of their time for these.
+var made sync.Map
+
+// once returns the layer of a key, from make unless it was made before.
+func (b *builder) once(key string, make func() layer) layer {
+	if l, ok := made.Load(key); ok {
+		return l.(layer)
+	}
+	l := make()
+	if b.err == nil {
+		made.Store(key, l)
+	}
+	return l
 }
 
 type image struct {
@@ -83,7 +101,11 @@ func (b *builder) repository(name string) *repository {
 }
 
 func (b *builder) blob(repo, mediaType string, data []byte) ocispec.Descriptor {
-	d := digest.FromBytes(data)
+	return b.known(repo, mediaType, data, digest.FromBytes(data))
+}
+
+// known is blob of data with a known digest.
+func (b *builder) known(repo, mediaType string, data []byte, d digest.Digest) ocispec.Descriptor {
 	b.repository(repo).blobs[d] = data
 	return ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(data))}
 }
@@ -115,7 +137,7 @@ func (b *builder) image(repo string, im image) ocispec.Descriptor {
 	var layers []ocispec.Descriptor
 	for _, l := range im.layers {
 		config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, l.diffID)
-		layers = append(layers, b.blob(repo, im.format.layer, l.data))
+		layers = append(layers, b.known(repo, im.format.layer, l.data, l.digest))
 	}
 	m := ocispec.Manifest{
 		Versioned:   specs.Versioned{SchemaVersion: 2},
@@ -175,7 +197,8 @@ func (b *builder) json(v any) []byte {
 // layer returns an image layer of the given files.
 func (b *builder) layer(files map[string][]byte) layer {
 	plain := b.tar(files)
-	return layer{data: b.gzip(plain), diffID: digest.FromBytes(plain)}
+	data := b.gzip(plain)
+	return layer{data: data, digest: digest.FromBytes(data), diffID: digest.FromBytes(plain)}
 }
 
 // tgz returns the archive of layer without its diff ID.
@@ -234,17 +257,20 @@ func (b *builder) noise(name string, n int) []byte {
 
 // base returns the layer that all images of an architecture share.
 func (b *builder) base(arch string) layer {
-	return b.layer(map[string][]byte{
-		"etc/os-release":   []byte("ID=sample\nVERSION_ID=9\n"),
-		"usr/lib/libc.so":  b.noise("base "+arch, 192<<10),
-		"etc/architecture": []byte(arch + "\n"),
+	return b.once("base "+arch, func() layer {
+		return b.layer(map[string][]byte{
+			"etc/os-release":   []byte("ID=sample\nVERSION_ID=9\n"),
+			"usr/lib/libc.so":  b.noise("base "+arch, 192<<10),
+			"etc/architecture": []byte(arch + "\n"),
+		})
 	})
 }
 
 // program returns a layer with one file of size bytes, which differs by build.
 func (b *builder) program(name, build, arch string, size int) layer {
-	return b.layer(map[string][]byte{
-		"usr/bin/" + name: b.noise("program "+name+" "+build+" "+arch, size),
+	content := "program " + name + " " + build + " " + arch
+	return b.once(fmt.Sprint(content, " ", size), func() layer {
+		return b.layer(map[string][]byte{"usr/bin/" + name: b.noise(content, size)})
 	})
 }
 

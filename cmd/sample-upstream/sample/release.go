@@ -102,13 +102,15 @@ func (b *builder) contentOf(c component, build, arch string) layer {
 	if c.name != "machine-os-images" {
 		return b.program(c.name, build, arch, c.size)
 	}
-	iso := make([]byte, c.size)
-	copy(iso[32<<10:], "\x01CD001") // the beginning of a volume descriptor, ISO 9660 8.1
 	machine := "x86_64"
 	if arch == "arm64" {
 		machine = "aarch64"
 	}
-	return b.layer(map[string][]byte{"coreos/coreos-" + machine + ".iso": iso})
+	return b.once(fmt.Sprint("iso ", machine, " ", c.size), func() layer {
+		iso := make([]byte, c.size)
+		copy(iso[32<<10:], "\x01CD001") // the beginning of a volume descriptor, ISO 9660 8.1
+		return b.layer(map[string][]byte{"coreos/coreos-" + machine + ".iso": iso})
+	})
 }
 
 // release stores a payload. A multi payload is an index with one payload for each architecture,
@@ -212,7 +214,9 @@ func (b *builder) bootImages(arch string) []byte {
 	disk := b.image(ComponentRepository, image{
 		format:   docker(),
 		platform: linux(arch),
-		layers:   []layer{b.layer(map[string][]byte{"disk/coreos.img": b.noise("coreos "+arch, 64<<10)})},
+		layers: []layer{b.once("coreos "+arch, func() layer {
+			return b.layer(map[string][]byte{"disk/coreos.img": b.noise("coreos "+arch, 64<<10)})
+		})},
 	})
 	b.sign(ComponentRepository, disk.Digest)
 	stream := b.json(map[string]any{
