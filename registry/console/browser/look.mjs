@@ -35,7 +35,7 @@ async function look(page, screen) {
   const context = await browser.newContext({ ...options, colorScheme: "light", ignoreHTTPSErrors: true, baseURL: order.base });
   try {
     const tab = await context.newPage();
-    tab.setDefaultTimeout(15000);
+    tab.setDefaultTimeout(60000); // on a machine that does other work beside
     tab.on("console", (m) => m.type() === "error" && !m.text().includes("status of") && problems.push(`console: ${m.text()}`));
     tab.on("pageerror", (e) => problems.push(`script: ${e}`));
     tab.on("request", (r) => {
