@@ -179,9 +179,12 @@ func (l *Log) tell(err error) {
 	l.told = l.lost
 	l.mu.Unlock()
 	switch {
+	case err != nil && waiting > 0:
+		l.log.Error("the audit cannot be written to the store: what waits is in the journal alone until that is tried again", "error", err, "waiting", waiting, "again", again)
 	case err != nil:
-		l.log.Error("the audit cannot be kept in the store, and is in the journal alone", "error", err, "waiting", waiting, "lost", lost)
-	case lost > 0:
+		l.log.Error("the audit cannot be written to the store", "error", err)
+	}
+	if lost > 0 {
 		l.log.Error("a part of the audit was not kept in the store, and is in the journal alone", "lost", lost)
 	}
 }

@@ -195,11 +195,14 @@ func TestLog_retries(t *testing.T) {
 		if n := disk.tries.Load(); n < 15 || n > 25 {
 			t.Errorf("%d tries in ten minutes", n)
 		}
-		if !strings.Contains(journal.String(), "the disk is full") {
-			t.Errorf("the journal has %q", journal.String())
+		if got := journal.String(); !strings.Contains(got, "the disk is full") || !strings.Contains(got, "waiting=1") || strings.Contains(got, "lost") {
+			t.Errorf("while a record waits the journal has %q", got)
 		}
 		if err := l.Close(); err != nil || l.Lost() != 1 {
 			t.Errorf("Close: %v, %d lost", err, l.Lost())
+		}
+		if got := journal.String(); !strings.Contains(got, "lost=1") {
+			t.Errorf("after Close the journal has %q", got)
 		}
 	})
 }
