@@ -196,7 +196,7 @@ func TestSeveral_aloneOnPostgreSQL(t *testing.T) {
 	s.must(err)
 	if _, err := s.Alone(s.ctx, "jobs"); err == nil {
 		t.Error("two have it")
-	} else if at, held := IsHeld(err); !held || at != host {
+	} else if at, held := IsHeld(err); !held || at != fmt.Sprintf("%s (process %d)", host, os.Getpid()) {
 		t.Errorf("%v: held at %q", err, at)
 	}
 	other, err := s.Alone(s.ctx, "another")

@@ -58,12 +58,15 @@ func configure(c *pgx.ConnConfig) {
 const onHost = "appliance on "
 
 // nameHere is the name of a connection in pg_stat_activity.
-func nameHere() string {
+func nameHere() string { return onHost + processHere() }
+
+// processHere names this process among those of all hosts: one host may have several daemons.
+func processHere() string {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "an unknown host"
 	}
-	return onHost + host
+	return fmt.Sprintf("%s (process %d)", host, os.Getpid())
 }
 
 // holders returns the hosts of the connections that have an advisory lock of two keys, which are given

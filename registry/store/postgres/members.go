@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"database/sql"
 	"fmt"
-	"os"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -119,13 +118,9 @@ func (db *DB) join(ctx context.Context) error {
 
 // enter makes a row with a new id.
 func (db *DB) enter(ctx context.Context) error {
-	host, err := os.Hostname()
-	if err != nil {
-		return err
-	}
 	m := &member{id: rand.Text()}
 	m.renewed.Store(db.server.clock())
-	_, err = db.lease.rows.ExecContext(ctx, `INSERT INTO daemons (id, name, started, seen) SELECT ?1, ?2, now, now FROM appliance_now() now`, m.id, host)
+	_, err := db.lease.rows.ExecContext(ctx, `INSERT INTO daemons (id, name, started, seen) SELECT ?1, ?2, now, now FROM appliance_now() now`, m.id, processHere())
 	if err == nil {
 		db.server.member.Store(m)
 	}
@@ -143,7 +138,8 @@ func (db *DB) Renew(ctx context.Context) error {
 	if n, err := result.RowsAffected(); err != nil {
 		return err
 	} else if n == 0 {
-		db.server.log.Warn("the lease of this daemon had ended: what it was doing for clients begins again")
+		lasted := time.Duration(began - m.renewed.Load()).Round(time.Second)
+		db.server.log.Warn(fmt.Sprintf("the lease of this daemon ended, since it was not renewed for %s: the daemon was stopped or too slow, or the database did not answer it; what it was doing for clients begins again", lasted), "lease", leaseTime)
 		return db.enter(ctx)
 	}
 	m.renewed.Store(began)

@@ -7,6 +7,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 	"sync"
@@ -34,6 +35,43 @@ func newSeveral(t *testing.T) *fixture {
 	f.options.Several = true
 	f.reopen()
 	return f
+}
+
+// A daemon that was stopped for longer than its lease tells of that, and how long it was.
+func TestSeveral_tellsOfAnEndedLease(t *testing.T) {
+	f := newSeveral(t)
+	f.must(f.Close())
+	log := new(journal)
+	f.options.Log = slog.New(slog.NewTextHandler(log, nil))
+	f.DB = nil
+	f.reopen()
+	was := f.Member()
+	f.server.member.Load().renewed.Add(-int64(90 * time.Second))
+	f.beside(`DELETE FROM daemons`)
+	for f.Member() == was {
+		f.must(f.Renew(f.ctx))
+	}
+	if got := log.String(); !strings.Contains(got, "not renewed for 1m30s") || !strings.Contains(got, "stopped or too slow") {
+		t.Errorf("the log has %q", got)
+	}
+}
+
+// journal is a log that goroutines share.
+type journal struct {
+	mu  sync.Mutex
+	out strings.Builder
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.out.Write(p)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.out.String()
 }
 
 // Writes of two daemons take turns, so that none sees the state before another's.
