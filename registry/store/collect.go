@@ -49,6 +49,9 @@ func (s *Garbage) GarbageBlobs(ctx context.Context, before time.Time,
 	if err := s.finishAll(ctx); err != nil { // it releases blobs
 		return err
 	}
+	if err := s.recall(ctx, before); err != nil {
+		return err
+	}
 	var yielding sync.Mutex
 	one := func(d digest.Digest, size int64) error {
 		yielding.Lock()

@@ -280,6 +280,20 @@ func (s *core) tidyEvery(every time.Duration) (end func()) {
 	return func() { cancel(); <-ended }
 }
 
+// recall has a process that has the database of PostgreSQL alone spare what the daemons spared that shared it
+// before: clients were told that it exists.
+func (s *core) recall(ctx context.Context, before time.Time) error {
+	alone, is := s.guard.Blobs.(*memoryBlobs)
+	if !is || s.file != "" {
+		return nil
+	}
+	checked, expected, err := leases.Left(ctx, s.db.Reader(), before, s.now())
+	if err == nil {
+		alone.blobs.Recall(checked, expected)
+	}
+	return err
+}
+
 // forget deletes what the daemons shared and do not need any more.
 func (s *core) forget(ctx context.Context) error {
 	if s.guard.shared == nil {

@@ -108,6 +108,23 @@ func (b *Blobs) Unexpect(repo string, until time.Time, ds ...digest.Digest) {
 	b.expected.remove(repo, until, ds)
 }
 
+// Recall records what clients were told before this process had the blobs: when blobs were checked, and
+// when a manifest was last expected with a blob in a repository.
+func (b *Blobs) Recall(checked map[digest.Digest]time.Time, expected map[Link]time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for d, at := range checked {
+		if !b.checks.since(d, at) {
+			b.checks.record(d, at)
+		}
+	}
+	for l, last := range expected {
+		if b.expected.manifests[l.Digest][l.Repository].last.Before(last) {
+			b.expected.add(l.Repository, l.Digest, last)
+		}
+	}
+}
+
 // Enter waits until collection has finished with a blob, then excludes it until Leave.
 func (b *Blobs) Enter(ctx context.Context, d digest.Digest) error {
 	for {

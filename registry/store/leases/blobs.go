@@ -214,6 +214,30 @@ func (b *Blobs) Spared(ctx context.Context, q database.Querier, before time.Time
 	return spared, nil
 }
 
+// Left returns what Spared goes by of all blobs: for a process that has the database alone after daemons
+// that shared it.
+func Left(ctx context.Context, q database.Querier, before, now time.Time) (checked map[digest.Digest]time.Time, expected map[guard.Link]time.Time, err error) {
+	checked, expected = map[digest.Digest]time.Time{}, map[guard.Link]time.Time{}
+	var l guard.Link
+	var at int64
+	err = database.Query(ctx, q, func(rows *sql.Rows) error {
+		err := rows.Scan(&l.Digest, &at)
+		checked[l.Digest] = database.Time(at).Add(recheck)
+		return err
+	}, `SELECT digest, at FROM checked WHERE at >= ?`, database.Nanos(before.Add(-recheck)))
+	if err == nil {
+		err = database.Query(ctx, q, func(rows *sql.Rows) error {
+			err := rows.Scan(&l.Digest, &l.Repository, &at)
+			expected[l] = database.Time(at).Add(recheck)
+			return err
+		}, `SELECT digest, repository, last FROM expected WHERE last > ?`, database.Nanos(now.Add(-guard.PushTakes-recheck)))
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("read what the daemons of this store told clients: %w", err)
+	}
+	return checked, expected, nil
+}
+
 // MarkLink reports whether a link may be removed in this transaction, whose order decides: its blob is
 // not spared.
 func (b *Blobs) MarkLink(ctx context.Context, tx *sql.Tx, l guard.Link, before time.Time) (bool, error) {
