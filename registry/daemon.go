@@ -131,6 +131,9 @@ func (d *daemon) openStore(ctx context.Context) error {
 	}
 	d.store = s
 	d.onClose(s.Close)
+	if err := d.claimHostname(ctx); err != nil {
+		return err
+	}
 	d.audit = audit.Open(context.WithoutCancel(ctx), s.Audit, d.log)
 	d.onClose(d.audit.Close)
 	d.log = slog.New(d.audit.Handler(d.log.Handler()))

@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
@@ -48,6 +49,19 @@ func (d *daemon) heedCertificate(ctx context.Context, told string) string {
 		d.log.WarnContext(ctx, "the certificate that the daemons share is not followed; the last one goes on being served", "error", err, "hint", hint.Of(err))
 	}
 	return err.Error()
+}
+
+// claimHostname refuses another hostname than that of the daemons that run: clients reach all by one name.
+func (d *daemon) claimHostname(ctx context.Context) error {
+	other, at, err := d.store.ClaimHostname(ctx, d.cfg.Hostname)
+	if err != nil {
+		return fmt.Errorf("look for the hostname of the other daemons: %w", err)
+	}
+	if other == "" {
+		return nil
+	}
+	return hint.New(fmt.Errorf("`hostname:` in config.yaml is %s, and that of the daemon on %s, which has the same database, is %s", d.cfg.Hostname, at, other),
+		"let `hostname:` be "+other+" here too; to give the registry another name, stop all daemons, change hostname at each, and start them")
 }
 
 // scheduledWork is the name of what one daemon of a store does without having been asked.

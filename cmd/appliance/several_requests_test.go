@@ -288,6 +288,12 @@ func TestSeveral_refused(t *testing.T) {
 	if code != 2 || !strings.Contains(stderr, where) {
 		t.Errorf("store copy: exit code %d, %s", code, stderr)
 	}
+	named := f.host(t, true)
+	named.cfg.Hostname = "other.example.com"
+	text, err := named.cfg.Marshal()
+	must(t, err)
+	must(t, os.WriteFile(config.Path(named.root), text, 0o644))
+	named.refuses(t, []string{"serve"}, "hostname", "other.example.com", f.daemons[0].cfg.Hostname, where[len("is in use by the appliance on "):]+" (process ")
 	f.daemons[0].stop(t)
 	if out, err := f.daemons[1].command("gc", "--dry-run").CombinedOutput(); err != nil {
 		t.Errorf("once all are stopped: %v\n%s", err, out)

@@ -39,6 +39,15 @@ func (s *core) Alone(ctx context.Context, name string) (*Alone, error) {
 	return a, nil
 }
 
+// ClaimHostname records the hostname of the registry. If other daemons of this store run with another one,
+// it returns that and where one of them is.
+func (s *core) ClaimHostname(ctx context.Context, hostname string) (other, at string, err error) {
+	if !s.several {
+		return "", "", nil
+	}
+	return s.shared.Hostname.Claim(ctx, s.db.(guarded).DB.Member(), hostname)
+}
+
 // Clock returns how far the clock of the database is ahead of this host's, where other daemons use it.
 func (s *core) Clock(ctx context.Context) (ahead time.Duration, err error) {
 	if !s.several {

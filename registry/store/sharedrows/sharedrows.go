@@ -1,5 +1,6 @@
 // Package sharedrows has the rows that several daemons with one database share beside the content: the
-// sealed certificates, which one daemon has in files alone.
+// sealed certificates, the logins of the console, the misses, and the hostname. One daemon has these in
+// files, in memory and in a note.
 //
 // New returns them; the tables are PostgreSQL's alone. Nothing is kept in memory, so that each method
 // answers what any daemon has written before. Refused: notes of the store (package store, SetNote):
@@ -16,13 +17,14 @@ import (
 
 // Set has what daemons share.
 type Set struct {
-	Sealed *Sealed
-	Logins *Logins
-	Misses *Misses
+	Sealed   *Sealed
+	Logins   *Logins
+	Misses   *Misses
+	Hostname *Hostname
 }
 
 // New returns the rows of a database of PostgreSQL.
-func New(db database.Rows) *Set { return &Set{&Sealed{db}, &Logins{db}, &Misses{db}} }
+func New(db database.Rows) *Set { return &Set{&Sealed{db}, &Logins{db}, &Misses{db}, &Hostname{db}} }
 
 // Sealed are encrypted texts by their names, see registry/sealed.
 type Sealed struct{ db database.Rows }
