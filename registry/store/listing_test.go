@@ -238,7 +238,7 @@ func fillNames(f *fixture) error {
 	db := f.direct()
 	defer db.Close()
 	const n = `WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < %d - 1) `
-	digestOf := fmt.Sprintf(scaleManifest, "i + 1")
+	digestOf := scaleDigest("i + 1", 1<<20)
 	for _, statement := range []string{`PRAGMA synchronous = OFF`,
 		fmt.Sprintf(n, 100_000) + `INSERT INTO repositories (name, created) SELECT printf('team/app-%06d', i), 0 FROM n`,
 		fmt.Sprintf(n, 50_000) + `INSERT INTO manifests SELECT ` + digestOf + `, media_type, artifact_type, '', '', size, created, body FROM n CROSS JOIN manifests WHERE digest = '` + m.Digest.String() + `'`,

@@ -3,8 +3,13 @@ package store
 import (
 	"context"
 	"database/sql"
+	"flag"
 	"fmt"
+	"maps"
+	"math/bits"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,76 +18,159 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
-// The largest store that there are figures for. Every manifest has a config of its own and
-// four layers that four others have too; a fifth of them is in one repository; a hundredth
-// of the blobs is garbage.
-const (
-	scaleManifests  = 1_000_000
-	scaleReferences = 5_000_000
-	scaleGarbage    = 20_000
-	scaleTagged     = 200_000 // in the large repository
-	scaleOld        = 48 * time.Hour
-)
+// scale is how many manifests the store has: the largest with SQLite that there are figures for has a million. Every manifest
+// has a config of its own and four layers that four others have too; a fifth of them is in one repository; a hundredth of
+// the blobs is garbage.
+var scale = flag.Int("scale", 1_000_000, "manifests in the benchmark of a large store")
 
-// The digests of manifest and blob i, in SQL: spread over all that there can be, and in the order
-// of i, in which a table is quickly filled.
-const (
-	scaleManifest = `printf('sha256:%%016x%%048d', (%s) << 44, 0)`
-	scaleBlob     = `printf('sha256:%%016x%%048d', (%s) << 43, 0)`
-)
+const scaleOld = 48 * time.Hour
 
-func scaleManifestDigest(i int) digest.Digest {
-	return digest.Digest(fmt.Sprintf("sha256:%016x%048d", uint64(i)<<44, 0))
+func scaleGarbage() int { return *scale / 50 }
+
+func scaleTagged() int { return *scale / 5 } // in the large repository
+
+func scaleBlobs() int { return 2**scale + scaleGarbage() }
+
+// scaleBody is what manifest i has: bytes that hash to its digest, and that nothing reads.
+func scaleBody(i int) []byte { return fmt.Appendf(nil, "%-1000d", i) }
+
+func scaleManifestDigest(i int) digest.Digest { return digest.FromBytes(scaleBody(i)) }
+
+// scaleShift spreads numbers below n over 64 bits.
+func scaleShift(n int) int { return 64 - bits.Len(uint(n-1)) }
+
+// scaleDigest is the SQL of a digest from a number below n: spread over all that there can be, and in the order of the
+// numbers, in which a table is quickly filled.
+func scaleDigest(number string, n int) string {
+	shift := scaleShift(n)
+	if onServer != nil { // the functions of testFunctions are too slow for millions
+		return fmt.Sprintf(`'sha256:' || lpad(to_hex((%s)::bigint << %d), 16, '0') || repeat('0', 48)`, number, shift)
+	}
+	return fmt.Sprintf(`printf('sha256:%%016x%%048d', (%s) << %d, 0)`, number, shift)
+}
+
+// scaleIndexes returns the statements that drop the indexes that are not a table's own, and those that make them.
+func scaleIndexes(ctx context.Context, db *sql.DB) (drop, create []string, err error) {
+	query := `SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL`
+	if onServer != nil {
+		query = `SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = current_schema()
+			AND indexname NOT IN (SELECT conname FROM pg_constraint)`
+	}
+	err = database.Query(ctx, db, func(rows *sql.Rows) error {
+		var name, text string
+		err := rows.Scan(&name, &text)
+		drop, create = append(drop, `DROP INDEX `+name), append(create, text)
+		return err
+	}, query)
+	return drop, create, err
+}
+
+// scaleRows are the statements that write all rows but those of manifests, whose numbers are in a table.
+func scaleRows(now int64) []string {
+	count := func(n int) string {
+		if onServer != nil {
+			return fmt.Sprintf(`WITH n (i) AS (SELECT generate_series(0, %d - 1)) `, n)
+		}
+		return fmt.Sprintf(`WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < %d - 1) `, n)
+	}
+	blob := func(i string) string { return scaleDigest(i, scaleBlobs()) }
+	return []string{
+		count(1000) + fmt.Sprintf(`INSERT INTO repositories (id, name, created) SELECT i + 1, %s, %d FROM n`, scalePadded("team/app-", 4), now),
+		count(scaleBlobs()) + fmt.Sprintf(`INSERT INTO blobs (digest, size, created) SELECT %s, 1000, %d FROM n`, blob("i"), now),
+		fmt.Sprintf(`INSERT INTO manifest_refs (manifest, position, kind, digest, size, media_type, elsewhere)
+			SELECT n.digest, p.position, CASE WHEN p.position = 0 THEN 'config' ELSE 'layer' END, %s, 1000, 'application/vnd.oci.image.layer.v1.tar+gzip', 0
+			FROM numbered n CROSS JOIN (SELECT 0 AS position UNION SELECT 1 UNION SELECT 2 UNION SELECT 3 UNION SELECT 4) p ORDER BY n.digest, p.position`,
+			blob(fmt.Sprintf("CASE WHEN p.position = 0 THEN n.i * 2 ELSE (n.i * 7919 + p.position * 104729) %% %d * 2 + 1 END", *scale))),
+		fmt.Sprintf(`INSERT INTO repository_manifests (repository, digest, linked)
+			SELECT CASE WHEN i %% 5 = 0 THEN 1 ELSE i %% 999 + 2 END, digest, %d FROM numbered ORDER BY 1, 2`, now),
+		fmt.Sprintf(`INSERT INTO repository_blobs (repository, digest, linked)
+			SELECT DISTINCT rm.repository, r.digest, %d FROM repository_manifests rm JOIN manifest_refs r ON r.manifest = rm.digest ORDER BY 1, 2`, now),
+		fmt.Sprintf(`INSERT INTO tags (repository, name, digest, updated, checked)
+			SELECT CASE WHEN i %% 5 = 0 THEN 1 ELSE i %% 999 + 2 END, %s, digest, %d, 0 FROM numbered ORDER BY 1, 2`, scalePadded("v", 9), now),
+	}
+}
+
+// scalePadded is the SQL of a name with the number i.
+func scalePadded(prefix string, digits int) string {
+	if onServer != nil {
+		return fmt.Sprintf(`'%s' || lpad(i::text, %d, '0')`, prefix, digits)
+	}
+	return fmt.Sprintf(`printf('%s%%0%dd', i)`, prefix, digits)
+}
+
+// fillManifests writes the manifests, in the order of their digests, and a table of their numbers.
+func fillManifests(ctx context.Context, db *sql.DB, now int64) error {
+	numbers := make(map[digest.Digest]int, *scale)
+	for i := range *scale {
+		numbers[scaleManifestDigest(i)] = i
+	}
+	if _, err := db.ExecContext(ctx, `CREATE TEMPORARY TABLE numbered (i BIGINT, digest TEXT)`); err != nil {
+		return err
+	}
+	for part := range slices.Chunk(slices.Sorted(maps.Keys(numbers)), 1000) {
+		var manifests, numbered []any
+		for _, d := range part {
+			manifests = append(manifests, d, scaleBody(numbers[d]))
+			numbered = append(numbered, numbers[d], d)
+		}
+		rows := func(row string) string { return strings.TrimSuffix(strings.Repeat(row+", ", len(part)), ", ") }
+		row := fmt.Sprintf(`(?, 'application/vnd.oci.image.manifest.v1+json', '', '', '', 1000, %d, ?)`, now)
+		for text, values := range map[string][]any{
+			`INSERT INTO manifests (digest, media_type, artifact_type, subject, annotations, size, created, body) VALUES ` + rows(row): manifests,
+			`INSERT INTO numbered (i, digest) VALUES ` + rows(`(?, ?)`):                                                                numbered,
+		} {
+			if _, err := db.ExecContext(ctx, text, values...); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // fillScale writes the rows. There are no files.
 func fillScale(ctx context.Context, f *fixture) error {
 	db := f.direct()
 	defer db.Close()
-	indexes := map[string]string{}
-	scan := func(rows *sql.Rows) error {
-		var name, text string
-		err := rows.Scan(&name, &text)
-		indexes[name] = text
-		return err
-	}
-	if err := database.Query(ctx, db, scan, `SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL`); err != nil {
-		return err
-	}
-	count := func(n int) string {
-		return fmt.Sprintf(`WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < %d - 1) `, n)
-	}
-	manifest, blob := func(i string) string { return fmt.Sprintf(scaleManifest, i) }, func(i string) string { return fmt.Sprintf(scaleBlob, i) }
-	now := database.Nanos(f.clock.now().Add(-scaleOld))
 	statements := []string{`PRAGMA synchronous = OFF`, `PRAGMA cache_size = -400000`, `PRAGMA foreign_keys = 0`}
-	for name := range indexes {
-		statements = append(statements, `DROP INDEX `+name)
+	if onServer != nil {
+		statements = []string{`SET synchronous_commit = off`, `SET maintenance_work_mem = '400MB'`}
 	}
-	statements = append(statements,
-		count(1000)+fmt.Sprintf(`INSERT INTO repositories (id, name, created) SELECT i + 1, printf('team/app-%%04d', i), %d FROM n`, now),
-		count(scaleManifests)+fmt.Sprintf(`INSERT INTO manifests (digest, media_type, artifact_type, subject, annotations, size, created, body)
-			SELECT %s, 'application/vnd.oci.image.manifest.v1+json', '', '', '', 1000, %d, zeroblob(1000) FROM n`, manifest("i"), now),
-		count(2*scaleManifests+scaleGarbage)+fmt.Sprintf(`INSERT INTO blobs (digest, size, created) SELECT %s, 1000, %d FROM n`, blob("i"), now),
-		count(scaleReferences)+fmt.Sprintf(`INSERT INTO manifest_refs (manifest, position, kind, digest, size, media_type, elsewhere)
-			SELECT %s, i %% 5, iif(i %% 5 = 0, 'config', 'layer'), %s, 1000, 'application/vnd.oci.image.layer.v1.tar+gzip', 0 FROM n`,
-			manifest("i / 5"), blob(fmt.Sprintf("iif(i %% 5 = 0, i / 5 * 2, (i / 5 * 7919 + i %% 5 * 104729) %% %d * 2 + 1)", scaleManifests))),
-		count(scaleManifests)+fmt.Sprintf(`INSERT INTO repository_manifests (repository, digest, linked)
-			SELECT iif(i %% 5 = 0, 1, i %% 999 + 2), %s, %d FROM n ORDER BY 1, 2`, manifest("i"), now),
-		fmt.Sprintf(`INSERT INTO repository_blobs (repository, digest, linked)
-			SELECT DISTINCT rm.repository, r.digest, %d FROM repository_manifests rm JOIN manifest_refs r ON r.manifest = rm.digest ORDER BY 1, 2`, now),
-		count(scaleManifests)+fmt.Sprintf(`INSERT INTO tags (repository, name, digest, updated, checked)
-			SELECT iif(i %% 5 = 0, 1, i %% 999 + 2), printf('v%%07d', i), %s, %d, 0 FROM n ORDER BY 1, 2`, manifest("i"), now),
-	)
-	for _, text := range indexes {
-		statements = append(statements, text)
+	drop, create, err := scaleIndexes(ctx, db)
+	if err != nil {
+		return err
 	}
-	statements = append(statements, `PRAGMA wal_checkpoint(TRUNCATE)`)
-	for _, text := range statements {
-		if _, err := db.ExecContext(ctx, text); err != nil {
-			return fmt.Errorf("%s: %w", text, err)
+	now := database.Nanos(f.clock.now().Add(-scaleOld))
+	execute := func(statements []string) error {
+		for _, text := range statements {
+			if _, err := db.ExecContext(ctx, text); err != nil {
+				return fmt.Errorf("%s: %w", text, err)
+			}
 		}
+		return nil
 	}
-	return nil
+	if err := execute(append(statements, drop...)); err != nil {
+		return err
+	}
+	if err := fillManifests(ctx, db, now); err != nil {
+		return err
+	}
+	return execute(slices.Concat(scaleRows(now), create, []string{f.checkpoint()}))
+}
+
+// logScaleSize logs what each table and its indexes take on a server.
+func logScaleSize(b *testing.B, f *fixture) {
+	if onServer == nil {
+		return
+	}
+	db := f.direct()
+	defer db.Close()
+	f.must(database.Query(f.ctx, db, func(rows *sql.Rows) error {
+		var name string
+		var table, indexes int64
+		err := rows.Scan(&name, &table, &indexes)
+		b.Logf("%s: %d bytes of rows for each manifest, %d of indexes", name, table/int64(*scale), indexes/int64(*scale))
+		return err
+	}, `SELECT relname, pg_table_size(relid), pg_indexes_size(relid) FROM pg_statio_user_tables WHERE pg_total_relation_size(relid) > 1000000 ORDER BY relname`))
 }
 
 // BenchmarkStore_Scale says what daily work costs on the largest store. Filling it takes minutes.
@@ -94,6 +182,7 @@ func BenchmarkStore_Scale(b *testing.B) {
 	began := time.Now()
 	f.must(fillScale(f.ctx, f))
 	f.reopen() // with the pragmas that serving has
+	logScaleSize(b, f)
 	b.Logf("filled in %s", time.Since(began).Round(time.Second))
 	for _, state := range []string{"never analyzed", "maintained"} {
 		if state == "maintained" {
@@ -112,16 +201,16 @@ func benchmarkScale(b *testing.B, f *fixture) {
 	}{
 		{"open", func(int) error { f.reopen(); return nil }},
 		{"manifest by digest", func(int) error {
-			i := rand.IntN(scaleManifests/5) * 5
+			i := rand.IntN(*scale/5) * 5
 			_, err := f.Manifests.Get(f.ctx, "team/app-0000", scaleManifestDigest(i))
 			return err
 		}},
 		{"manifest by tag", func(int) error {
-			_, err := f.Manifests.ByTag(f.ctx, "team/app-0000", fmt.Sprintf("v%07d", rand.IntN(scaleManifests/5)*5))
+			_, err := f.Manifests.ByTag(f.ctx, "team/app-0000", fmt.Sprintf("v%09d", rand.IntN(*scale/5)*5))
 			return err
 		}},
 		{"tag page", func(int) error {
-			tags, more, err := f.Tags.List(f.ctx, "team/app-0000", fmt.Sprintf("v%07d", rand.IntN(scaleManifests/2)), 1000)
+			tags, more, err := f.Tags.List(f.ctx, "team/app-0000", fmt.Sprintf("v%09d", rand.IntN(*scale/2)), 1000)
 			if len(tags) != 1000 || !more {
 				return fmt.Errorf("%d tags, %v", len(tags), more)
 			}
@@ -129,7 +218,7 @@ func benchmarkScale(b *testing.B, f *fixture) {
 		}},
 		{"all tags of a repository", func(int) error {
 			tags, _, err := f.Tags.List(f.ctx, "team/app-0000", "", -1)
-			if len(tags) != scaleTagged {
+			if len(tags) < scaleTagged() {
 				return fmt.Errorf("%d tags", len(tags))
 			}
 			return err
@@ -149,7 +238,7 @@ func benchmarkScale(b *testing.B, f *fixture) {
 		{"collection plan", func(int) error {
 			n := 0
 			err := f.Garbage.GarbageBlobs(f.ctx, f.clock.now().Add(-scaleOld/2), func(digest.Digest, int64) error { n++; return nil })
-			if n != scaleGarbage {
+			if n != scaleGarbage() {
 				return fmt.Errorf("%d blobs are garbage", n)
 			}
 			return err
@@ -157,7 +246,7 @@ func benchmarkScale(b *testing.B, f *fixture) {
 		{"stats", func(int) error { _, err := f.Stats(f.ctx); return err }},
 		{"usage", func(int) error {
 			u, err := f.Usage(f.ctx, func(int64) {})
-			if u.All.Blobs != 2*scaleManifests+scaleGarbage || len(u.Repositories) != 1000 {
+			if u.All.Blobs < int64(scaleBlobs()) || len(u.Repositories) != 1000 {
 				return fmt.Errorf("%+v, %d repositories", u.All, len(u.Repositories))
 			}
 			return err
