@@ -55,7 +55,7 @@ func TestScale_severalDaemons(t *testing.T) {
 					return f.push(t.Context(), newTestImage("pushed", fmt.Sprint("v", i), randomBytes(100<<10), randomBytes(1<<10)))
 				}},
 			} {
-				f.several(t, 50, op.do) // so that connections are there, and caches full
+				f.several(t, 8, 50, op.do) // so that connections are there, and caches full
 				c := f.measure(t, op.times, op.do, &asked)
 				t.Logf("%d daemons, %-32s %6.2f ms of CPU, %5.2f round trips to PostgreSQL, %5.2f requests to S3", daemons, op.name, c.cpu, c.trips, c.asked)
 				if daemons == 1 {
@@ -68,24 +68,44 @@ func TestScale_severalDaemons(t *testing.T) {
 	}
 }
 
+// TestScale_farDatabase measures how many images a second are pushed to daemons that are 5 ms from their database, so that the
+// time is that of the round trips, and not of this machine.
+func TestScale_farDatabase(t *testing.T) {
+	for _, daemons := range []int{1, 2, 4} {
+		f := newTogether(t, daemons)
+		var n atomic.Int64
+		push := func() error {
+			return f.push(t.Context(), newTestImage("pushed", fmt.Sprint("v", n.Add(1)), randomBytes(1<<10), randomBytes(1<<10)))
+		}
+		f.several(t, 8, 50, push)
+		f.proxy.Delay.Store(int64(5 * time.Millisecond))
+		for _, clients := range []int{1, 8, 32, 128} {
+			began, trips, images := time.Now(), f.proxy.Answers.Load(), 4*clients+8
+			f.several(t, clients, images, push)
+			t.Logf("%d daemons, %3d clients: %.1f images a second, %.0f round trips for each", daemons, clients,
+				float64(images)/time.Since(began).Seconds(), float64(f.proxy.Answers.Load()-trips)/float64(images))
+		}
+	}
+}
+
 // cost is that of one operation.
 type cost struct{ cpu, trips, asked float64 }
 
 func (f *together) measure(t *testing.T, times int, do func() error, asked *atomic.Int64) cost {
 	t.Helper()
 	cpu, trips, before := f.cpu(t), f.proxy.Answers.Load(), asked.Load()
-	f.several(t, times, do)
+	f.several(t, 8, times, do)
 	n := float64(times)
 	return cost{float64(f.cpu(t)-cpu) / float64(time.Millisecond) / n, float64(f.proxy.Answers.Load()-trips) / n, float64(asked.Load()-before) / n}
 }
 
-// several does something a number of times, eight at a time.
-func (f *together) several(t *testing.T, times int, do func() error) {
+// several does something a number of times, several at a time.
+func (f *together) several(t *testing.T, clients, times int, do func() error) {
 	t.Helper()
 	var left atomic.Int64
 	left.Store(int64(times))
 	var workers sync.WaitGroup
-	for range 8 {
+	for range clients {
 		workers.Go(func() {
 			for left.Add(-1) >= 0 {
 				if err := do(); err != nil {

@@ -11,11 +11,13 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
-// Proxy stands between a process and the server. It counts answers, and can lose notifications.
+// Proxy stands between a process and the server. It counts answers, can lose notifications, and can be far from the server.
 type Proxy struct {
 	Answers atomic.Int64 // of the server: one for each round trip
+	Delay   atomic.Int64 // of each answer, in nanoseconds
 	Mute    atomic.Bool  // notifications are lost
 
 	server   *Server
@@ -108,6 +110,7 @@ func (p *Proxy) answer(client io.Writer, server io.Reader) {
 		switch {
 		case head[0] == 'Z': // ReadyForQuery
 			p.Answers.Add(1)
+			time.Sleep(time.Duration(p.Delay.Load()))
 		case head[0] == 'A' && p.Mute.Load(): // NotificationResponse
 			continue
 		}
