@@ -30,7 +30,7 @@ func (s *Uploads) resumeShared(ctx context.Context, repo, id string) (*Upload, e
 	if !found {
 		return nil, &NotFoundError{Kind: "upload", Name: id}
 	}
-	u := &Upload{store: s.core, user: one.User, session: true, claimed: true}
+	u := &Upload{store: s.core, user: one.User, session: true, claimed: true, counted: one.Files}
 	if storage, ok := s.blobs.(beginner); ok && !one.Files {
 		u.bytes = storage.BeginUpload(id, repo, one.Created)
 		return u, nil

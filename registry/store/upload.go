@@ -39,7 +39,8 @@ type Upload struct {
 
 	mu      sync.Mutex // guards the fields below
 	bytes   blobstore.Upload
-	begun   bool // a byte has come since it was opened, and the session is counted
+	begun   bool // a byte has come since it was opened
+	counted bool // the session is, among those with files
 	claimed bool // a row has it for this daemon, where there are several
 	closed  bool
 	checked int64 // the size at the last check of the space
@@ -80,7 +81,7 @@ func (u *Upload) begin() error {
 	if u.begun {
 		return nil
 	}
-	if u.session {
+	if u.session && !u.counted {
 		admit := func() error { return u.store.admitSession(u.ID(), u.user) }
 		if u.store.guard.shared != nil {
 			admit = u.admitShared

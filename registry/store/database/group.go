@@ -23,8 +23,9 @@ const (
 var ErrClosed = errors.New("the store is closed")
 
 // Group commits concurrent writes in one transaction, so that they wait for the disk once. Each
-// runs under a savepoint of its own: one that fails is rolled back alone. All are answered after
-// the commit. A write of kind alone has a transaction of its own, and its turn like the others.
+// runs under a savepoint of its own, but for the first, which the transaction is for: one that fails
+// is rolled back alone. All are answered after the commit. A write of kind alone has a transaction
+// of its own, and its turn like the others.
 type Group struct {
 	Now func() time.Time // measures the cost of writes
 	// Conflict reports whether a transaction is to run again because another process changed what it
@@ -282,8 +283,12 @@ func (g *Group) fill(ctx context.Context, tx *sql.Tx) (members []*shared, err er
 		if w == nil {
 			break
 		}
+		run := w.in
+		if len(members) == 0 {
+			run = w.first // most transactions have one write, for which a server would be asked twice more
+		}
 		members = append(members, w)
-		err = w.in(ctx, tx)
+		err = run(ctx, tx)
 		ended := g.Now()
 		g.charge(w.user, ended.Sub(at))
 		at = ended
@@ -299,7 +304,12 @@ func (w *shared) in(ctx context.Context, tx *sql.Tx) error {
 	if !w.alone {
 		return w.run(ctx, tx)
 	}
-	if err := w.fn(w.ctx, tx); err != nil {
+	return w.first(ctx, tx)
+}
+
+// first runs a write before which its transaction has no other.
+func (w *shared) first(_ context.Context, tx *sql.Tx) error {
+	if err := w.fn(w.ctx, tx); err != nil || !w.alone {
 		return err
 	}
 	return w.ctx.Err()

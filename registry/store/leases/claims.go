@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -51,6 +52,37 @@ func (c *claims) in(ctx context.Context, tx *sql.Tx, of claim) (bool, error) {
 	delete(c.late, of)
 	c.mu.Unlock()
 	return true, nil
+}
+
+// take is in, beside the writes: it waits for none of them, and one row decides.
+func (c *claims) take(ctx context.Context, of claim) (bool, error) {
+	member := c.db.Member()
+	taken, err := c.mark(ctx, `INSERT INTO claims (kind, id, daemon) SELECT ?1, ?2, ?3 FROM (SELECT appliance_member(?3)) m
+		ON CONFLICT (kind, id) DO UPDATE SET daemon = excluded.daemon WHERE NOT EXISTS (SELECT 1 FROM daemons d WHERE d.id = claims.daemon)`, of.kind, of.id, member)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case err != nil:
+		c.late[of] = member // it may be in effect
+	case taken:
+		c.held[of] = member
+		delete(c.late, of)
+	}
+	return taken && err == nil, err
+}
+
+// mark runs a statement beside the writes, and reports whether it changed a row. It does not end with ctx: a statement that
+// is broken off loses its connection, and may be in effect.
+func (c *claims) mark(ctx context.Context, text string, args ...any) (bool, error) {
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
+	result, err := c.db.Marks().ExecContext(context.WithoutCancel(ctx), text, args...)
+	if err != nil {
+		return false, err
+	}
+	n, err := result.RowsAffected()
+	return n > 0, err
 }
 
 // abandon gives up what was taken in a transaction that failed: it may be in effect.
@@ -100,8 +132,11 @@ func (c *claims) wait(ctx context.Context, of claim, patience time.Duration, try
 
 var errBusy = errors.New("another request has it")
 
+// giver gives back what a member has.
+type giver func(ctx context.Context, of claim, member string) error
+
 // release gives something back, now or, when the database does not answer, later.
-func (c *claims) release(of claim, also func(context.Context, *sql.Tx) error) {
+func (c *claims) release(of claim, give giver) {
 	c.mu.Lock()
 	member, ok := c.held[of]
 	delete(c.held, of)
@@ -109,7 +144,7 @@ func (c *claims) release(of claim, also func(context.Context, *sql.Tx) error) {
 	if !ok {
 		return
 	}
-	if err := c.give(context.Background(), of, member, also); err != nil {
+	if err := give(context.Background(), of, member); err != nil {
 		c.log.Warn("could not release "+of.kind+" "+of.id+"; it is done later", "error", err)
 		c.mu.Lock()
 		c.late[of] = member
@@ -117,11 +152,19 @@ func (c *claims) release(of claim, also func(context.Context, *sql.Tx) error) {
 	}
 }
 
-// give deletes a claim of a member, and does something else in the transaction if the claim was there.
-func (c *claims) give(ctx context.Context, of claim, member string, also func(context.Context, *sql.Tx) error) error {
+const ours = `FROM claims WHERE kind = ?1 AND id = ?2 AND daemon = ?3`
+
+// give deletes a claim of a member, beside the writes.
+func (c *claims) give(ctx context.Context, of claim, member string) error {
+	_, err := c.mark(ctx, `DELETE `+ours, of.kind, of.id, member)
+	return err
+}
+
+// giveIn deletes a claim of a member in a transaction, and does something else there if the claim was there.
+func (c *claims) giveIn(ctx context.Context, of claim, member string, also func(context.Context, *sql.Tx) error) error {
 	return c.db.Share(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		had, err := affected(ctx, tx, `DELETE FROM claims WHERE kind = ? AND id = ? AND daemon = ?`, of.kind, of.id, member)
-		if err == nil && had && also != nil {
+		had, err := affected(ctx, tx, `DELETE `+ours, of.kind, of.id, member)
+		if err == nil && had {
 			err = also(ctx, tx)
 		}
 		return err
@@ -131,13 +174,10 @@ func (c *claims) give(ctx context.Context, of claim, member string, also func(co
 // tidy releases what could not be released.
 func (c *claims) tidy(ctx context.Context) error {
 	c.mu.Lock()
-	late := make(map[claim]string, len(c.late))
-	for of, member := range c.late {
-		late[of] = member
-	}
+	late := maps.Clone(c.late)
 	c.mu.Unlock()
 	for of, member := range late {
-		if err := c.give(ctx, of, member, nil); err != nil {
+		if err := c.give(ctx, of, member); err != nil {
 			return fmt.Errorf("release %s %s: %w", of.kind, of.id, err)
 		}
 		c.mu.Lock()

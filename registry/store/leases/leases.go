@@ -17,6 +17,8 @@ import (
 // Database is the database that the daemons share. *postgres.DB implements it.
 type Database interface {
 	database.Rows
+	// Marks returns connections on which each statement is a transaction of its own, which waits for no other write.
+	Marks() *sql.DB
 	// Member returns the id of this daemon's row.
 	Member() string
 	// Leave has what this daemon had free at once.

@@ -45,7 +45,9 @@ func (r *Runs) EnterCommit(ctx context.Context, id string) error {
 // LeaveCommit ends EnterCommit.
 func (r *Runs) LeaveCommit(id string) {
 	r.Leave(id)
-	r.claims.release(claim{commit, id}, forgetLost)
+	r.claims.release(claim{commit, id}, func(ctx context.Context, of claim, member string) error {
+		return r.claims.giveIn(ctx, of, member, forgetLost)
+	})
 }
 
 // forgetLost deletes what no commit needs.

@@ -28,14 +28,7 @@ type Sessions struct {
 
 // TryTake takes an upload, which need not be a session, unless a request has it.
 func (s *Sessions) TryTake(ctx context.Context, id string) (taken bool, err error) {
-	err = s.claims.db.Share(ctx, func(ctx context.Context, tx *sql.Tx) (err error) {
-		taken, err = s.claims.in(ctx, tx, claim{upload, id})
-		return err
-	})
-	if taken && err != nil {
-		s.claims.abandon(claim{upload, id})
-	}
-	return taken && err == nil, err
+	return s.claims.take(ctx, claim{upload, id})
 }
 
 // Take is TryTake with patience. *guard.BusyError.
@@ -52,30 +45,31 @@ func busy(id string, err error) error {
 
 // Resume takes a session of a repository. found is false when there is none. *guard.BusyError.
 func (s *Sessions) Resume(ctx context.Context, repo, id string, patience time.Duration) (one Session, found bool, err error) {
-	try := func() (taken bool, err error) {
-		err = s.claims.db.Share(ctx, func(ctx context.Context, tx *sql.Tx) (err error) {
-			found, taken = false, false
-			var created, files int64
-			err = tx.QueryRowContext(ctx, `UPDATE uploads SET used = max(used, ?1) WHERE id = ?2 AND repository = ?3 RETURNING "user", created, files`,
-				database.Nanos(s.now()), id, repo).Scan(&one.User, &created, &files)
-			if errors.Is(err, sql.ErrNoRows) {
-				return nil
-			}
-			if err != nil {
-				return err
-			}
-			found = true
-			one.Repository, one.Created, one.Files = repo, database.Time(created), files > 0
-			taken, err = s.claims.in(ctx, tx, claim{upload, id})
-			return err
-		})
-		if taken && err != nil {
-			s.claims.abandon(claim{upload, id})
+	try := func() (bool, error) {
+		taken, err := s.TryTake(ctx, id)
+		if err != nil {
+			return false, err
+		}
+		one, found, err = s.use(ctx, repo, id) // of one that is taken, nothing changes any more
+		if taken && (!found || err != nil) {
+			s.Release(id)
 		}
 		return taken || !found, err
 	}
 	err = busy(id, s.claims.wait(ctx, claim{upload, id}, patience, try))
 	return one, found && err == nil, err
+}
+
+// use records an access to a session, and returns it.
+func (s *Sessions) use(ctx context.Context, repo, id string) (one Session, found bool, err error) {
+	var created, files int64
+	err = s.claims.db.Marks().QueryRowContext(context.WithoutCancel(ctx), `UPDATE uploads SET used = max(used, ?1) WHERE id = ?2 AND repository = ?3 RETURNING "user", created, files`,
+		database.Nanos(s.now()), id, repo).Scan(&one.User, &created, &files)
+	if errors.Is(err, sql.ErrNoRows) {
+		return Session{}, false, nil
+	}
+	one.Repository, one.Created, one.Files = repo, database.Time(created), files > 0
+	return one, err == nil, err
 }
 
 // InUse reports whether a request has an upload. It does as well when the database does not answer.
@@ -88,12 +82,12 @@ func (s *Sessions) InUse(ctx context.Context, id string) bool {
 func (s *Sessions) Holds(id string) bool { return s.claims.holds(claim{upload, id}) }
 
 // Release gives an upload back.
-func (s *Sessions) Release(id string) { s.claims.release(claim{upload, id}, nil) }
+func (s *Sessions) Release(id string) { s.claims.release(claim{upload, id}, s.claims.give) }
 
 // End gives an upload back that has ended.
 func (s *Sessions) End(id string) {
-	s.claims.release(claim{upload, id}, func(ctx context.Context, tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `DELETE FROM uploads WHERE id = ?`, id)
+	s.claims.release(claim{upload, id}, func(ctx context.Context, of claim, member string) error {
+		_, err := s.claims.mark(ctx, `WITH ended AS (DELETE FROM uploads WHERE id = ?2 AND EXISTS (SELECT 1 `+ours+`)) DELETE `+ours, of.kind, of.id, member)
 		return err
 	})
 }

@@ -334,9 +334,6 @@ func (c *conn) BeginTx(ctx context.Context, o driver.TxOptions) (driver.Tx, erro
 		if c.Conn.Conn().IsClosed() {
 			return nil, driver.ErrBadConn // nothing has run: on another connection it may
 		}
-		if codeOf(err) == leaseEnded {
-			c.server.leaseEnded()
-		}
 		_, _ = c.Conn.Conn().PgConn().Exec(ctx, `ROLLBACK`).ReadAll() // or the connection is lost, which the next statement finds out
 		return nil, c.server.typed(ctx, err)
 	}

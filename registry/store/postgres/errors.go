@@ -102,10 +102,11 @@ func (s *server) typed(ctx context.Context, err error) error {
 		return hint.New(&diskspace.FullError{Path: "PostgreSQL's disk of " + s.name, Err: err},
 			"free space at the server of the database, whose disk is full")
 	case "53300":
-		return unavailable("raise max_connections of PostgreSQL, or see in pg_stat_activity which program has its connections; a daemon takes up to 8, and one of several up to 12")
+		return unavailable("raise max_connections of PostgreSQL, or see in pg_stat_activity which program has its connections; a daemon takes up to 8, and one of several up to 14")
 	case "25006": // a standby, after a failover
 		return unavailable("the server is read-only: let `database:` in config.yaml name the primary; with several hosts and target_session_attrs=read-write the appliance finds it by itself")
 	case leaseEnded:
+		s.leaseEnded()
 		return unavailable("try again: this daemon had no connection to the database for so long that others took over what it was doing")
 	case "40001", "40P01":
 		return unavailable("try again: the transaction ran at the same time as others")

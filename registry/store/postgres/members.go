@@ -22,6 +22,9 @@ const (
 	sureTime = leaseTime / 2
 
 	renewEvery = leaseTime / 12
+
+	// markers is how many connections Marks has: a statement there takes one round trip.
+	markers = 2
 	// idleInTransaction bounds how long a daemon that hangs in a write keeps the others from writing.
 	idleInTransaction = leaseTime
 )
@@ -83,6 +86,11 @@ func (db *DB) Holds(id string) bool {
 	return m != nil && m.id == id && db.server.clock()-m.renewed.Load() < int64(sureTime)
 }
 
+// Marks returns connections of one of several daemons on which each statement is a transaction beside the writes, and waits for none
+// of them: for rows that tell what a daemon is doing, where one row decides. Statements name this daemon by
+// appliance_member, which refuses one without a lease.
+func (db *DB) Marks() *sql.DB { return db.marks }
+
 // join makes this daemon a member, and renews its row until Leave or Close.
 func (db *DB) join(ctx context.Context) error {
 	if err := db.goOnShared(ctx); err != nil {
@@ -92,6 +100,11 @@ func (db *DB) join(ctx context.Context) error {
 	c.RuntimeParams["statement_timeout"] = fmt.Sprint(sureTime.Milliseconds() / 2)
 	db.lease.rows = sql.OpenDB(db.server.connector(c, false))
 	db.lease.rows.SetMaxOpenConns(1)
+	c = c.Copy()
+	c.RuntimeParams["default_transaction_isolation"] = "read committed"
+	db.marks = sql.OpenDB(db.server.connector(c, false))
+	db.marks.SetMaxOpenConns(markers)
+	db.marks.SetMaxIdleConns(markers)
 	if err := db.enter(ctx); err != nil {
 		return err
 	}

@@ -64,6 +64,7 @@ type DB struct {
 	size   atomic.Int64 // as Bytes last saw it
 	own    *pgx.ConnConfig
 	lease  lease
+	marks  *sql.DB // of several daemons
 
 	listener listener
 	keeper   keeper
@@ -169,7 +170,7 @@ func (db *DB) closeAll() error {
 	db.stopRenewing()
 	errs := []error{db.reader.Close(), db.writer.Close()}
 	if db.lease.rows != nil {
-		errs = append(errs, db.lease.rows.Close())
+		errs = append(errs, db.lease.rows.Close(), db.marks.Close())
 	}
 	return errors.Join(errs...)
 }
