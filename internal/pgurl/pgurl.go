@@ -36,8 +36,8 @@ func Is(text string) bool {
 var (
 	oneHost = regexp.MustCompile(`^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]*)(:[0-9]{1,5})?$`)
 	sslMode = []string{"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
-	// sessionAttrs are those that pgconn knows.
-	sessionAttrs = []string{"any", "read-write", "read-only", "primary", "standby", "prefer-standby"}
+	// sessionAttrs are those of libpq that a primary has: what connects looks for it whichever is there.
+	sessionAttrs = []string{"any", "read-write", "primary"}
 	// plainKeys are parameters of which no file is read.
 	plainKeys = []string{"host", "port", "connect_timeout", "target_session_attrs", "options", "sslsni", "sslnegotiation",
 		"sslcertmode", "channel_binding", "require_auth"}
@@ -118,7 +118,7 @@ func (a *Address) parameter(key, value string) error {
 		}
 		return nil
 	case key == "target_session_attrs" && !slices.Contains(sessionAttrs, value):
-		return fmt.Errorf("target_session_attrs is one of %s", strings.Join(sessionAttrs, ", "))
+		return fmt.Errorf("target_session_attrs is one of %s: the primary is used", strings.Join(sessionAttrs, ", "))
 	case slices.Contains(plainKeys, key):
 		return nil
 	case key == "sslmode":

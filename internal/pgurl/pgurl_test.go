@@ -29,6 +29,7 @@ func TestParse(t *testing.T) {
 		"postgres://app@/store?host=/run&port=5432,x":                           "from 1 to 65535",
 		"postgres://app@h/store?connect_timeout=abc":                            "a number of seconds",
 		"postgres://app@h/store?target_session_attrs=foo":                       "is one of any, ",
+		"postgres://app@h,i/store?target_session_attrs=standby":                 "the primary is used",
 		"postgres://app@h/store?port=5433&connect_timeout=10":                   "postgres://app@h/store",
 		"postgres://app@h store/store":                                          "not of the form",
 		"postgres://app@h/store?sslmode=verify":                                 "sslmode is one of",

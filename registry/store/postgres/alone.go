@@ -52,7 +52,7 @@ func (db *DB) Alone(ctx context.Context, name string) (*Alone, error) {
 	go func() {
 		defer close(over)
 		defer cancel()
-		for alive(lost, conn) == nil {
+		for alive(lost, conn) == nil && db.server.primaries.outdated(conn.PgConn()) == nil {
 		}
 	}()
 	return &Alone{Lost: lost, end: sync.OnceFunc(func() {

@@ -72,6 +72,10 @@ func (r changedRow) New(columns ...any) error { return r.Old(columns...) }
 // notice is called for each notice of the writer's connection, in the goroutine that runs a
 // statement.
 func (s *server) notice(_ *pgconn.PgConn, n *pgconn.Notice) {
+	if n.SeverityUnlocalized == "WARNING" {
+		s.warning = n
+		return
+	}
 	if n.Message != noticeOf {
 		return
 	}

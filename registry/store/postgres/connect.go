@@ -96,14 +96,17 @@ func userTimeout(network, _ string, c syscall.RawConn) error {
 // connector opens connections whose errors are those of this package. It is below database/sql,
 // which returns errors in many ways, such as between two rows.
 func (s *server) connector(c *pgx.ConnConfig, writes bool) driver.Connector {
-	return &connector{stdlib.GetConnector(*c, stdlib.OptionBeforeConnect(refresh(s.options.Address))), s, writes}
+	return &connector{c, s, writes}
 }
 
 type connector struct {
-	driver.Connector
+	config *pgx.ConnConfig
 	server *server
 	writes bool
 }
+
+// Driver returns the driver of its connections.
+func (c *connector) Driver() driver.Driver { return stdlib.GetDefaultDriver() }
 
 func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 	if c.writes {
@@ -113,12 +116,19 @@ func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 }
 
 func (c *connector) open(ctx context.Context) (*conn, error) {
-	of, err := c.server.watch.connect(ctx, c.Connector.Connect)
-	if err != nil {
-		return nil, c.server.typed(ctx, err)
+	s := c.server
+	connect := func(ctx context.Context, host *pgx.ConnConfig) (driver.Conn, error) {
+		return stdlib.GetConnector(*host, stdlib.OptionBeforeConnect(refresh(s.options.Address))).Connect(ctx)
 	}
-	opened := &conn{Conn: of.(*stdlib.Conn), server: c.server}
-	c.server.watch.add(opened)
+	of, err := s.watch.connect(ctx, func(ctx context.Context) (driver.Conn, error) {
+		return newest(ctx, s.primaries, c.config, connect, func(of driver.Conn) *pgconn.PgConn { return of.(*stdlib.Conn).Conn().PgConn() })
+	})
+	if err != nil {
+		return nil, s.typed(ctx, err)
+	}
+	opened := &conn{Conn: of.(*stdlib.Conn), server: s}
+	s.watch.add(opened)
+	s.watch.leave(s.primaries)
 	return opened, nil
 }
 
@@ -160,12 +170,8 @@ func (s *server) take(ctx context.Context, c *conn) error {
 	defer c.answered()
 	conn := c.Conn.Conn()
 	var sync string
-	var standby bool
-	if err := conn.QueryRow(ctx, `SELECT current_setting('synchronous_commit'), pg_is_in_recovery()`).Scan(&sync, &standby); err != nil {
+	if err := conn.QueryRow(ctx, `SELECT current_setting('synchronous_commit')`).Scan(&sync); err != nil {
 		return err
-	}
-	if standby {
-		return &pgconn.PgError{Severity: "ERROR", Code: "25006", Message: "the server is a standby"}
 	}
 	if sync == "off" {
 		if _, err := conn.Exec(ctx, `SET synchronous_commit = on`); err != nil {
@@ -236,7 +242,8 @@ type conn struct {
 // Close closes the connection.
 func (c *conn) Close() error {
 	c.server.watch.remove(c)
-	return c.Conn.Close()
+	_ = c.Conn.Close() // it fails where the server cannot be told, such as one that is gone
+	return nil
 }
 
 // Ping asks the server for an answer.
@@ -359,8 +366,12 @@ func (t *tx) Commit() error {
 	commit := `COMMIT`
 	if t.writes {
 		commit = t.conn.server.commit()
+		t.conn.server.warning = nil
 	}
 	results, err := t.conn.Conn.Conn().PgConn().Exec(ctx, commit).ReadAll()
+	if t.writes && err == nil && t.conn.server.warning != nil {
+		err = &unsureError{t.conn.server.warning}
+	}
 	if err == nil && len(results) > 0 && results[len(results)-1].CommandTag.String() == "ROLLBACK" {
 		err = errors.New("the transaction had failed before and was rolled back")
 	}

@@ -32,6 +32,10 @@
 //     them and a read-only server become a *database.UnavailableError, a full disk a
 //     *diskspace.FullError.
 //
+//   - Each connection is made to the primary of the hosts in the address, and to none that another one has
+//     superseded (primary.go). A commit with a warning, such as one whose wait for a standby was cancelled, is
+//     not acknowledged.
+//
 //   - Several daemons are told of each other's changes by NOTIFY (tell.go), in the round trip of the
 //     commit: what waits for a change wakes soon. Nothing relies on it: each daemon looks now and then
 //     whether a notification was lost. A NOTIFY takes a lock of the whole server at each commit, where

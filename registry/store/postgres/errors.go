@@ -91,6 +91,13 @@ func (s *server) typed(ctx context.Context, err error) error {
 	if errors.As(err, new(*tls.CertificateVerificationError)) {
 		return unavailable("let sslrootcert= in `database:` of config.yaml name the certificate of the CA that signs the server's, and the host be a name in that certificate")
 	}
+	var outdated *outdatedError
+	if errors.As(err, &outdated) {
+		return unavailable(outdatedHint)
+	}
+	if errors.As(err, new(*unsureError)) {
+		return unavailable("try again; at the server a write waits until a synchronous standby has it: to let writes go on without one, change synchronous_standby_names")
+	}
 	code := codeOf(err)
 	switch code {
 	case "":
@@ -104,7 +111,7 @@ func (s *server) typed(ctx context.Context, err error) error {
 	case "53300":
 		return unavailable("raise max_connections of PostgreSQL, or see in pg_stat_activity which program has its connections; a daemon takes up to 8, and one of several up to 14")
 	case "25006": // a standby, after a failover
-		return unavailable("the server is read-only: let `database:` in config.yaml name the primary; with several hosts and target_session_attrs=read-write the appliance finds it by itself")
+		return unavailable("let `database:` in config.yaml name all hosts that may become the primary, and see whether one of them was promoted; the appliance finds it by itself")
 	case leaseEnded:
 		s.leaseEnded()
 		return unavailable("try again: this daemon had no connection to the database for so long that others took over what it was doing")
@@ -124,6 +131,14 @@ func (s *server) typed(ctx context.Context, err error) error {
 		return unavailable("see whether PostgreSQL is starting or stopping; requests work again when it does")
 	}
 	return fmt.Errorf("database %s: %w", s.name, err)
+}
+
+// unsureError reports a commit with a warning: an administrator has ended its wait for a synchronous standby, and a
+// fail-over would lose it.
+type unsureError struct{ warning *pgconn.Notice }
+
+func (e *unsureError) Error() string {
+	return "a write is committed at the primary alone: " + e.warning.Message
 }
 
 // settingError reports a setting of the server with which the database is not used.

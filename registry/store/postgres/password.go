@@ -50,7 +50,7 @@ func refresh(text string) func(context.Context, *pgx.ConnConfig) error {
 			return err
 		}
 		file := passfileOf(a)
-		if len(c.Fallbacks) == 0 || file == "" || os.Getenv("PGPASSWORD") != "" {
+		if file == "" || os.Getenv("PGPASSWORD") != "" {
 			return nil
 		}
 		lines, err := pgpassfile.ReadPassfile(file)
@@ -143,10 +143,13 @@ func CheckLogin(text string) error {
 
 // connect opens a connection of its own.
 func (db *DB) connect(ctx context.Context, c *pgx.ConnConfig) (*pgx.Conn, error) {
-	if err := refresh(db.server.options.Address)(ctx, c); err != nil {
-		return nil, err
+	connect := func(ctx context.Context, host *pgx.ConnConfig) (*pgx.Conn, error) {
+		if err := refresh(db.server.options.Address)(ctx, host); err != nil {
+			return nil, err
+		}
+		return pgx.ConnectConfig(ctx, host)
 	}
-	return pgx.ConnectConfig(ctx, c)
+	return newest(ctx, db.server.primaries, c, connect, (*pgx.Conn).PgConn)
 }
 
 // parse reads an address and the files that it leads to. The driver passes over a file of passwords

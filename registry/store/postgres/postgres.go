@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/mirror-appliance/appliance/internal/retry"
 	"github.com/mirror-appliance/appliance/registry/store/database"
@@ -73,23 +74,25 @@ type DB struct {
 // server is what connections to one database share.
 type server struct {
 	statements
-	watch    *watch
-	direct   bool   // TLS begins without a request
-	name     string // of the database, without a password
-	log      *slog.Logger
-	damage   atomic.Pointer[database.CorruptError]
-	began    time.Time // of this process, for its clock
-	member   atomic.Pointer[member]
-	ended    chan struct{} // has a token when the lease may have ended
-	lock     sync.Mutex    // guards what follows
-	owner    string        // what the row of the owner has since this process took the database
-	failed   time.Time     // when the writer could not connect
-	failure  error
-	notes    []database.Change // of the transaction under way
-	options  Options
-	joined   bool // several daemons may have the database, and it is of this version
-	rehearse bool // Options.Rehearse, once the database is open
-	again    bool // the transaction under way is a rehearsed one
+	watch     *watch
+	primaries *primaries
+	direct    bool   // TLS begins without a request
+	name      string // of the database, without a password
+	log       *slog.Logger
+	damage    atomic.Pointer[database.CorruptError]
+	began     time.Time // of this process, for its clock
+	member    atomic.Pointer[member]
+	ended     chan struct{} // has a token when the lease may have ended
+	lock      sync.Mutex    // guards what follows
+	owner     string        // what the row of the owner has since this process took the database
+	failed    time.Time     // when the writer could not connect
+	failure   error
+	notes     []database.Change // of the transaction under way
+	warning   *pgconn.Notice    // the last one of the connection that writes
+	options   Options
+	joined    bool // several daemons may have the database, and it is of this version
+	rehearse  bool // Options.Rehearse, once the database is open
+	again     bool // the transaction under way is a rehearsed one
 }
 
 // Open takes the database, migrates it and returns it. Errors: *database.LockedError,
@@ -137,7 +140,7 @@ func Open(ctx context.Context, o Options) (_ *DB, err error) {
 
 func newServer(c *pgx.ConnConfig, o Options) *server {
 	w := &watch{silent: cmp.Or(o.silent, silentAfter), probe: cmp.Or(o.probe, probeTime), log: o.Log}
-	return &server{watch: w, direct: c.SSLNegotiation == "direct", name: nameOf(c), log: o.Log, options: o, began: time.Now(), ended: make(chan struct{}, 1)}
+	return &server{watch: w, primaries: &primaries{}, direct: c.SSLNegotiation == "direct", name: nameOf(c), log: o.Log, options: o, began: time.Now(), ended: make(chan struct{}, 1)}
 }
 
 // prepare waits for the server, and makes the database that of this version.

@@ -12,6 +12,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 const (
@@ -153,9 +155,23 @@ func timedOut(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &of) && of.Timeout()
 }
 
+// leave ends the connections to servers whose place another one has taken.
+func (w *watch) leave(p *primaries) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for c := range w.open {
+		if err := p.outdated(c.Conn.Conn().PgConn()); err != nil {
+			w.log.Warn("a connection to the database is ended", "error", err, "hint", outdatedHint)
+			_ = c.raw().Close() // which cannot fail in a way that matters
+		}
+	}
+}
+
 // raw returns the connection below TLS, whose end waits for nothing.
-func (c *conn) raw() net.Conn {
-	of := c.Conn.Conn().PgConn().Conn()
+func (c *conn) raw() net.Conn { return rawOf(c.Conn.Conn().PgConn()) }
+
+func rawOf(c *pgconn.PgConn) net.Conn {
+	of := c.Conn()
 	if over, ok := of.(*tls.Conn); ok {
 		return over.NetConn()
 	}

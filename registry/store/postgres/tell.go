@@ -137,6 +137,9 @@ func (db *DB) wait(ctx context.Context, conn *pgx.Conn) error {
 // look tells that anything may have changed if notifications did not come: that of a write which has a
 // number already may be on its way, so that one that lacks at two looks is lost.
 func (db *DB) look(ctx context.Context, conn *pgx.Conn) error {
+	if err := db.server.primaries.outdated(conn.PgConn()); err != nil {
+		return err
+	}
 	var last int64
 	if err := conn.QueryRow(ctx, `SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM appliance_told`).Scan(&last); err != nil {
 		return err

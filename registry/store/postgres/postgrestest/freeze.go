@@ -18,13 +18,26 @@ func (s *Server) Thaw() error { return s.signal(syscall.SIGCONT) }
 
 // signal signals the server first, which then starts no process.
 func (s *Server) signal(sig syscall.Signal) error {
-	server := s.serve.Process.Pid
-	if err := syscall.Kill(server, sig); err != nil {
+	if err := syscall.Kill(s.serve.Process.Pid, sig); err != nil {
 		return err
 	}
-	all, err := filepath.Glob("/proc/[0-9]*/stat")
+	children, err := s.children()
 	if err != nil {
 		return err
+	}
+	for _, child := range children {
+		if err := syscall.Kill(child, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return err
+		}
+	}
+	return nil
+}
+
+// children returns the processes that the server has started.
+func (s *Server) children() (children []int, err error) {
+	all, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		return nil, err
 	}
 	for _, path := range all {
 		text, err := os.ReadFile(path)
@@ -34,16 +47,14 @@ func (s *Server) signal(sig syscall.Signal) error {
 		pid, rest, _ := strings.Cut(string(text), " ")
 		// The name, in parentheses, may have blanks; the state and the parent are after it.
 		fields := strings.Fields(rest[strings.LastIndex(rest, ")")+1:])
-		if len(fields) < 2 || fields[1] != strconv.Itoa(server) {
+		if len(fields) < 2 || fields[1] != strconv.Itoa(s.serve.Process.Pid) {
 			continue
 		}
 		child, err := strconv.Atoi(pid)
 		if err != nil {
-			return fmt.Errorf("%s: %w", path, err)
+			return nil, fmt.Errorf("%s: %w", path, err)
 		}
-		if err := syscall.Kill(child, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
-			return err
-		}
+		children = append(children, child)
 	}
-	return nil
+	return children, nil
 }

@@ -33,6 +33,29 @@ type Server struct {
 // Start starts a server, which is reached by a socket in a temporary directory. The caller calls
 // Stop.
 func Start(ctx context.Context) (_ *Server, err error) {
+	s, err := prepare()
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Stop())
+		}
+	}()
+	if err := s.run(ctx, s.bin, "initdb", "-D", s.data(), "-U", "appliance", "-A", "trust", "--encoding=UTF8", "--locale=C", "--no-sync"); err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(filepath.Join(s.data(), "pg_hba.conf"), []byte(localRules), 0o644); err != nil {
+		return nil, err
+	}
+	return s, s.Begin(ctx)
+}
+
+// localRules are the rules of the socket. The user login needs a password, others none.
+const localRules = "local all login scram-sha-256\nlocal all all trust\nlocal replication all trust\n"
+
+// prepare returns a server without data.
+func prepare() (_ *Server, err error) {
 	bin, err := programs()
 	if err != nil {
 		return nil, err
@@ -45,22 +68,10 @@ func Start(ctx context.Context) (_ *Server, err error) {
 	if s.dir, err = os.MkdirTemp(parent, "appliance-postgres"); err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, s.Stop())
-		}
-	}()
 	if err := s.drop(); err != nil {
-		return nil, err
+		return nil, errors.Join(err, s.Stop())
 	}
-	if err := s.run(ctx, bin, "initdb", "-D", s.data(), "-U", "appliance", "-A", "trust", "--encoding=UTF8", "--locale=C", "--no-sync"); err != nil {
-		return nil, err
-	}
-	// The user login needs a password, others none.
-	if err := os.WriteFile(filepath.Join(s.data(), "pg_hba.conf"), []byte("local all login scram-sha-256\nlocal all all trust\n"), 0o644); err != nil {
-		return nil, err
-	}
-	return s, s.Begin(ctx)
+	return s, nil
 }
 
 // Begin starts the server again after Halt.

@@ -14,7 +14,7 @@ import (
 // Listen has the server take connections on 127.0.0.1, with TLS only, and returns the port. Users log in with a
 // password, and the user certified with a certificate of the CA. All three are PEM.
 func (s *Server) Listen(ctx context.Context, certificate, key, ca []byte) (port int, err error) {
-	rules := "local all login scram-sha-256\nlocal all all trust\nhostssl all certified 127.0.0.1/32 cert\nhostssl all all 127.0.0.1/32 scram-sha-256\n"
+	rules := localRules + "hostssl all certified 127.0.0.1/32 cert\nhostssl all all 127.0.0.1/32 scram-sha-256\n"
 	for name, content := range map[string][]byte{"server.crt": certificate, "server.key": key, "ca.crt": ca, "pg_hba.conf": []byte(rules)} {
 		if err := s.write(filepath.Join(s.data(), name), content); err != nil {
 			return 0, err
