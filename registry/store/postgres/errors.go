@@ -109,7 +109,7 @@ func (s *server) typed(ctx context.Context, err error) error {
 		return hint.New(&diskspace.FullError{Path: "PostgreSQL's disk of " + s.name, Err: err},
 			"free space at the server of the database, whose disk is full")
 	case "53300":
-		return unavailable("raise max_connections of PostgreSQL, or see in pg_stat_activity which program has its connections; a daemon takes up to 8, and one of several up to 14")
+		return unavailable("raise max_connections of PostgreSQL, or the CONNECTION LIMIT of the user or the database, or see in pg_stat_activity which program has the connections; a daemon takes up to 8, and one of several up to 14")
 	case "25006": // a standby, after a failover
 		return unavailable("let `database:` in config.yaml name all hosts that may become the primary, and see whether one of them was promoted; the appliance finds it by itself")
 	case leaseEnded:

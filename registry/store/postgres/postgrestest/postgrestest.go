@@ -4,6 +4,7 @@ package postgrestest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,6 +29,7 @@ type Server struct {
 	mu    sync.Mutex          // guards made
 	made  int
 	port  int // of TCP on 127.0.0.1; 0: it has none
+	limit int // of connections; 0: 400
 }
 
 // Start starts a server, which is reached by a socket in a temporary directory. The caller calls
@@ -77,7 +79,7 @@ func prepare() (_ *Server, err error) {
 // Begin starts the server again after Halt.
 func (s *Server) Begin(ctx context.Context) error {
 	s.serve = s.command(context.WithoutCancel(ctx), s.bin, "postgres", "-D", s.data(), "-k", s.dir, "-c", "listen_addresses=",
-		"-c", "max_connections=400", "-c", "autovacuum_naptime=5s", "-c", "max_wal_size=256MB", "-c", "shared_buffers=64MB")
+		"-c", "max_connections="+strconv.Itoa(cmp.Or(s.limit, 400)), "-c", "autovacuum_naptime=5s", "-c", "max_wal_size=256MB", "-c", "shared_buffers=64MB")
 	if s.port != 0 {
 		s.serve.Args = append(s.serve.Args, "-c", "listen_addresses=127.0.0.1", "-p", strconv.Itoa(s.port))
 	}
@@ -92,6 +94,15 @@ func (s *Server) Begin(ctx context.Context) error {
 		return err
 	}
 	return s.await(ctx)
+}
+
+// Limit starts the server anew, with so many connections, of which superusers have three.
+func (s *Server) Limit(ctx context.Context, connections int) error {
+	s.limit = connections
+	if err := s.Halt(); err != nil {
+		return err
+	}
+	return s.Begin(ctx)
 }
 
 // Halt stops the server and its connections; Begin starts it again.
