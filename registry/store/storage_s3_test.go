@@ -155,6 +155,54 @@ func TestStorage_isAskedBeforeTheTransaction(t *testing.T) {
 	}
 }
 
+// A storage that hangs while a damaged blob goes to quarantine keeps other writes waiting for moments only, and the
+// blob stays.
+func TestStorage_hangsInAQuarantine(t *testing.T) {
+	f := newFixture(t)
+	m := f.pushImage("app", "app", "v1")
+	f.pushImage("app", "other", "v2")
+	damaged := layerOf(m)
+	content, err := os.ReadFile(f.path(damaged))
+	f.must(err)
+	content[0]++
+	f.must(os.WriteFile(f.path(damaged), content, 0o600))
+	// The blob is looked at, then asked for before the transaction and in it.
+	var asked atomic.Int32
+	within := make(chan struct{})
+	f.bucket.Fault(func(r *http.Request) s3test.Action {
+		if r.Method != http.MethodHead || !strings.HasSuffix(r.URL.Path, damaged.Encoded()) {
+			return s3test.Pass
+		}
+		if asked.Add(1) < 3 {
+			return s3test.Pass
+		}
+		if asked.Load() == 3 {
+			close(within)
+		}
+		return s3test.Hang
+	})
+	scrubbed := make(chan error, 1)
+	go func() {
+		_, err := f.Integrity().ScrubBlob(f.ctx, damaged, func(context.Context, int) error { return nil })
+		scrubbed <- err
+	}()
+	<-within
+	ctx, cancel := context.WithTimeout(f.ctx, 25*time.Second) // less than one request to S3 has
+	defer cancel()
+	if err := f.SetNote(ctx, "written meanwhile", "1"); err != nil {
+		t.Errorf("a write while the storage hangs: %v", err)
+	}
+	f.must(<-scrubbed)
+	f.bucket.Fault(nil)
+	if _, err := f.Blobs.Stat(f.ctx, "app", damaged); err != nil {
+		t.Errorf("the blob is out of service: %v", err)
+	}
+	_, err = f.Integrity().ScrubBlob(f.ctx, damaged, func(context.Context, int) error { return nil })
+	f.must(err)
+	_, err = f.Blobs.Stat(f.ctx, "app", damaged)
+	isNotFound(t, err)
+}
+
 // What is lost is not linked either: it has to be sent.
 func TestMount_ofALostLayer(t *testing.T) {
 	f := newFixture(t)

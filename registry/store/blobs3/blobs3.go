@@ -23,6 +23,7 @@ package blobs3
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"net/http"
@@ -215,21 +216,43 @@ func (s *Storage) copy(ctx context.Context, what, from, to string, size int64) e
 	})
 }
 
+// few is up to how many blobs one list has the names of all parts. More than that a part is listed when it is looked at:
+// the names of all would take as much memory as there are blobs.
+const few = 10_000
+
 // Part is the blobs with the same first digits.
 type part struct {
 	s         *Storage
 	algorithm digest.Algorithm
 	name      string
+	names     []string // nil: not listed yet
 }
 
-// Parts implements blobstore.Storage. All parts exist.
-func (s *Storage) Parts(_ context.Context, a digest.Algorithm) ([]blobstore.Part, error) {
-	const digits = "0123456789abcdef"
-	parts := make([]blobstore.Part, 0, len(digits)*len(digits))
-	for _, first := range digits {
-		for _, second := range digits {
-			parts = append(parts, part{s, a, string([]rune{first, second})})
+// Parts implements blobstore.Storage. Parts without a blob are left out if there are few blobs.
+func (s *Storage) Parts(ctx context.Context, a digest.Algorithm) ([]blobstore.Part, error) {
+	prefix := s.key(a.String()) + "/"
+	all, err := s.list(ctx, prefix, few+1)
+	if err != nil {
+		return nil, err
+	}
+	parts := make([]blobstore.Part, 0, 256)
+	if len(all) > few {
+		for n := range 256 {
+			parts = append(parts, part{s: s, algorithm: a, name: fmt.Sprintf("%02x", n)})
 		}
+		return parts, nil
+	}
+	for len(all) > 0 { // sorted by the server
+		name, _, _ := strings.Cut(strings.TrimPrefix(all[0].Key, prefix), "/")
+		p := part{s: s, algorithm: a, name: name}
+		for within := prefix + name + "/"; len(all) > 0 && strings.HasPrefix(all[0].Key, within); all = all[1:] {
+			p.names = append(p.names, strings.TrimPrefix(all[0].Key, within))
+		}
+		if p.names == nil {
+			all = all[1:] // beside the parts: not ours
+			continue
+		}
+		parts = append(parts, p)
 	}
 	return parts, nil
 }
@@ -237,6 +260,9 @@ func (s *Storage) Parts(_ context.Context, a digest.Algorithm) ([]blobstore.Part
 func (p part) Prefix() string { return p.algorithm.String() + ":" + p.name }
 
 func (p part) Names(ctx context.Context) (names []string, err error) {
+	if p.names != nil {
+		return p.names, nil
+	}
 	prefix := p.s.key(p.algorithm.String()+"/"+p.name) + "/"
 	all, err := p.s.list(ctx, prefix, 0)
 	for _, info := range all { // sorted by the server

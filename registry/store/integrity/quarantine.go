@@ -176,9 +176,17 @@ func (c *Checker) try(ctx context.Context, a digest.Algorithm, except digest.Dig
 	return len(seen), opened, nil
 }
 
-// quarantine takes a damaged blob out of service, unless it was collected or replaced since.
+// lookTime is how long a storage has to answer within a transaction, which all other writes wait for.
+const lookTime = 3 * time.Second
+
+// quarantine takes a damaged blob out of service, unless it was collected or replaced since. That it was not
+// replaced is known in the transaction alone. A storage that answers nothing is found out before, or else leaves the
+// blob to the next look.
 func (c *Checker) quarantine(ctx context.Context, d digest.Digest, size int64,
 	found blobstore.Finding) (done bool, err error) {
+	if !c.Storage.Blob(d).IsStill(ctx, found.Seen) {
+		return false, nil
+	}
 	var marked bool
 	defer func() {
 		if marked {
@@ -198,7 +206,9 @@ func (c *Checker) quarantine(ctx context.Context, d digest.Digest, size int64,
 			if marked, err = c.Guard.MarkNow(ctx, tx, d); err != nil || !marked {
 				return err
 			}
-			if !c.Storage.Blob(d).IsStill(ctx, found.Seen) {
+			within, end := context.WithTimeout(ctx, lookTime)
+			defer end()
+			if !c.Storage.Blob(d).IsStill(within, found.Seen) {
 				return errRepaired // what a mark has written is not committed
 			}
 			done = true
