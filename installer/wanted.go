@@ -40,8 +40,10 @@ func (s *site) want() {
 		s.refuseServer()
 	}
 	s.wantGiven()
+	if s.cfg != nil && s.refuseBucket(s.cfg.Storage) {
+		s.cfg = nil // the looks at its directories would take the address for a path
+	}
 	if s.cfg != nil {
-		s.refuseBucket(s.cfg.Storage)
 		s.lookAtPlaces()
 		s.lookAtCertificates()
 		s.wantCertificates()
@@ -109,12 +111,15 @@ func (s *site) newConfig(storage, database string) *config.Config {
 	return cfg
 }
 
-// refuseBucket refuses a storage in S3: the steps make directories.
-func (s *site) refuseBucket(storage string) {
-	if s3url.Is(storage) {
-		s.problem("the installer does not keep images in S3 yet: "+storage,
-			"install with a directory, or run `appliance serve` with a configuration of your own whose `storage:` is that address")
+// refuseBucket refuses a storage in S3, and reports whether it is one: the steps make directories.
+func (s *site) refuseBucket(storage string) bool {
+	if !s3url.Is(storage) {
+		return false
 	}
+	s.problem("the installer does not keep images in S3 yet: "+storage,
+		"install with a directory, or run `appliance serve` with a configuration of your own whose `storage:` is that address; "+
+			"to upgrade, stop the service, put the new program in the place of the old one and start the service")
+	return true
 }
 
 func normalizeHostname(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }
