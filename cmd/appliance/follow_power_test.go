@@ -67,7 +67,7 @@ func TestPromote_powerCut(t *testing.T) {
 		case <-p.Ended():
 			during++
 		default:
-			if victim != follower {
+			if victim != follower || code != 0 {
 				break
 			}
 			if err := push(follower, n, "after"); err != nil { // the power was cut meanwhile

@@ -38,7 +38,9 @@ func caughtUp(s api.Status) bool { return s.Following != nil && s.Following.Caug
 func (s *site) isPrimary(t *testing.T) bool {
 	t.Helper()
 	now, err := s.admin.Status(t.Context())
-	must(t, err)
+	if err != nil {
+		t.Fatalf("%v; the daemon said:\n%s", err, s.said)
+	}
 	return now.Family.Role == "primary"
 }
 

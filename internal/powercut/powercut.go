@@ -116,7 +116,8 @@ func (p *Process) Err() error {
 
 // watch is the tracer, which is a thread.
 func (p *Process) watch(c *exec.Cmd, started chan<- error) {
-	runtime.LockOSThread() // and the thread ends with it
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread() // a thread that ended would end with it what it had started before, see Pdeathsig
 	err := c.Start()
 	if err != nil {
 		started <- err
