@@ -234,12 +234,23 @@ func TestPuller_Manifest_storedWaitsForALimitedTime(t *testing.T) {
 	f := newFixture(t)
 	f.wantTag(f.manifest)
 	_, moved := f.pushManifest("v1", []byte("other"))
-	release := make(chan struct{})
+	asked, release, left := make(chan struct{}, 9), make(chan struct{}), make(chan error)
 	f.misbehave(func(_ http.ResponseWriter, r *http.Request) bool {
+		asked <- struct{}{}
 		wait(r, release)
 		return false
 	})
 	f.pass(time.Minute)
+	ctx, leave := context.WithCancel(t.Context())
+	go func() {
+		_, err := f.Manifest(ctx, here, "v1")
+		left <- err
+	}()
+	<-asked // a check that has not begun ends with its last client
+	leave()
+	if err := <-left; !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
 	f.manifests.patience = time.Millisecond
 	f.wantTag(f.manifest) // without the upstream's answer
 	close(release)
