@@ -79,8 +79,8 @@ func TestScale_farDatabase(t *testing.T) {
 		}
 		f.several(t, 8, 50, push)
 		f.proxy.Delay.Store(int64(5 * time.Millisecond))
-		for _, clients := range []int{1, 8, 32, 128} {
-			began, trips, images := time.Now(), f.proxy.Answers.Load(), 4*clients+8
+		for _, clients := range []int{1, 8, 32} {
+			began, trips, images := time.Now(), f.proxy.Answers.Load(), 2*clients+8
 			f.several(t, clients, images, push)
 			t.Logf("%d daemons, %3d clients: %.1f images a second, %.0f round trips for each", daemons, clients,
 				float64(images)/time.Since(began).Seconds(), float64(f.proxy.Answers.Load()-trips)/float64(images))

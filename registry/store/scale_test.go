@@ -223,6 +223,10 @@ func benchmarkScale(b *testing.B, f *fixture) {
 			}
 			return err
 		}},
+		{"tags by pattern", func(int) error { // what the update service looks for after a change
+			_, err := f.Tags.Matching(f.ctx, "*", "[0-9]*.[0-9]*.[0-9]*-*")
+			return err
+		}},
 		{"repository page", func(int) error { _, _, err := f.Repositories(f.ctx, "team/app-0500", 100); return err }},
 		{"push", func(i int) error {
 			_, err := smallImage(f.ctx, f.Store, "team/app-0000", fmt.Sprint("n", i, "-", rand.Int()))
