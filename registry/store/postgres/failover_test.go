@@ -235,6 +235,30 @@ func TestFailOver_leavesTheOldPrimary(t *testing.T) {
 	<-job.Lost.Done()
 }
 
+// A daemon whose connections to the old primary all work finds out by itself that a standby was promoted.
+func TestFailOver_looksForTheNewPrimary(t *testing.T) {
+	for _, several := range []bool{false, true} {
+		t.Run(fmt.Sprint(several), func(t *testing.T) {
+			s := newServers(t)
+			s.options.Several = several
+			db := s.open()
+			must(t, s.primary.Exec(s.ctx, `ALTER SYSTEM RESET synchronous_standby_names`, `SELECT pg_reload_conf()`))
+			must(t, s.standby.Promote(s.ctx))
+			end := time.Now().Add(6 * hostsEvery)
+			for n := 0; !slices.Contains(s.at(s.standby), fmt.Sprint(n-1)); n++ {
+				if time.Now().After(end) {
+					t.Fatal("it goes on to write at the old primary")
+				}
+				s.write(db, fmt.Sprint(n))
+				if _, err := database.Column[string](s.ctx, db.Reader(), `SELECT name FROM notes`); err != nil && !errors.As(err, new(*database.UnavailableError)) {
+					t.Fatal(err)
+				}
+				time.Sleep(hostsEvery / 20)
+			}
+		})
+	}
+}
+
 // A standby alone takes no daemon, and a host that answers nothing keeps none waiting.
 func TestFailOver_whichHost(t *testing.T) {
 	s := newServers(t)

@@ -100,6 +100,7 @@ func (db *DB) join(ctx context.Context) error {
 	c.RuntimeParams["statement_timeout"] = fmt.Sprint(sureTime.Milliseconds() / 2)
 	db.lease.rows = sql.OpenDB(db.server.connector(c, false))
 	db.lease.rows.SetMaxOpenConns(1)
+	db.renew(db.lease.rows, c)
 	c = c.Copy()
 	c.RuntimeParams["default_transaction_isolation"] = "read committed"
 	db.marks = sql.OpenDB(db.server.connector(c, false))

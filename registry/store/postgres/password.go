@@ -149,7 +149,9 @@ func (db *DB) connect(ctx context.Context, c *pgx.ConnConfig) (*pgx.Conn, error)
 		}
 		return pgx.ConnectConfig(ctx, host)
 	}
-	return newest(ctx, db.server.primaries, c, connect, (*pgx.Conn).PgConn)
+	conn, err := newest(ctx, db.server.primaries, c, connect, (*pgx.Conn).PgConn)
+	db.server.watch.leave(db.server.primaries)
+	return conn, err
 }
 
 // parse reads an address and the files that it leads to. The driver passes over a file of passwords

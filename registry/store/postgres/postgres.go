@@ -119,6 +119,9 @@ func Open(ctx context.Context, o Options) (_ *DB, err error) {
 	db.writer.SetMaxOpenConns(1)
 	db.reader.SetMaxOpenConns(readers)
 	db.reader.SetMaxIdleConns(readers)
+	if !o.Several {
+		db.renew(db.reader, reading)
+	}
 	err = db.prepare(ctx, o)
 	if err == nil && o.Several {
 		err = db.join(ctx)

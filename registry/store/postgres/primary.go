@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"slices"
@@ -125,6 +126,17 @@ func (p *primaries) hosts(c *pgx.ConnConfig) (all []*pgx.ConnConfig) {
 		all = append(all, host)
 	}
 	return all
+}
+
+// hostsEvery is how often all hosts of an address are asked while the connections to one of them work.
+const hostsEvery = 10 * time.Second
+
+// renew has a pool that is used all the time renew its connections, if there are several hosts: each new one asks all of
+// them, and so finds out that a standby was promoted although the old primary still answers.
+func (db *DB) renew(pool *sql.DB, c *pgx.ConnConfig) {
+	if len(db.server.primaries.hosts(c)) > 1 {
+		pool.SetConnMaxLifetime(hostsEvery)
+	}
 }
 
 // attempt is a connection to one host, or why there is none.
