@@ -242,6 +242,9 @@ func TestFailOver_looksForTheNewPrimary(t *testing.T) {
 			s := newServers(t)
 			s.options.Several = several
 			db := s.open()
+			s.write(db, "before")
+			_, err := database.Column[string](s.ctx, db.Reader(), `SELECT name FROM notes`) // a connection that is kept
+			must(t, err)
 			must(t, s.primary.Exec(s.ctx, `ALTER SYSTEM RESET synchronous_standby_names`, `SELECT pg_reload_conf()`))
 			must(t, s.standby.Promote(s.ctx))
 			end := time.Now().Add(6 * hostsEvery)
