@@ -153,7 +153,11 @@ func (db *DB) Renew(ctx context.Context) error {
 		return err
 	} else if n == 0 {
 		lasted := time.Duration(began - m.renewed.Load()).Round(time.Second)
-		db.server.log.Warn(fmt.Sprintf("the lease of this daemon ended, since it was not renewed for %s: the daemon was stopped or too slow, or the database did not answer it; what it was doing for clients begins again", lasted), "lease", leaseTime)
+		why := "it was not renewed for " + lasted.String() + ": the daemon was stopped or too slow, or the database did not answer it"
+		if lasted < leaseTime {
+			why = "the database lacks it, as after a fail-over or a restore"
+		}
+		db.server.log.Warn("the lease of this daemon ended, since "+why+"; what it was doing for clients begins again", "lease", leaseTime)
 		return db.enter(ctx)
 	}
 	m.renewed.Store(began)

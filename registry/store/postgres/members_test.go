@@ -51,7 +51,15 @@ func TestSeveral_tellsOfAnEndedLease(t *testing.T) {
 	for f.Member() == was {
 		f.must(f.Renew(f.ctx))
 	}
-	if got := log.String(); !strings.Contains(got, "not renewed for 1m30s") || !strings.Contains(got, "stopped or too slow") {
+	if got := log.String(); !strings.Contains(got, "not renewed for 1m30s") || !strings.Contains(got, "stopped or too slow") || strings.Contains(got, "fail-over") {
+		t.Errorf("the log has %q", got)
+	}
+	was = f.Member()
+	f.beside(`DELETE FROM daemons`) // as a database does that has never seen this daemon
+	for f.Member() == was {
+		f.must(f.Renew(f.ctx))
+	}
+	if got := log.String(); !strings.Contains(got, "as after a fail-over") {
 		t.Errorf("the log has %q", got)
 	}
 }
