@@ -3,6 +3,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"io"
 	"strings"
@@ -188,5 +189,23 @@ func TestDaemons_collectionOfSessionsOnPostgreSQL(t *testing.T) {
 	s.a.die(s.b)
 	if got := collect(); len(got) != 1 || got[0] != inUse.ID() {
 		t.Errorf("stale after the end of a daemon are %v", got)
+	}
+}
+
+// A request that ends while it waits for an upload leaves it to the request that has it.
+func TestDaemons_interruptedRequestReleasesNothingOnPostgreSQL(t *testing.T) {
+	s := newDaemons(t)
+	const id = "11111111-1111-4111-8111-111111111111"
+	if taken, err := s.a.guard.Sessions.TryTake(s.a.ctx, id); !taken || err != nil {
+		t.Fatal(taken, err)
+	}
+	ended, end := context.WithCancel(s.a.ctx)
+	end()
+	if _, err := s.a.guard.Sessions.TryTake(ended, id); !errors.Is(err, context.Canceled) {
+		t.Errorf("a request that has ended: %v", err)
+	}
+	s.a.must(s.a.guard.shared.Tidy(s.a.ctx))
+	if taken, err := s.b.guard.Sessions.TryTake(s.b.ctx, id); taken || err != nil {
+		t.Errorf("another daemon takes it: %v, %v", taken, err)
 	}
 }

@@ -61,10 +61,11 @@ func (c *claims) take(ctx context.Context, of claim) (bool, error) {
 		ON CONFLICT (kind, id) DO UPDATE SET daemon = excluded.daemon WHERE NOT EXISTS (SELECT 1 FROM daemons d WHERE d.id = claims.daemon)`, of.kind, of.id, member)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	_, here := c.held[of] // by another request, whose claim stays
 	switch {
-	case err != nil:
+	case err != nil && !here:
 		c.late[of] = member // it may be in effect
-	case taken:
+	case err == nil && taken:
 		c.held[of] = member
 		delete(c.late, of)
 	}
