@@ -18,6 +18,14 @@ import (
 	"github.com/mirror-appliance/appliance/tlsgen"
 )
 
+// readKey reads the key that the daemons of one database have, if there are several.
+func (d *daemon) readKey(context.Context) (err error) {
+	if d.cfg.Shared() {
+		d.key, err = sealed.ReadKey(d.cfg.SharedKey)
+	}
+	return err
+}
+
 // openCA returns the CA that signs, nil if the certificate is the user's own, and what daemons of one
 // database share of both, nil if there is one daemon.
 func (d *daemon) openCA(ctx context.Context) (*tlsgen.CA, tlsgen.Shared, error) {
@@ -32,12 +40,11 @@ func (d *daemon) openCA(ctx context.Context) (*tlsgen.CA, tlsgen.Shared, error) 
 		}
 		return ca, nil, nil
 	}
-	key, err := sealed.ReadKey(d.cfg.SharedKey)
-	if err != nil || t.CAKey == "" {
-		return nil, nil, err
+	if t.CAKey == "" {
+		return nil, nil, nil
 	}
 	shared, ca, err := sealed.Open(ctx, sealed.Options{
-		Rows: d.store.Shared().Sealed, Key: key, CAFile: t.CA, KeyFile: t.CAKey, Hostname: d.cfg.Hostname, Log: d.log,
+		Rows: d.store.Shared().Sealed, Key: d.key, CAFile: t.CA, KeyFile: t.CAKey, Hostname: d.cfg.Hostname, Log: d.log,
 		Alone: func(ctx context.Context) (sealed.Alone, error) { return d.store.Alone(ctx, "certificate") },
 	})
 	return ca, shared, err

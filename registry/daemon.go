@@ -31,6 +31,7 @@ import (
 	"github.com/mirror-appliance/appliance/registry/misses"
 	"github.com/mirror-appliance/appliance/registry/oci"
 	"github.com/mirror-appliance/appliance/registry/retain"
+	"github.com/mirror-appliance/appliance/registry/sealed"
 	"github.com/mirror-appliance/appliance/registry/store"
 	"github.com/mirror-appliance/appliance/registry/updates"
 	"github.com/mirror-appliance/appliance/registry/views"
@@ -54,6 +55,7 @@ type daemon struct {
 
 	patience patience // of answers
 
+	key       *sealed.Key // nil: no other daemon has the store
 	store     *store.Store
 	link      *link
 	family    *family
@@ -99,7 +101,7 @@ func open(ctx context.Context, cfg *config.Config, o Options) (*daemon, error) {
 		limits: limits.Default(), patience: defaultPatience, counts: counts{now: time.Now},
 	}
 	d.draining, d.quit = context.WithCancel(ctx)
-	for _, step := range []func(context.Context) error{d.openStore, d.openTLS, d.openAPI, d.openControl} {
+	for _, step := range []func(context.Context) error{d.readKey, d.openStore, d.openTLS, d.openAPI, d.openControl} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, d.close())
 		}
@@ -223,6 +225,9 @@ func (d *daemon) openAPI(ctx context.Context) error {
 	secret, err := d.store.Secret(ctx, "upload-state") // which it signed in earlier versions
 	if err != nil {
 		return fmt.Errorf("read the secret that signs tokens: %w", err)
+	}
+	if d.key != nil {
+		secret = d.key.Mix(secret)
 	}
 	d.auth.SignWith(secret)
 	redirect, err := d.cfg.Redirect()

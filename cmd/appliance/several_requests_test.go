@@ -4,10 +4,13 @@ package main_test
 
 import (
 	"bytes"
+	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"strings"
@@ -18,6 +21,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/auth"
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/registry/store/postgres"
 )
@@ -141,6 +145,9 @@ func (f *together) logins(t *testing.T) {
 		}
 		f.next.Add(1)
 	}
+	if s := status("", "", f.forged(t)); s != http.StatusUnauthorized {
+		t.Errorf("a token that a dump of the database has signed is answered with %d", s)
+	}
 	_, err := f.daemons[0].admin.CreateUser(t.Context(), api.NewUser{Name: "robot", Role: "pull", Password: "its-first-password"})
 	must(t, err)
 	for range 2 {
@@ -162,6 +169,34 @@ func (f *together) logins(t *testing.T) {
 			t.Errorf("a deleted user gets %d", s)
 		}
 	}
+}
+
+// forged returns a token of user init, signed by one who has the database and not the key of the hosts.
+func (f *together) forged(t *testing.T) string {
+	t.Helper()
+	db, err := sql.Open("pgx", f.server)
+	must(t, err)
+	defer db.Close() //nolint:errcheck // it has read what it should
+	var secret []byte
+	row := auth.Record{Role: string(auth.Admin)}
+	must(t, db.QueryRowContext(t.Context(), `SELECT value FROM secrets WHERE name = 'upload-state'`).Scan(&secret))
+	must(t, db.QueryRowContext(t.Context(), `SELECT password_hash FROM users WHERE name = 'init'`).Scan(&row.PasswordHash))
+	forger := auth.New(stolen{row})
+	forger.SignWith(secret)
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/v2/auth?scope=repository:app:pull", nil)
+	r.SetBasicAuth("init", faultPassword) // of the one whose token it is to be
+	w := httptest.NewRecorder()
+	forger.Tokens(func(h http.Handler) http.Handler { return h }).ServeHTTP(w, r)
+	var got struct{ Token string }
+	must(t, json.Unmarshal(w.Body.Bytes(), &got))
+	return got.Token
+}
+
+// stolen is the row of a user of a stolen database.
+type stolen struct{ auth.Record }
+
+func (s stolen) Lookup(context.Context, string) (auth.Record, bool, error) {
+	return s.Record, true, nil
 }
 
 // deletes deletes an image by one daemon, and collects by the other.

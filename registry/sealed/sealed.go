@@ -1,6 +1,6 @@
 // Package sealed has what the daemons of one database share in secret: the CA and the certificate, in
 // rows that are encrypted with a key. The key is in a file of each host, and not in the database: a
-// dump of the database does not have the key of the CA.
+// dump of the database does not have the key of the CA, and cannot sign tokens.
 //
 // ReadKey reads the key, Open the certificates. The rows are what counts; the files of a host are
 // copies, which everything on it reads, and from which the rows are made again when they are gone.
@@ -15,6 +15,7 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
@@ -33,6 +34,7 @@ type Key struct {
 	file string
 	id   string // tells keys apart, and nothing about them
 	seal cipher.AEAD
+	mix  []byte // the key of Mix
 }
 
 // ReadKey reads a key of 32 random bytes in base64. A file that other users may read is refused.
@@ -62,12 +64,24 @@ func newKey(file string, secret []byte) (*Key, error) {
 	if err != nil {
 		return nil, err
 	}
+	mix, err := hkdf.Key(sha256.New, secret, nil, "appliance: mix", keySize)
+	if err != nil {
+		return nil, err
+	}
 	block, err := aes.NewCipher(sealing)
 	if err != nil {
 		return nil, err
 	}
 	gcm, err := cipher.NewGCMWithRandomNonce(block)
-	return &Key{file, hex.EncodeToString(id), gcm}, err
+	return &Key{file, hex.EncodeToString(id), gcm, mix}, err
+}
+
+// Mix returns a secret that all daemons have and that takes both the key and a secret of the database: a
+// dump of the database alone does not have it.
+func (k *Key) Mix(secret []byte) []byte {
+	mac := hmac.New(sha256.New, k.mix)
+	mac.Write(secret)
+	return mac.Sum(nil)
 }
 
 // close encrypts a text for one name.

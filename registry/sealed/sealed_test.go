@@ -74,3 +74,19 @@ func TestKey_open(t *testing.T) {
 		t.Errorf("with a changed bit: %v", err)
 	}
 }
+
+// What the daemons sign with takes the key and the secret of the database: neither alone has it.
+func TestKey_Mix(t *testing.T) {
+	mix := func(letter, secret string) string {
+		return string(readKey(t, letter).Mix([]byte(secret)))
+	}
+	of := mix("a", "secret")
+	if of != mix("a", "secret") {
+		t.Error("two daemons with one key have different secrets")
+	}
+	for what, other := range map[string]string{"another key": mix("b", "secret"), "another secret": mix("a", "other"), "the secret itself": "secret"} {
+		if other == of {
+			t.Errorf("%s has the same secret", what)
+		}
+	}
+}
