@@ -17,6 +17,7 @@ import (
 	"github.com/mirror-appliance/appliance/registry/admin/client"
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/registry/store"
+	"github.com/mirror-appliance/appliance/registry/store/postgres"
 )
 
 // Daemon calls f with a client of the daemon, which user uid runs, and fails if none runs.
@@ -95,6 +96,13 @@ func LookAtServer(ctx context.Context, cfg *config.Config) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	return store.LookAtServer(ctx, cfg.DatabaseServer())
+}
+
+// ServerState looks at the database in PostgreSQL before another version of the program serves it.
+func ServerState(ctx context.Context, cfg *config.Config) (postgres.State, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	return store.ServerState(ctx, cfg.DatabaseServer())
 }
 
 // CheckLogin looks at the file of passwords of the database in PostgreSQL.

@@ -80,9 +80,11 @@ func (s *Store) openServer(ctx context.Context, o Options) (err error) {
 		}
 		return nil
 	}
-	db, err := postgres.Open(ctx, postgres.Options{Address: o.Database, Migrations: migrations.Postgres(), Own: migrations.Own(), Watched: migrations.Watched(),
-		Fresh: fresh, Rehearse: o.rehearse, Several: o.Shared, Current: o.Current, Starting: o.Starting, Log: s.log, Changed: s.changed, Committed: s.committed,
-		Topic: topicOf, Told: s.told})
+	options := schemaOf(o.Database)
+	options.Fresh, options.Current, options.Starting = fresh, o.Current, o.Starting
+	options.Several, options.Rehearse, options.Log = o.Shared, o.rehearse, s.log
+	options.Changed, options.Committed, options.Topic, options.Told = s.changed, s.committed, topicOf, s.told
+	db, err := postgres.Open(ctx, options)
 	if err != nil {
 		return err
 	}
@@ -105,6 +107,20 @@ func LookAtServer(ctx context.Context, address string) error {
 		return err
 	}
 	return db.Close()
+}
+
+// ServerState looks at a database in PostgreSQL before another version of the program serves it. It changes nothing,
+// also while daemons have the database.
+func ServerState(ctx context.Context, address string) (postgres.State, error) {
+	if err := postgres.CheckLogin(address); err != nil {
+		return postgres.State{}, err
+	}
+	return postgres.Look(ctx, schemaOf(address))
+}
+
+// schemaOf returns the options by which a database in PostgreSQL gets its schema.
+func schemaOf(address string) postgres.Options {
+	return postgres.Options{Address: address, Migrations: migrations.Postgres(), Own: migrations.Own(), Watched: migrations.Watched()}
 }
 
 // CheckLogin returns an error if the file of passwords that the address of a database names lacks a line for it.

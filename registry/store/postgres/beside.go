@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 
@@ -46,27 +47,62 @@ func OpenBeside(ctx context.Context, address string, known int) (_ *sql.DB, err 
 			err = errors.Join(err, db.Close())
 		}
 	}()
-	name, err := Name(address)
+	have, err := versionOf(ctx, db, address)
 	if err != nil {
 		return nil, err
 	}
+	if have != known {
+		name, err := Name(address)
+		return nil, errors.Join(err, &database.SchemaError{Path: name, Have: have, Known: known})
+	}
+	return db, nil
+}
+
+// versionOf returns the version of a database. *database.NotDatabaseError.
+func versionOf(ctx context.Context, db *sql.DB, address string) (have int, err error) {
 	var ours bool
 	if err := db.QueryRowContext(ctx, `SELECT to_regclass('appliance_schema') IS NOT NULL`).Scan(&ours); err != nil {
-		return nil, err
+		return 0, err
 	}
-	have := 0
 	if ours {
 		if err := db.QueryRowContext(ctx, `SELECT version FROM appliance_schema`).Scan(&have); err != nil {
-			return nil, err
+			return 0, err
 		}
 	}
 	if have == 0 {
-		return nil, &database.NotDatabaseError{Path: name, Reason: "it has none of its tables", Next: "check `database:` in config.yaml: an appliance that has run made the tables"}
+		name, err := Name(address)
+		return 0, errors.Join(err, &database.NotDatabaseError{Path: name, Reason: "it has none of its tables", Next: "check `database:` in config.yaml: an appliance that has run made the tables"})
 	}
-	if have != known {
-		return nil, &database.SchemaError{Path: name, Have: have, Known: known}
+	return have, nil
+}
+
+// State is a database as another process sees it.
+type State struct {
+	Have, Known Schema   // of the database, and of this program
+	Daemons     []string // HOST (process N) of the processes that have it open
+}
+
+// Look looks at a database, also while DBs of other processes have it, and changes nothing. Of the options count those
+// that make the schema. *database.NotDatabaseError, *database.UnavailableError.
+func Look(ctx context.Context, o Options) (at State, err error) {
+	if at.Known, err = o.known(); err != nil {
+		return at, err
 	}
-	return db, nil
+	db, err := Beside(o.Address, map[string]string{"default_transaction_read_only": "on", "client_min_messages": "warning"})
+	if err != nil {
+		return at, err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	if _, err := versionOf(ctx, db, o.Address); err != nil {
+		return at, err
+	}
+	// A database of an early version lacks columns, and so the schema of what is made anew.
+	row := `SELECT coalesce((j->>'version')::int, 0), coalesce((j->>'own')::int, 0), coalesce(j->>'made', '') FROM (SELECT to_jsonb(s) AS j FROM appliance_schema s) of`
+	if err := db.QueryRowContext(ctx, row).Scan(&at.Have.Version, &at.Have.Own, &at.Have.Made); err != nil {
+		return at, err
+	}
+	at.Daemons, err = database.Column[string](ctx, db, holding(fmt.Sprint(lockKey), schemaKey))
+	return at, err
 }
 
 // Name returns the address of a database without its password.

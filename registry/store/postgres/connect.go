@@ -72,12 +72,17 @@ func processHere() string {
 // holders returns the hosts of the connections that have an advisory lock of two keys, which are given
 // as SQL.
 func holders(ctx context.Context, conn *pgx.Conn, key, second string, args ...any) (hosts string, err error) {
-	err = conn.QueryRow(ctx, `SELECT coalesce(string_agg(DISTINCT substr(a.application_name, length('`+onHost+`') + 1), ', '), '')
+	err = conn.QueryRow(ctx, `SELECT coalesce(string_agg(host, ', '), '') FROM (`+holding(key, second)+`) of`, args...).Scan(&hosts)
+	return hosts, err
+}
+
+// holding returns a query with a row for each of them.
+func holding(key, second string) string {
+	return `SELECT DISTINCT substr(a.application_name, length('` + onHost + `') + 1) AS host
 		FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
 		WHERE l.locktype = 'advisory' AND l.granted AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND l.objsubid = 2
-			AND l.classid::bigint = (`+key+`)::bigint & 4294967295 AND l.objid::bigint = (`+second+`)::bigint & 4294967295
-			AND a.application_name LIKE '`+onHost+`%'`, args...).Scan(&hosts)
-	return hosts, err
+			AND l.classid::bigint = (` + key + `)::bigint & 4294967295 AND l.objid::bigint = (` + second + `)::bigint & 4294967295
+			AND a.application_name LIKE '` + onHost + `%' ORDER BY host`
 }
 
 // userTimeout ends a connection whose bytes are not acknowledged; the kernel would try for 15

@@ -238,7 +238,7 @@ func (s *server) share(ctx context.Context, conn *pgx.Conn) (current bool, err e
 	if err := conn.QueryRow(ctx, `SELECT to_regclass('appliance_schema') IS NOT NULL AND to_regclass('daemons') IS NOT NULL`).Scan(&exists); err != nil || !exists {
 		return false, err
 	}
-	var have schema
+	var have Schema
 	err = conn.QueryRow(ctx, selectSchema).Scan(&have.Version, &have.Own, &have.Made)
 	return have == known, err
 }

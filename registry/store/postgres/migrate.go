@@ -14,24 +14,24 @@ import (
 //go:embed functions.sql
 var functions string
 
-// schema is what a database has, and what this program has: the versions of both lists of migrations,
+// Schema is what a database has, and what this program has: the versions of both lists of migrations,
 // and a digest of what is made anew with each version of the program.
-type schema struct {
+type Schema struct {
 	Version, Own int
 	Made         string
 }
 
 // known returns the schema of this program.
-func (o *Options) known() (schema, error) {
+func (o *Options) known() (Schema, error) {
 	shared, err := migrationsOf(o.Migrations)
 	if err != nil {
-		return schema{}, err
+		return Schema{}, err
 	}
 	own, err := migrationsOf(o.Own)
 	if err != nil {
-		return schema{}, err
+		return Schema{}, err
 	}
-	return schema{len(shared), len(own), digestOf(functions, members, telling, triggers(o.Watched))}, nil
+	return Schema{len(shared), len(own), digestOf(functions, members, telling, triggers(o.Watched))}, nil
 }
 
 // migrationsOf lists the files of a list in order.
@@ -59,7 +59,7 @@ func (db *DB) migrate(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	var have schema
+	var have Schema
 	if err := db.writer.QueryRowContext(ctx, selectSchema).Scan(&have.Version, &have.Own, &have.Made); err != nil {
 		return err
 	}
