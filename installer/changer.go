@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/mirror-appliance/appliance/ansible-free/host"
+	"github.com/mirror-appliance/appliance/internal/s3url"
 	"github.com/mirror-appliance/appliance/registry/config"
 )
 
@@ -191,8 +192,9 @@ func (s *site) warnOfStrays() {
 	if s.contentIs != nil || err != nil {
 		return
 	}
-	for _, path := range [][2]string{{s.cfg.Storage, cfg.Storage}, {s.cfg.Database, cfg.Database}} {
-		if path[0] != path[1] {
+	for i, path := range [][2]string{{s.cfg.Storage, cfg.Storage}, {s.cfg.Database, cfg.Database}} {
+		there := []bool{s3url.Is(cfg.Storage), cfg.DatabaseServer() != ""}[i] // see Plan.Elsewhere
+		if path[0] != path[1] && !there {
 			s.warn(path[1]+" stays: config.yaml names it, and install has not made it",
 				"remove it yourself if it is the registry's")
 		}
@@ -210,10 +212,14 @@ func (s *site) legacyConfig() *config.Config {
 	for _, d := range []struct {
 		dir, path string
 		usual     *string
+		elsewhere bool
 	}{
-		{cfg.Storage, cfg.Storage, &usual.Storage},
-		{filepath.Dir(cfg.Database), cfg.Database, &usual.Database},
+		{cfg.Storage, cfg.Storage, &usual.Storage, s3url.Is(cfg.Storage)},
+		{filepath.Dir(cfg.Database), cfg.Database, &usual.Database, cfg.DatabaseServer() != ""},
 	} {
+		if d.elsewhere {
+			continue
+		}
 		// The service's own directory lies in one that is not the service's.
 		other, err := s.Host.Other(filepath.Dir(d.dir))
 		plain := err == nil && (other == nil || other.UID != s.changer.UID)

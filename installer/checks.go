@@ -49,6 +49,7 @@ func (s *site) preflight() {
 			"choose another name")
 	}
 	s.checkMirrorRegistry()
+	s.checkServer()
 	if s.checkUpgrade(); s.Upgrade && s.unit == nil {
 		return // what is in the way of an install is not in the way here
 	}

@@ -30,7 +30,7 @@ func (s *site) checkPlaces() {
 	s.checkAbove()
 	s.checkChanger()
 	reached := []place{s.dirs.root}
-	for _, p := range []place{s.dirs.storage, s.dirs.database} {
+	for _, p := range s.halves() {
 		if !within(p.path, s.QuayRoot) {
 			s.checkPlace(p)
 			s.checkOwners(p)
@@ -236,6 +236,9 @@ func (s *site) checkPassable(p place) {
 
 // checkApart checks that blobs and database do not share a directory.
 func (s *site) checkApart() {
+	if len(s.halves()) < 2 {
+		return
+	}
 	real := func(p place) string { return p.ways[len(p.ways)-1] }
 	blobs, db := real(s.dirs.storage), real(s.dirs.database)
 	if within(blobs, db) || within(db, blobs) {
@@ -269,10 +272,17 @@ func (s *site) checkMounted() bool {
 			storage = m.From
 		}
 	}
-	if r := s.record; r != nil && r.Storage != "" && (r.Storage != storage || r.Database != filepath.Dir(database)) {
-		return false // edited since: what is named there may be made
+	if s.edited(storage, database) { // what is named there may be made
+		return false
 	}
-	for _, dir := range []string{storage, filepath.Dir(database)} {
+	var dirs []string
+	if !s.inBucket() {
+		dirs = append(dirs, storage)
+	}
+	if !s.onServer() {
+		dirs = append(dirs, filepath.Dir(database))
+	}
+	for _, dir := range dirs {
 		if ok, err := s.Host.Exists(dir); err == nil && !ok {
 			s.problem(dir+", where the appliance has its content, does not exist", lostStore+beginAnew)
 		}
@@ -280,16 +290,27 @@ func (s *site) checkMounted() bool {
 	if len(s.problems) > found || s.checkHalves(storage, database) {
 		return true
 	}
-	if ok, err := s.Host.Exists(database); s.recorded && err == nil && !ok {
+	if ok, err := s.Host.Exists(database); s.recorded && !s.onServer() && err == nil && !ok {
 		s.problem("the database "+database+" does not exist", lostStore+beginAnew)
 	}
 	return len(s.problems) > found
 }
 
+// edited reports whether config.yaml names other directories of this host than the last install.
+func (s *site) edited(storage, database string) bool {
+	r := s.record
+	return r != nil && (!s.inBucket() && r.Storage != "" && r.Storage != storage ||
+		!s.onServer() && r.Database != "" && r.Database != filepath.Dir(database))
+}
+
 // checkHalves checks that neither the images nor the database that knows them are lost, and reports whether
 // one is.
 func (s *site) checkHalves(storage, database string) bool {
+	if s.inBucket() {
+		return false
+	}
 	known, err := s.Host.Exists(database)
+	known = known || s.onServer()
 	made, madeErr := s.Host.Exists(filepath.Join(storage, "sha256"))
 	switch {
 	case err != nil || madeErr != nil: // told of the places
@@ -307,13 +328,13 @@ func (s *site) checkHalves(storage, database string) bool {
 // has made them its own, and that there are no blobs without the database that knows them: the first
 // collection would remove them.
 func (s *site) checkContent() {
-	others := s.record == nil || s.record.Storage != s.cfg.Storage
-	if !(others && s.checkAlone(s.dirs.storage, chooseEmpty)) && !s.dirs.known && s.dirs.images {
+	others := !s.inBucket() && (s.record == nil || s.record.Storage != s.cfg.Storage)
+	if !(others && s.checkAlone(s.dirs.storage, chooseEmpty)) && !s.onServer() && !s.dirs.known && s.dirs.images {
 		s.problem(fmt.Sprintf("--quayStorage %s holds images, but there is no database %s that knows "+
 			"them", s.dirs.storage.path, s.cfg.Database), "name the directory of its database with "+
 			"--sqliteStorage; otherwise choose an empty directory; appliance adopt takes over the storage of Quay")
 	}
-	if s.record == nil || s.record.Database != s.databaseDir() {
+	if !s.onServer() && (s.record == nil || s.record.Database != s.databaseDir()) {
 		s.checkAlone(s.dirs.database, chooseEmpty)
 	}
 }

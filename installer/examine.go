@@ -12,7 +12,6 @@ import (
 	"github.com/mirror-appliance/appliance/ansible-free/host"
 	"github.com/mirror-appliance/appliance/internal/finding"
 	"github.com/mirror-appliance/appliance/internal/hint"
-	"github.com/mirror-appliance/appliance/internal/s3url"
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/tlsgen"
 )
@@ -313,12 +312,10 @@ func (x *examiner) checkDirectories() {
 			x.checkPassable(p)
 		}
 	}
-	if x.cfg.DatabaseServer() == "" {
+	if !x.onServer() {
 		x.checkLocalDisk(d.database)
 	}
-	if len(x.halves()) == 2 {
-		x.checkApart()
-	}
+	x.checkApart()
 	x.checkStored()
 	if x.unit != nil {
 		x.checkExecutes(d.bin)
@@ -329,17 +326,6 @@ func (x *examiner) checkDirectories() {
 			x.fault(err, "give the directories to the service's user")
 		}
 	}
-}
-
-// halves are the directories of blobs and database that are on this host.
-func (x *examiner) halves() (here []place) {
-	if !s3url.Is(x.cfg.Storage) {
-		here = append(here, x.dirs.storage)
-	}
-	if x.cfg.DatabaseServer() == "" {
-		here = append(here, x.dirs.database)
-	}
-	return here
 }
 
 // space tells how much of the file systems is free, and fails below what pushes leave free.

@@ -47,6 +47,7 @@ func namedBy(cfg *config.Config) (all []namedFile) {
 		}
 	}
 	add(namedFile{key: "sharedKey", path: cfg.SharedKey, own: true})
+	add(namedFile{key: "storageCredentials", path: cfg.StorageCredentials, secret: true})
 	for i, u := range cfg.Upstreams {
 		key := func(name string) string { return fmt.Sprintf("upstreams[%d].%s", i, name) }
 		add(namedFile{key: key("ca"), path: u.CA})

@@ -64,6 +64,7 @@ type facts struct {
 	program   bool          // the executable to install is one
 	serving   bool          // the installed service runs the program that is installed
 	listening bool          // or its socket is active
+	pid       uint32        // of the installed service
 
 	guard    *guard    // first step of an install
 	migrates *database // by an upgrade; nil
@@ -73,6 +74,8 @@ type facts struct {
 
 	moves          []relocation // of the content, by an upgrade
 	databaseBefore string       // the database, where it is before them
+
+	looked *Server // the database in PostgreSQL, where another program is to serve; nil: not looked at
 }
 
 func newSite(r Request, d Deps) (*site, error) {
@@ -131,14 +134,14 @@ func (s *site) completeDirs() bool {
 		if *path == "" {
 			continue
 		}
+		flag := []string{"--quayRoot", "--quayStorage", "--sqliteStorage"}[i]
 		if s3url.Is(*path) {
-			s.refuseBucket(*path)
+			s.refuseBucket(flag, *path)
 			*path = ""
 			continue
 		}
 		*path = s.expand(*path)
 		if !filepath.IsAbs(*path) {
-			flag := []string{"--quayRoot", "--quayStorage", "--sqliteStorage"}[i]
 			s.problem(fmt.Sprintf("%s %s is not an absolute path", flag, *path),
 				"write the whole path, beginning with / or with ~/ for the home directory")
 			ok = false
@@ -223,6 +226,7 @@ func (s *site) askServices(ctx context.Context) error {
 		active := status.ActiveState == "active"
 		s.listening = s.listening || active
 		if unit == systemd.Service {
+			s.pid = status.MainPID
 			s.serving = active && !runsAnother(s.Host, s.binary, status)
 		}
 		if status.LoadState == "masked" {

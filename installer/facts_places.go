@@ -58,29 +58,54 @@ func (s *site) lookAtPlaces() {
 	d := &s.dirs
 	socket := s.cfg.ControlSocket
 	d.root = s.lookAtPlace("--quayRoot", s.QuayRoot)
-	d.storage = s.lookAtPlace("--quayStorage", s.cfg.Storage, storageNames()...)
-	d.database = s.lookAtPlace("--sqliteStorage", s.databaseDir())
-	d.database.ours = databaseNames(s.cfg.Database, d.database.names)
 	d.bin = s.lookAtPlace("the executable's directory", filepath.Dir(s.binary))
 	d.units = s.lookAtPlace("the unit directory", s.unitDir())
 	d.own = []place{
 		s.lookAtPlace("the control socket's directory", filepath.Dir(socket), filepath.Base(socket))}
+	s.lookAtHalves()
+	if run := &d.own[0]; s.onServer() { // what the daemon keeps beside a file is there
+		run.ours = append(run.ours, databaseNames(s.cfg.Database, run.names)...)
+	}
 	if state := s.cfg.TLS.State; state != "" {
 		own := s.lookAtPlace("the directory of tls.state", state, "certificates")
 		d.own = append(d.own, own)
 	}
 	// In the place of quayRoot a directory in it, since quayRoot has to be passed through as well.
 	d.root.closed = s.closedTo(filepath.Join(s.QuayRoot, "quay-config"))
-	d.storage.closed, d.database.closed = s.closedTo(d.storage.path), s.closedTo(d.database.path)
 
 	above := d.root.dir
 	if above == filepath.Clean(s.QuayRoot) && !s.User {
 		above = filepath.Dir(above) // quayRoot itself is made root's
 	}
-	d.above, _ = s.Host.Other(above)         // an error is told of root
-	ok, err := s.Host.Exists(s.cfg.Database) // an error is told of database
-	d.known = ok || err != nil
-	d.images = hasImages(s.Host, s.cfg.Storage)
+	d.above, _ = s.Host.Other(above) // an error is told of root
+}
+
+// lookAtHalves looks at the directories of blobs and database, as far as they are on this host.
+func (s *site) lookAtHalves() {
+	d := &s.dirs
+	if !s.inBucket() {
+		d.storage = s.lookAtPlace("--quayStorage", s.cfg.Storage, storageNames()...)
+		d.storage.closed = s.closedTo(d.storage.path)
+		d.images = hasImages(s.Host, s.cfg.Storage)
+	}
+	if !s.onServer() {
+		d.database = s.lookAtPlace("--sqliteStorage", s.databaseDir())
+		d.database.ours = databaseNames(s.cfg.Database, d.database.names)
+		d.database.closed = s.closedTo(d.database.path)
+		ok, err := s.Host.Exists(s.cfg.Database) // an error is told of database
+		d.known = ok || err != nil
+	}
+}
+
+// halves are the directories of blobs and database that are on this host.
+func (s *site) halves() (here []place) {
+	if !s.inBucket() {
+		here = append(here, s.dirs.storage)
+	}
+	if !s.onServer() {
+		here = append(here, s.dirs.database)
+	}
+	return here
 }
 
 func (s *site) lookAtPlace(name, path string, ours ...string) place {
@@ -180,7 +205,7 @@ func storageNames() []string { return []string{"sha256", "sha512", "uploads", "q
 
 // hasImages reports whether a directory of blobs has any.
 func hasImages(h *host.Host, storage string) bool {
-	return slices.ContainsFunc([]string{"sha256", "sha512"}, func(dir string) bool {
+	return storage != "" && slices.ContainsFunc([]string{"sha256", "sha512"}, func(dir string) bool {
 		names, err := h.Names(filepath.Join(storage, dir))
 		return err == nil && len(names) > 0
 	})

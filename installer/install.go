@@ -32,6 +32,8 @@ func PlanInstall(ctx context.Context, r Request, d Deps) (*Plan, error) {
 	s.checkTakeOver()
 	s.wantTheirCertificate()
 	s.want()
+	s.refuseElsewhere()
+	s.lookAtServer(ctx)
 	if s.cfg != nil {
 		s.lookAtNetwork(ctx)
 		s.lookAtFirewall(ctx)
@@ -206,12 +208,14 @@ type serviceDir struct {
 }
 
 func (s *site) serviceDirs() []serviceDir {
-	dirs := []serviceDir{
-		{path: s.confDir(), mode: 0o750, readOnly: true, closed: true},
-		{path: s.cfg.Storage, mode: 0o750, content: true},
-		{path: s.databaseDir(), mode: 0o700, content: true},
-		{path: filepath.Dir(s.cfg.ControlSocket), mode: 0o700},
+	dirs := []serviceDir{{path: s.confDir(), mode: 0o750, readOnly: true, closed: true}}
+	if !s.inBucket() {
+		dirs = append(dirs, serviceDir{path: s.cfg.Storage, mode: 0o750, content: true})
 	}
+	if !s.onServer() {
+		dirs = append(dirs, serviceDir{path: s.databaseDir(), mode: 0o700, content: true})
+	}
+	dirs = append(dirs, serviceDir{path: filepath.Dir(s.cfg.ControlSocket), mode: 0o700})
 	if s.cfg.TLS.State != "" {
 		dirs = append(dirs, serviceDir{path: s.cfg.TLS.State, mode: 0o700})
 	}
@@ -244,7 +248,7 @@ func (b *builder) directories() error {
 			return err
 		}
 	}
-	if len(b.moves) == 0 { // else what comes to the new directories is a copy's
+	if len(b.moves) == 0 && !b.onServer() { // else what comes to the new directories is a copy's, or other hosts use it
 		b.add(b.leavings())
 	}
 	return nil
@@ -254,14 +258,17 @@ func (b *builder) directories() error {
 // Where a database exists, it belongs to that database.
 type leavings struct {
 	host     *host.Host
-	Storage  string   `json:"storage"`
+	Storage  string   `json:"storage"` // "": they are in a bucket
 	Database string   `json:"database"`
 	Rest     []string `json:"rest"` // files and directories beside the content
 }
 
 func (s *site) leavings() *leavings {
-	l := &leavings{host: s.Host, Storage: s.cfg.Storage, Database: s.cfg.Database,
+	l := &leavings{host: s.Host, Database: s.cfg.Database,
 		Rest: []string{s.pullSecret(), Installation{QuayRoot: s.QuayRoot}.notShown(), s.cfg.ControlSocket}}
+	if !s.inBucket() {
+		l.Storage = s.cfg.Storage
+	}
 	if s.cfg.TLS.State != "" {
 		l.Rest = append(l.Rest, filepath.Join(s.cfg.TLS.State, "certificates"))
 	}
@@ -292,7 +299,9 @@ func (s *leavings) Undo(ctx context.Context, _ *host.Before) (bool, error) {
 // whole.
 func (s *leavings) content() (paths []string) {
 	for _, name := range storageNames() {
-		paths = append(paths, filepath.Join(s.Storage, name))
+		if s.Storage != "" { // of a bucket
+			paths = append(paths, filepath.Join(s.Storage, name))
+		}
 	}
 	dir := filepath.Dir(s.Database)
 	names, _ := s.host.Names(dir) // without a backup, if it cannot be read
@@ -376,7 +385,7 @@ func (s *site) rootFile(path string, content []byte, mode fs.FileMode) *host.Fil
 // readFiles are the files that a configuration names; DIR/* are those of a directory.
 func readFiles(cfg *config.Config) []string {
 	files := []string{cfg.TLS.Certificate, cfg.TLS.Key, cfg.TLS.CA, cfg.TLS.CAKey, cfg.TLS.ACME.CA,
-		cfg.TLS.ACME.KeyFile}
+		cfg.TLS.ACME.KeyFile, cfg.StorageCredentials}
 	if a, err := pgurl.Parse(cfg.DatabaseServer()); err == nil {
 		files = append(append(files, cfg.SharedKey, a.Passfile, a.Key), a.Certificates...)
 	}
@@ -459,6 +468,7 @@ func PlanPrepare(ctx context.Context, r Request, d Deps) (*Plan, error) {
 		s.resume(true)
 	}
 	s.want()
+	s.refuseElsewhere()
 	s.lookAtClock()
 	s.checkClock()
 	switch {

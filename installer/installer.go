@@ -76,6 +76,9 @@ type Deps struct {
 	Health func(ctx context.Context, cfg *config.Config) error
 	// Reach is Health by the hostname, as clients ask; reach.
 	Reach func(ctx context.Context, cfg *config.Config) error
+	// LookAtServer looks at the database in PostgreSQL of the configuration in a file, as the user whose
+	// store it is. It changes nothing.
+	LookAtServer func(ctx context.Context, conf string) (Server, error)
 	// Show tells the user the result of an install, a new password for one; nil: the
 	// caller of Apply does. A run that is killed before it returns, or for which it returns
 	// an error, is followed by one that sets the password anew.

@@ -1,6 +1,7 @@
 package installer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strings"
@@ -19,6 +20,7 @@ const (
 type killedRun struct {
 	is        string      // upgradeRun, rollbackRun, "" for none
 	database  *host.Entry // of the *database; nil: it was killed before
+	server    *server     // likewise, where the database is in PostgreSQL
 	exchanged bool        // the program may be the new one
 	confirmed bool        // the daemon may have written since
 }
@@ -36,6 +38,8 @@ func (s *site) killedRun() (k killedRun) {
 			k.is = step.Run
 		case *database: // also of a version whose guard did not tell
 			k.is, k.database, mark = upgradeRun, &s.journal.Entries[i], step.Mark
+		case *server:
+			k.server = cmp.Or(k.server, step)
 		case *rewind:
 			mark = s.cfgMark()
 		case *host.File:
@@ -61,6 +65,9 @@ func (s *site) cfgMark() string {
 // replacedByKilled has the record tell the way back from an upgrade that was killed after it had exchanged
 // the program.
 func (s *site) replacedByKilled(k killedRun) {
+	if k.server != nil && k.is == upgradeRun && k.exchanged {
+		s.record.Replaced = &replaced{Version: s.record.Appliance, Server: &k.server.From}
+	}
 	if k.database == nil || !k.exchanged {
 		return
 	}
@@ -86,7 +93,7 @@ func (s *site) checkKilledRun() {
 }
 
 // planTakeBack returns a plan that takes back an upgrade or a rollback that was killed, nil if there is none.
-func planTakeBack(r Request, d Deps) (*Plan, error) {
+func planTakeBack(ctx context.Context, r Request, d Deps) (*Plan, error) {
 	s, err := newSite(r, d)
 	if err != nil {
 		return nil, err
@@ -103,6 +110,9 @@ func planTakeBack(r Request, d Deps) (*Plan, error) {
 	}
 	if s.cfg, err = config.Parse(s.confPath(), s.content); err != nil {
 		return nil, err
+	}
+	if why := s.migratedServer(ctx); why != nil {
+		s.fault(why, "")
 	}
 	p, err := s.newPlan()
 	if err != nil {

@@ -13,10 +13,11 @@ import (
 
 // Plan is an ordered list of idempotent steps, which can be shown or applied.
 type Plan struct {
-	Warnings []Problem // what the user should know, though it forbids nothing
-	Splits   bool      // it replaces the program and moves content, which are to be two plans
-	Loses    string    // what cannot be had again afterwards, for the user to consent to; empty: nothing
-	Stays    []string  // what a cleanup leaves in directories of a mirror-registry: what is not its own, or is used
+	Warnings  []Problem // what the user should know, though it forbids nothing
+	Splits    bool      // it replaces the program and moves content, which are to be two plans
+	Loses     string    // what cannot be had again afterwards, for the user to consent to; empty: nothing
+	Elsewhere []string  // database and bucket that an uninstall leaves: they are not this host's
+	Stays     []string  // what a cleanup leaves in directories of a mirror-registry: what is not its own, or is used
 
 	// Again says that this plan takes back a rollback that was killed: it is to be planned anew.
 	Again bool
@@ -212,12 +213,16 @@ func (p *Plan) failed(ctx context.Context, step host.Step, err error, changed bo
 		failure.Err = hint.New(failure.Err, "the registry serves from the new place; run the command again, which completes the rest")
 		return failure
 	}
-	if changed {
-		progress("taking back what was done")
-	}
 	// An interrupted install is not wanted: this goes on after ctx has ended.
 	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 	defer cancel()
+	if why := p.site.migratedServer(undo); why != nil {
+		failure.Err = errors.Join(failure.Err, p.stay(undo, why))
+		return failure
+	}
+	if changed {
+		progress("taking back what was done")
+	}
 	failure.Undone, failure.UndoErr = changed, p.journal.Undo(undo)
 	if failure.UndoErr == nil {
 		failure.UndoErr = p.journal.Discard(undo)

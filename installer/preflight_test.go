@@ -58,20 +58,36 @@ func TestPreflight(t *testing.T) {
 			b.write("proc/net/tcp", takenPort)
 		}, "port 8443 is in use by a process of user", "ss -ltnp"},
 		{"a relative directory", false, func(b *box, r *Request) { r.QuayRoot = "quay" }, "--quayRoot quay is not an absolute path", "beginning with /"},
-		{"a bucket", false, func(b *box, r *Request) { r.QuayStorage = "s3://images?endpoint=https://s3.example.com" }, "the installer does not keep images in S3 yet", "appliance serve"},
+		{"a bucket", false, func(b *box, r *Request) { r.QuayStorage = "s3://images?endpoint=https://s3.example.com" }, "--quayStorage takes a directory, and s3://images?endpoint=https://s3.example.com is a bucket", "let `storage:` of config.yaml name the bucket"},
 		{"a bucket in the configuration", false, func(b *box, r *Request) {
 			b.install()
 			b.edit("storage: /root/quay-install/quay-storage", "storage: s3://images?endpoint=https://s3.example.com")
-		}, "the installer does not keep images in S3 yet", "appliance serve"},
+		}, "", ""},
 		{"a database in PostgreSQL", false, func(b *box, r *Request) {
 			b.install()
 			b.edit("\ndatabase: ", "\ndatabase: postgres://app@db.example.com/app #")
-		}, "does not work with the database in PostgreSQL", "run pg_dump"},
+		}, "", ""},
 		{"an upgrade with a database in PostgreSQL", false, func(b *box, r *Request) {
 			b.install()
 			b.edit("\ndatabase: ", "\ndatabase: postgres://app@db.example.com/app #")
 			r.Upgrade = true
-		}, "does not work with the database in PostgreSQL", "appliance docs database"},
+		}, "", ""},
+		{"a database in PostgreSQL before the install", false, func(b *box, r *Request) {
+			b.install()
+			b.edit("\ndatabase: ", "\ndatabase: postgres://app@db.example.com/app #")
+			for _, name := range []string{"etc/systemd/system/appliance.service", "root/quay-install/quay-config/install.json"} {
+				if err := os.Remove(b.path(name)); err != nil {
+					b.t.Fatal(err)
+				}
+			}
+		}, "config.yaml names the database postgres://app@db.example.com/app, and the appliance is not installed yet", "appliance docs several"},
+		{"a disk of images that is not mounted, and a database in PostgreSQL", false, func(b *box, r *Request) {
+			b.install()
+			b.edit("\ndatabase: ", "\ndatabase: postgres://app@db.example.com/app #")
+			if err := os.RemoveAll(b.path("root/quay-install/quay-storage/sha256")); err != nil {
+				b.t.Fatal(err)
+			}
+		}, "quay-storage has no sha256", "mount the file system that has it"},
 		{"the root directory", false, func(b *box, r *Request) { r.QuayRoot = "/" }, "--quayRoot / cannot be used", "/quay-install"},
 		{"a directory of the system", false, func(b *box, r *Request) { r.QuayRoot = "/etc/quay" }, "directory of the system", "quay-install"},
 		{"a home directory itself", false, func(b *box, r *Request) { r.QuayRoot = "/home/alice" }, "--quayRoot /home/alice cannot be used: it is a home directory", "/home/alice/quay-install"},

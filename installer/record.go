@@ -82,6 +82,7 @@ func (s *site) kinds() map[string]host.Step {
 		"enable":    &enable{bus: bus, host: h},
 		"start":     &start{bus: bus, host: h},
 		"database":  &database{host: h},
+		"server":    &server{},
 		"firewall":  &openPort{host: h},
 		"close":     &closePort{Opened: openPort{host: h}},
 		"intent":    &intent{},
@@ -328,7 +329,12 @@ func (s *site) replaceRecord(ctx context.Context, text []byte) error {
 func (r *record) text(s *site) ([]byte, error) {
 	r.Version, r.Appliance, r.Owner = recordVersion, s.Version, s.owner
 	r.InitUser, r.Puller = cmp.Or(r.InitUser, s.InitUser), cmp.Or(r.Puller, s.puller)
-	r.Storage, r.Database, r.File = s.cfg.Storage, s.databaseDir(), filepath.Base(s.cfg.Database)
+	if !s.inBucket() { // else what was here before stays known: an uninstall removes it
+		r.Storage = s.cfg.Storage
+	}
+	if !s.onServer() {
+		r.Database, r.File = s.databaseDir(), filepath.Base(s.cfg.Database)
+	}
 	r.Lines = nil
 	for _, e := range r.entries {
 		line, err := host.Kinds(s.kinds).Encode(e)

@@ -97,6 +97,9 @@ func (s *site) next() *tlsgen.CA {
 func (s *site) rotate(part Rotation) {
 	c := s.cfg.TLS
 	switch {
+	case s.cfg.Shared():
+		s.problem("the CA is that of all daemons of the database", "put another one in its place: appliance docs several, under Certificates")
+		return
 	case c.CAKey == "":
 		s.problem("the certificate is your own, and its CA is not kept here",
 			"put another certificate in its place: appliance cert replace --sslCert FILE --sslKey FILE")

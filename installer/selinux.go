@@ -82,7 +82,7 @@ func (s *site) labelSteps() (steps []host.Step) {
 		steps = append(steps, &relabel{host: s.Host, read: s.Label, path: path})
 	}
 	dirs := []string{s.QuayRoot}
-	for _, path := range []string{s.cfg.Storage, s.databaseDir()} {
+	for _, path := range contentDirs(s.cfg) {
 		if !within(s.Host.Real(path), s.Host.Real(s.QuayRoot)) {
 			dirs = append(dirs, path)
 		}

@@ -57,6 +57,9 @@ func PlanUninstall(ctx context.Context, r Request, d Deps) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	if cfg, err := config.Parse(s.confPath(), s.content); err == nil && s.contentIs == nil {
+		plan.Elsewhere = elsewhere(cfg)
+	}
 	if s.record == nil {
 		s.record = s.guess()
 	}
@@ -90,10 +93,10 @@ func (s *site) installedConfig() error {
 // takeBack adds the inverse of the recorded steps.
 func (p *Plan) takeBack(s *site) {
 	content := s.leavings()
-	kept := !s.RemoveContent && slices.ContainsFunc(content.content(), func(path string) bool {
+	kept := !s.RemoveContent && (len(p.Elsewhere) > 0 || slices.ContainsFunc(content.content(), func(path string) bool {
 		ok, _ := s.Host.Exists(path)
 		return ok
-	})
+	}))
 	gone := content.Rest
 	if kept {
 		gone = gone[1:] // nodes have the pull secret, whose user is in the database

@@ -34,7 +34,7 @@ func PlanUpgrade(ctx context.Context, r Request, d Deps) (*Plan, error) {
 // migrated since, the copy of before comes back, and Plan.Loses has the loss to consent to. An upgrade that
 // was killed is taken back as a whole. So is a rollback that was killed: Plan.Again then has it planned anew.
 func PlanRollback(ctx context.Context, r Request, d Deps) (*Plan, error) {
-	if p, err := planTakeBack(r, d); p != nil || err != nil {
+	if p, err := planTakeBack(ctx, r, d); p != nil || err != nil {
 		return p, err
 	}
 	r.Upgrade, r.rollback = true, true
@@ -45,6 +45,8 @@ func PlanRollback(ctx context.Context, r Request, d Deps) (*Plan, error) {
 type replaced struct {
 	Version string `json:"version"`
 	Copy    string `json:"copy,omitempty"` // file name of the database's copy of then, if it was migrated
+
+	Server *Schema `json:"server,omitempty"` // of the database in PostgreSQL that it served; nil: it served none
 }
 
 const previousSuffix = ".previous"
@@ -102,6 +104,9 @@ func (s *site) checkUpgrade() {
 		s.checkRollback()
 		return
 	}
+	if s.onServer() {
+		return // see checkServer
+	}
 	have, err := schemaOf(s.Host, cmp.Or(s.databaseBefore, s.cfg.Database))
 	switch {
 	case notThere(err):
@@ -118,6 +123,15 @@ func (s *site) checkRollback() {
 	if ok, err := s.Host.Exists(s.previous()); err != nil || !ok || s.record == nil || s.record.Replaced == nil {
 		s.problem("there is no earlier version to go back to: no upgrade has left "+s.previous(),
 			"get that version's program, and try: appliance upgrade")
+		return
+	}
+	if s.onServer() {
+		s.checkServerRollback(s.record.Replaced.Server)
+		return
+	}
+	if s.record.Replaced.Server != nil {
+		s.problem("the version of before has served a database in PostgreSQL, and may not know this one",
+			"put its program in the place of "+s.binary+" yourself, with the daemon stopped, if it does")
 		return
 	}
 	if s.rewinds = s.record.Replaced.Copy; s.rewinds == "" {
@@ -163,6 +177,9 @@ func (b *builder) upgrade() error {
 	program := b.Binary // which is to be this version or a newer one
 	if b.rollback {
 		program = b.Host.Path(b.binary)
+	}
+	if b.onServer() {
+		return b.upgradeOnServer(program)
 	}
 	if err := b.recoverAtBoot(program); err != nil {
 		return err

@@ -37,12 +37,8 @@ func (s *site) want() {
 	}
 	if filepath.IsAbs(s.QuayRoot) {
 		s.wantConfig()
-		s.refuseServer()
 	}
 	s.wantGiven()
-	if s.cfg != nil && s.refuseBucket(s.cfg.Storage) {
-		s.cfg = nil // the looks at its directories would take the address for a path
-	}
 	if s.cfg != nil {
 		s.lookAtPlaces()
 		s.lookAtCertificates()
@@ -65,6 +61,7 @@ func (s *site) wantConfig() {
 		s.cfg, s.kept, s.text = cfg, true, config.Follow(s.content, cfg)
 		s.checkUnitNames()
 		s.readdress()
+		s.refuseDirectories()
 		s.wantMove()
 		s.refuseChanges()
 	case notThere(s.contentIs):
@@ -77,17 +74,33 @@ func (s *site) wantConfig() {
 	s.checkRoots()
 }
 
-// refuseServer refuses a database in PostgreSQL: the steps copy and move a file.
-func (s *site) refuseServer() {
-	if s.cfg == nil {
+// refuseElsewhere refuses to begin with a database in PostgreSQL or images in S3: what install makes there, such as
+// users, it could not take back when it fails.
+func (s *site) refuseElsewhere() {
+	if s.cfg == nil || s.Upgrade || (s.unit != nil || s.recorded) && s.TakeOver == nil {
 		return
 	}
-	if err := s.cfg.NeedsFile("an install or upgrade by this command", ""); err != nil {
-		s.problem(err.Error(), "to upgrade, stop the service, run pg_dump, put the new program in the place of the old one and start the "+
-			"service, which migrates the database: see appliance docs database")
+	if names := elsewhere(s.cfg); len(names) > 0 {
+		s.problem(fmt.Sprintf("%s names %s, and the appliance is not installed yet", s.confPath(), strings.Join(names, " and ")),
+			"move that file away and install with directories of this host, then bring the content there: appliance docs several")
 		s.cfg = nil
 	}
 }
+
+// elsewhere names the halves of a store that are not in directories of this host.
+func elsewhere(cfg *config.Config) (names []string) {
+	if cfg.DatabaseServer() != "" {
+		names = append(names, "the database "+cfg.DatabaseName())
+	}
+	if s3url.Is(cfg.Storage) {
+		names = append(names, "the bucket "+cfg.Storage)
+	}
+	return names
+}
+
+// onServer reports whether the database is in PostgreSQL, and inBucket whether the images are in S3.
+func (s *site) onServer() bool { return s.cfg.DatabaseServer() != "" }
+func (s *site) inBucket() bool { return s3url.Is(s.cfg.Storage) }
 
 // newConfig returns the configuration of a new install. The record has the directories that are not
 // given.
@@ -99,9 +112,11 @@ func (s *site) newConfig(storage, database string) *config.Config {
 	}
 	cfg.Port = cmp.Or(s.Port, cfg.Port)
 	cfg.Listen = fmt.Sprintf(":%d", cfg.Port)
-	if s.record != nil && s.record.Storage != "" {
-		cfg.Storage = s.record.Storage
-		cfg.Database = filepath.Join(s.record.Database, cmp.Or(s.record.File, databaseName))
+	if r := s.record; r != nil {
+		cfg.Storage = cmp.Or(r.Storage, cfg.Storage)
+		if r.Database != "" {
+			cfg.Database = filepath.Join(r.Database, cmp.Or(r.File, databaseName))
+		}
 	}
 	cfg.AnonymousPull = s.publicPatterns()
 	cfg.Storage = cmp.Or(storage, cfg.Storage)
@@ -111,15 +126,23 @@ func (s *site) newConfig(storage, database string) *config.Config {
 	return cfg
 }
 
-// refuseBucket refuses a storage in S3, and reports whether it is one: the steps make directories.
-func (s *site) refuseBucket(storage string) bool {
-	if !s3url.Is(storage) {
-		return false
+// refuseBucket refuses a flag that names a bucket: an install begins with directories.
+func (s *site) refuseBucket(flag, bucket string) {
+	s.problem(fmt.Sprintf("%s takes a directory, and %s is a bucket", flag, bucket),
+		"install with a directory, then let `storage:` of config.yaml name the bucket, and bring the content there: appliance docs operate")
+}
+
+// refuseDirectories refuses directories for what is not on this host.
+func (s *site) refuseDirectories() {
+	const remedy = "leave it out; to bring the content into directories of this host: appliance store copy, see appliance docs operate"
+	if s.QuayStorage != "" && s.inBucket() {
+		s.problem(fmt.Sprintf("--quayStorage says %s, and the images are in the bucket %s", s.QuayStorage, s.cfg.Storage), remedy)
+		s.QuayStorage = ""
 	}
-	s.problem("the installer does not keep images in S3 yet: "+storage,
-		"install with a directory, or run `appliance serve` with a configuration of your own whose `storage:` is that address; "+
-			"to upgrade, stop the service, put the new program in the place of the old one and start the service")
-	return true
+	if s.SqliteStorage != "" && s.onServer() {
+		s.problem(fmt.Sprintf("--sqliteStorage says %s, and the database is %s", s.SqliteStorage, s.cfg.DatabaseName()), remedy)
+		s.SqliteStorage = ""
+	}
 }
 
 func normalizeHostname(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }

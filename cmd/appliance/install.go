@@ -29,10 +29,14 @@ type placeOptions struct {
 	sqliteStorage string
 	dryRun        bool
 	verbose       bool
+	output        string
 }
 
 // absolute resolves relative directories against the current one, as mirror-registry does.
 func (o *placeOptions) absolute() error {
+	if o.output != "" && !o.dryRun {
+		return hint.New(errors.New("--output is the form of a plan, which --dry-run shows"), "add --dry-run, or leave --output out")
+	}
 	for _, dir := range []*string{&o.quayRoot, &o.quayStorage, &o.sqliteStorage} {
 		if *dir == "" || s3url.Is(*dir) { // which the installer refuses
 			continue
@@ -51,6 +55,8 @@ func (o *placeOptions) addFlags(f *pflag.FlagSet) {
 	pathVar(f, &o.quayStorage, "quayStorage", "", "directory of the image layers (default {quayRoot}/quay-storage)")
 	pathVar(f, &o.sqliteStorage, "sqliteStorage", "", "directory of the database (default {quayRoot}/sqlite-storage)")
 	f.BoolVar(&o.dryRun, "dry-run", false, "show what would be done, and do nothing")
+	addOutputFlag(f, &o.output)
+	f.Lookup("output").Usage = "with --dry-run: json for scripts"
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "say beforehand what is going to be done")
 }
 
@@ -59,7 +65,7 @@ func (o *placeOptions) carryOut(ctx context.Context, std stdio,
 	plan *installer.Plan) (result installer.Result, done bool, err error) {
 	warn(std.err, plan.Warnings)
 	if o.dryRun {
-		return result, false, describe(ctx, std.out, plan)
+		return result, false, o.show(ctx, std.out, plan)
 	}
 	if o.verbose {
 		if err := describe(ctx, std.err, plan); err != nil {
@@ -68,6 +74,35 @@ func (o *placeOptions) carryOut(ctx context.Context, std stdio,
 	}
 	result, err = plan.Apply(ctx, func(line string) { fmt.Fprintln(std.err, line) })
 	return result, err == nil, err
+}
+
+// shownPlan is a plan for scripts.
+type shownPlan struct {
+	Steps     []string      `json:"steps"` // that have something to do, in order
+	Warnings  []shownAdvice `json:"warnings"`
+	Loses     string        `json:"loses,omitempty"`     // what cannot be had again
+	Elsewhere []string      `json:"elsewhere,omitempty"` // what an uninstall leaves, since it is not this host's
+}
+
+type shownAdvice struct {
+	What   string `json:"what"`
+	Remedy string `json:"remedy"`
+}
+
+// show shows a plan that is not applied.
+func (o *placeOptions) show(ctx context.Context, w io.Writer, plan *installer.Plan) error {
+	if o.output == "" {
+		return describe(ctx, w, plan)
+	}
+	steps, err := plan.Pending(ctx)
+	if err != nil {
+		return err
+	}
+	all := shownPlan{Steps: append([]string{}, steps...), Warnings: []shownAdvice{}, Loses: plan.Loses, Elsewhere: plan.Elsewhere}
+	for _, p := range plan.Warnings {
+		all.Warnings = append(all.Warnings, shownAdvice{p.What, typed(p.Remedy)})
+	}
+	return printJSON(w, all)
 }
 
 // settle ends a move that was killed, see installer.Settle.
@@ -153,6 +188,9 @@ func runInstall(ctx context.Context, std stdio, o installOptions) error {
 	if err := errors.Join(o.absolute(), o.certificate.absolute()); err != nil {
 		return err
 	}
+	if o.clean && o.output != "" {
+		return hint.New(errors.New("a cleanup is not shown as JSON"), "leave out --output, or --cleanup")
+	}
 	request, err := o.request(ctx, std.in)
 	if err != nil {
 		return err
@@ -189,7 +227,7 @@ func runInstall(ctx context.Context, std stdio, o installOptions) error {
 		return err
 	}
 	_, _, err = o.carryOut(ctx, std, plan)
-	if o.dryRun && err == nil {
+	if o.dryRun && o.output == "" && err == nil {
 		takenOver()
 	}
 	if first != nil && err == nil {
@@ -286,9 +324,10 @@ func fileExists(path string) bool {
 
 func installerDeps() installer.Deps {
 	return installer.Deps{
-		Version: version,
-		Schema:  store.SchemaVersion(),
-		Built:   builtAt(),
+		Version:      version,
+		Schema:       store.SchemaVersion(),
+		Built:        builtAt(),
+		LookAtServer: lookAtServer,
 	}
 }
 
@@ -343,15 +382,22 @@ func runUninstall(ctx context.Context, std stdio, o uninstallOptions) error {
 	if err := o.settle(ctx, std, request, true); err != nil {
 		return err
 	}
-	if _, err := installer.PlanUninstall(ctx, request, installerDeps()); err != nil {
+	first, err := installer.PlanUninstall(ctx, request, installerDeps())
+	if err != nil {
 		return err // before anybody is asked about what is not there
+	}
+	for _, name := range first.Elsewhere {
+		if o.output != "" {
+			break // the plan has them
+		}
+		fmt.Fprintf(std.out, "%s stays as it is, with what it has: it is not this host's\n", name)
 	}
 	if !o.autoApprove && !o.dryRun {
 		where := "this host"
 		if std.far {
 			where = o.remote.host
 		}
-		if err := approve(ctx, std, &request, where); err != nil {
+		if err := approve(ctx, std, &request, where, contentOf(first, "all images and the database")); err != nil {
 			return err
 		}
 	}
@@ -365,21 +411,29 @@ func runUninstall(ctx context.Context, std stdio, o uninstallOptions) error {
 	}
 	fmt.Fprintf(std.out, "the appliance in %s has been removed\n", result.QuayRoot)
 	if !request.RemoveContent {
-		fmt.Fprintln(std.out, "images and database have been kept; another install with the same directories finds them again")
+		fmt.Fprintf(std.out, "%s have been kept; another install with the same directories finds them again\n", contentOf(first, "images and database"))
 	}
 	return nil
 }
 
 // approve asks whether the appliance is to go, and whether its content is.
-func approve(ctx context.Context, std stdio, request *installer.Request, where string) error {
+func approve(ctx context.Context, std stdio, request *installer.Request, where, content string) error {
 	answers := bufio.NewReader(std.in)
 	if err := consent(ctx, std.out, answers, "Remove the appliance from "+where+"?"); err != nil {
 		return err
 	}
 	if request.RemoveContent {
-		request.RemoveContent = consent(ctx, std.out, answers, "Remove all images and the database as well?") == nil
+		request.RemoveContent = consent(ctx, std.out, answers, "Remove "+content+" as well?") == nil
 	}
 	return ctx.Err() // a signal is not an answer
+}
+
+// contentOf names what an uninstall leaves or removes besides the service.
+func contentOf(plan *installer.Plan, usual string) string {
+	if len(plan.Elsewhere) == 0 {
+		return usual
+	}
+	return "the CA, the pull secret, and what directories of this host have of images and database"
 }
 
 func warn(w io.Writer, problems []installer.Problem) {

@@ -161,6 +161,7 @@ Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see
 		newStoreCommand(plain),
 		newPrepareCommand(plain),
 		newControlCommand(plain),
+		newLookAtServerCommand(plain),
 		newEnterCommand(),
 		newRemoteRunCommand(std),
 		newDocsCommand(plain),

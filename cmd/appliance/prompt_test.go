@@ -47,7 +47,7 @@ func TestPrompt_signal(t *testing.T) {
 	for _, typed := range []string{"", "y\n"} {
 		ctx, user := newHesitant(t, typed)
 		request := installer.Request{RemoveContent: true}
-		if err := approve(ctx, stdio{in: user, out: io.Discard}, &request, "this host"); !errors.Is(err, context.Canceled) {
+		if err := approve(ctx, stdio{in: user, out: io.Discard}, &request, "this host", "all images and the database"); !errors.Is(err, context.Canceled) {
 			t.Errorf("after %q uninstall goes on: %v", typed, err)
 		}
 	}
@@ -65,7 +65,7 @@ func TestApprove(t *testing.T) {
 		"":          {false, false},
 	} {
 		request := installer.Request{RemoveContent: true}
-		err := approve(t.Context(), stdio{in: strings.NewReader(typed), out: io.Discard}, &request, "this host")
+		err := approve(t.Context(), stdio{in: strings.NewReader(typed), out: io.Discard}, &request, "this host", "all images and the database")
 		if (err == nil) != want.goes || want.goes && request.RemoveContent != want.content {
 			t.Errorf("%q: %v, content goes: %v", typed, err, request.RemoveContent)
 		}

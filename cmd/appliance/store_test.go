@@ -155,7 +155,7 @@ func TestS3_commands(t *testing.T) {
 	must(t, os.MkdirAll(filepath.Join(old, "docker", "registry", "v2", "repositories"), 0o755))
 	f.refuses(t, []string{"adopt", old}, "not taken over into S3", "appliance store copy --help")
 	f.refuses(t, []string{"restore", old}, "backups of a store with blobs in S3 are not built yet")
-	f.refuses(t, []string{"upgrade"}, "does not keep images in S3 yet")
+	f.refuses(t, []string{"install", "--quayStorage", f.cfg.Storage}, "--quayStorage takes a directory", "is a bucket")
 }
 
 // TestPostgres_commands: what is wrong with a database in PostgreSQL is told before a daemon runs.

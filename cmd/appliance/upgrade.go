@@ -122,7 +122,7 @@ func (o *upgradeOptions) run(ctx context.Context, std stdio) error {
 			return err
 		}
 	}
-	if plan.Loses != "" {
+	if plan.Loses != "" && o.output == "" {
 		fmt.Fprintln(std.out, plan.Loses)
 	}
 	if plan.Loses != "" && !o.dryRun && !o.autoApprove {
