@@ -177,7 +177,7 @@ func exampleAddress(own map[netip.Addr]string) string {
 
 // checkPort checks that the user may listen on the port.
 func (s *site) checkPort() {
-	switch port := s.cfg.Port; {
+	switch port := s.cfg.PortHere(); {
 	case port < 1 || port > 65535:
 		s.problem(fmt.Sprintf("%d is not a port", port), "choose one from 1 to 65535, such as 8443")
 	case s.User && port < s.portFloor:
@@ -194,12 +194,12 @@ func (s *site) checkPortFree() {
 	switch l := s.listener; {
 	case l == nil:
 	case l.pid != 0:
-		s.problem(fmt.Sprintf("port %d is in use by %s (process %d)", s.cfg.Port, l.name, l.pid),
+		s.problem(fmt.Sprintf("port %d is in use by %s (process %d)", s.cfg.PortHere(), l.name, l.pid),
 			fmt.Sprintf("stop that process (see: systemctl status %d)%s", l.pid, other))
 	default:
-		s.problem(fmt.Sprintf("port %d is in use by a process of user %s", s.cfg.Port, l.user),
+		s.problem(fmt.Sprintf("port %d is in use by a process of user %s", s.cfg.PortHere(), l.user),
 			fmt.Sprintf("stop what listens there (find it with: sudo ss -ltnp 'sport = :%d')%s",
-				s.cfg.Port, other))
+				s.cfg.PortHere(), other))
 	}
 }
 

@@ -170,7 +170,7 @@ func (x *examiner) network(ctx context.Context) {
 	address := x.cfg.Address()
 	if x.of.ConfigOnly {
 		x.judge("port", address, "it is free, or this appliance's", x.checkPort, func() {
-			if x.unit == nil && x.answers(ctx) || x.unit != nil && listensOn(x.Host, x.unitDir(), x.cfg.Port) {
+			if x.unit == nil && x.answers(ctx) || x.unit != nil && listensOn(x.Host, x.unitDir(), x.cfg.PortHere()) {
 				return
 			}
 			x.checkPortFree()

@@ -85,8 +85,8 @@ func (x *examiner) checkUnit(unit string, s systemd.Status) {
 	case unit == systemd.Service && s.ActiveState == "active" && runsAnother(x.Host, x.unit.Binary, s):
 		x.problem("it runs another program than "+x.unit.Binary+", which was replaced since", x.systemctl("restart appliance"))
 	case unit == systemd.Socket && x.contentIs == nil:
-		if cfg := x.parsed(); cfg != nil && !listensOn(x.Host, x.unitDir(), cfg.Port) {
-			x.problem(fmt.Sprintf("it listens on another port than the %d of config.yaml", cfg.Port),
+		if cfg := x.parsed(); cfg != nil && !listensOn(x.Host, x.unitDir(), cfg.PortHere()) {
+			x.problem(fmt.Sprintf("it listens on another port than the %d of config.yaml", cfg.PortHere()),
 				"appliance install; or change the port back")
 		}
 	}
@@ -127,6 +127,6 @@ func (x *examiner) system(ctx context.Context) {
 		x.judge("selinux", "", x.selinux+", and the labels are right", x.checkSELinux, x.checkLabels)
 	}
 	if x.lookAtFirewall(ctx); x.firewalled {
-		x.judge("firewall", "firewalld", fmt.Sprintf("port %d is open", x.cfg.Port), func() { x.checkFirewall("") })
+		x.judge("firewall", "firewalld", fmt.Sprintf("port %d is open", x.cfg.PortHere()), func() { x.checkFirewall("") })
 	}
 }

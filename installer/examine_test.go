@@ -3,6 +3,7 @@ package installer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -130,6 +131,35 @@ func TestExamine(t *testing.T) {
 				t.Errorf("it does not tell %q:\n%s", tc.want, got)
 			}
 		})
+	}
+}
+
+// Clients of several daemons may come by a balancer on another port than each daemon listens on.
+func TestExamine_balancer(t *testing.T) {
+	t.Parallel()
+	for listen, want := range map[string]string{":8443": "", ":9443": "it listens on another port than the 9443 of config.yaml"} {
+		b := newBox(t, false)
+		b.install()
+		b.write("proc/net/tcp", takenPort)
+		b.edit("port: 8443", "port: 443")
+		b.edit("listen: :8443", "listen: "+listen)
+		b.edit("database: /root/quay-install/sqlite-storage/appliance.db", "database: postgres://appliance@127.0.0.1:1/appliance?sslmode=require")
+		b.edit("sharedKey: \"\"", "sharedKey: /root/quay-install/quay-config/shared-key")
+		b.edit("storage: /root/quay-install/quay-storage", "storage: s3://images?endpoint=https://s3.example.com:9000")
+		asked := 0
+		b.deps.Health = func(_ context.Context, cfg *config.Config) error {
+			asked = cfg.PortHere()
+			return nil
+		}
+		got := ""
+		for _, line := range b.examine(Examination{}) {
+			if strings.HasPrefix(line, "failed port") || strings.HasPrefix(line, "failed unit") {
+				got += line + "\n"
+			}
+		}
+		if want == "" && got != "" || !strings.Contains(got, want) || fmt.Sprint(":", asked) != listen {
+			t.Errorf("with listen: %s it asks at port %d and tells %q", listen, asked, got)
+		}
 	}
 }
 

@@ -47,7 +47,7 @@ func (s *site) lookAtNetwork(ctx context.Context) {
 	if n, nerr := strconv.Atoi(strings.TrimSpace(string(content))); err == nil && nerr == nil {
 		s.portFloor = n
 	}
-	s.listener = findListener(s.Host, s.cfg.Port)
+	s.listener = findListener(s.Host, s.cfg.PortHere())
 }
 
 // addresses returns those of this host.

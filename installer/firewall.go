@@ -127,15 +127,15 @@ func (s *site) lookAtFirewall(ctx context.Context) {
 	}
 	zones, err := f.zones(ctx, s.interfaces())
 	for _, zone := range zones {
-		lasting, lerr := f.lets(ctx, true, zone, s.cfg.Port)
+		lasting, lerr := f.lets(ctx, true, zone, s.cfg.PortHere())
 		now, nerr := lasting, lerr
 		if f.runs {
-			now, nerr = f.lets(ctx, false, zone, s.cfg.Port)
+			now, nerr = f.lets(ctx, false, zone, s.cfg.PortHere())
 		}
 		if err != nil || lerr != nil || nerr != nil {
 			return // this user may not ask
 		}
-		gap := &openPort{host: s.Host, Port: s.cfg.Port, Zone: zone}
+		gap := &openPort{host: s.Host, Port: s.cfg.PortHere(), Zone: zone}
 		switch {
 		case now && lasting:
 			continue

@@ -91,11 +91,13 @@ var loopback = []string{"127.0.0.1", "::1"}
 
 // checkHealth asks the daemon once, as a client that trusts the CA, at the loopback address.
 func checkHealth(ctx context.Context, cfg *config.Config) error {
-	return askHealth(ctx, cfg, loopback...)
+	return askHealth(ctx, cfg, cfg.PortHere(), loopback...)
 }
 
 // reach asks the daemon by its name.
-func reach(ctx context.Context, cfg *config.Config) error { return askHealth(ctx, cfg, cfg.Hostname) }
+func reach(ctx context.Context, cfg *config.Config) error {
+	return askHealth(ctx, cfg, cfg.Port, cfg.Hostname)
+}
 
 // unwellError is an answer of the daemon, which is not that it is healthy.
 type unwellError struct{ status, body string }
@@ -103,8 +105,8 @@ type unwellError struct{ status, body string }
 func (e *unwellError) Error() string { return "/health/instance answers " + e.status + ": " + e.body }
 
 // askHealth asks the daemon at the first of some hosts that has it.
-func askHealth(ctx context.Context, cfg *config.Config, at ...string) error {
-	status, body, err := get(ctx, cfg, at, "/health/instance", 4096)
+func askHealth(ctx context.Context, cfg *config.Config, port int, at ...string) error {
+	status, body, err := get(ctx, cfg, port, at, "/health/instance", 4096)
 	if status == "" || strings.HasPrefix(status, "200") {
 		return err
 	}
@@ -113,7 +115,7 @@ func askHealth(ctx context.Context, cfg *config.Config, at ...string) error {
 
 // Get returns what the daemon of this host answers to a client without a login, at most limit bytes.
 func Get(ctx context.Context, cfg *config.Config, path string, limit int64) ([]byte, error) {
-	status, body, err := get(ctx, cfg, loopback, path, limit)
+	status, body, err := get(ctx, cfg, cfg.PortHere(), loopback, path, limit)
 	if err == nil && !strings.HasPrefix(status, "200") {
 		err = fmt.Errorf("%s answers %s", path, status)
 	}
@@ -122,7 +124,7 @@ func Get(ctx context.Context, cfg *config.Config, path string, limit int64) ([]b
 
 // get asks the daemon at the first of some hosts that has it, as a client that trusts the CA. The
 // status is empty without an answer.
-func get(ctx context.Context, cfg *config.Config, at []string, path string, limit int64) (status string, body []byte, err error) {
+func get(ctx context.Context, cfg *config.Config, port int, at []string, path string, limit int64) (status string, body []byte, err error) {
 	trust, err := trusted(cfg)
 	if err != nil {
 		return "", nil, err
@@ -134,7 +136,7 @@ func get(ctx context.Context, cfg *config.Config, at []string, path string, limi
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			var errs []error
 			for _, name := range at {
-				conn, err := dialer.DialContext(ctx, network, net.JoinHostPort(name, strconv.Itoa(cfg.Port)))
+				conn, err := dialer.DialContext(ctx, network, net.JoinHostPort(name, strconv.Itoa(port)))
 				if err == nil {
 					return conn, nil
 				}

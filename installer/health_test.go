@@ -65,6 +65,11 @@ func TestCheckHealth(t *testing.T) {
 	if want := fmt.Sprintf("registry.example.com:%d", cfg.Port); host != want || path != "/health/instance" {
 		t.Errorf("asked %s%s, want %s/health/instance", host, path, want)
 	}
+	balanced := daemon(t, "registry.example.com", well)
+	balanced.Listen, balanced.Port, balanced.SharedKey = fmt.Sprintf(":%d", balanced.Port), 443, "/etc/appliance/shared-key"
+	if err := checkHealth(t.Context(), balanced); err != nil || host != "registry.example.com" {
+		t.Errorf("a daemon behind a balancer: %v, asked %s", err, host)
+	}
 	if err := checkHealth(t.Context(), daemon(t, "other.example.com", well)); err == nil {
 		t.Error("a certificate for another name was accepted")
 	}

@@ -203,15 +203,15 @@ func (id *Identity) CheckStore() error {
 }
 
 // CheckPort returns an error if this is the installed appliance and its socket does not listen on
-// the port of the configuration, by which clients reach it.
+// the port of the configuration, by which clients, or the balancer before it, reach it.
 func (id *Identity) CheckPort(d Deps) error {
 	found, err := find(d, os.Geteuid() != 0)
 	if err != nil || found.Config != id.Path ||
-		listensOn(id.host, filepath.Dir(found.Unit), id.Config.Port) {
+		listensOn(id.host, filepath.Dir(found.Unit), id.Config.PortHere()) {
 		return nil
 	}
 	return hint.New(fmt.Errorf("%s says port %d, and %s listens on another: clients of https://%s do "+
-		"not reach this registry", id.Path, id.Config.Port, systemd.Socket, id.Config.Address()),
+		"not reach this registry", id.Path, id.Config.PortHere(), systemd.Socket, id.Config.Address()),
 		"let it listen there: appliance install; or change the port back")
 }
 

@@ -205,7 +205,7 @@ func CheckLogin(ctx context.Context, cfg *config.Config, user, password string) 
 	if err != nil {
 		return false, err
 	}
-	address := net.JoinHostPort("localhost", strconv.Itoa(cfg.Port))
+	address := net.JoinHostPort("localhost", strconv.Itoa(cfg.PortHere()))
 	control, err := client.Dial(ctx, address, user, password, trust)
 	if err == nil {
 		control.Close()

@@ -2,7 +2,9 @@ package config
 
 import (
 	"fmt"
+	"net"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
@@ -33,6 +35,16 @@ func (c *Config) DatabaseServer() string { return c.server }
 
 // Shared reports whether other daemons may have the database and the bucket as well.
 func (c *Config) Shared() bool { return c.SharedKey != "" }
+
+// PortHere returns the port that the daemon of this host is to listen on. Before several daemons may be a balancer, to
+// which clients come on another port.
+func (c *Config) PortHere() int {
+	_, text, err := net.SplitHostPort(c.Listen)
+	if port, nerr := strconv.Atoi(text); c.Shared() && err == nil && nerr == nil && port != 0 {
+		return port
+	}
+	return c.Port
+}
 
 // checkShared checks that what several daemons have can be had by several.
 func (c *Config) checkShared() (string, error) {
