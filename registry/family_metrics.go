@@ -8,8 +8,8 @@ import (
 	"github.com/mirror-appliance/appliance/registry/role"
 )
 
-// collectFamily sends what this appliance is among those with the same content, how far it is behind the one
-// that it follows, and how far its followers are behind.
+// collectFamily sends what this appliance is among those with the same content, and how far it is behind the one
+// that it follows.
 func (d snapshot) collectFamily(s samples) {
 	now := d.family.Describe()
 	for _, one := range []role.Role{role.Primary, role.Follower, role.Superseded} {
@@ -28,6 +28,10 @@ func (d snapshot) collectFamily(s samples) {
 			s.gauge("follow_equal_timestamp_seconds", "When this appliance was last equal to the one that it follows; absent if it was not.", timestamp(*f.Equal))
 		}
 	}
+}
+
+// collectFollowers sends how far the followers of this appliance are behind.
+func (d snapshot) collectFollowers(s samples) {
 	ctx, cancel := context.WithTimeout(context.Background(), checkLimit) // Prometheus gives a collector no context
 	defer cancel()
 	followers, err := d.store.Feed.List(ctx)

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,7 +12,6 @@ import (
 	"net/http"
 	"os"
 	"slices"
-	"sync"
 	"syscall"
 	"time"
 
@@ -30,7 +30,8 @@ type health struct {
 	checks []check
 	places func() []error // lists the places for clients that are all taken; nil: no listeners
 	log    *slog.Logger
-	flight singleflight.Group // requests share a check
+	limit  time.Duration      // of each check, in tests; 0: checkLimit
+	flight singleflight.Group // requests share a report, and reports a check that lasts
 }
 
 type check struct {
@@ -60,7 +61,15 @@ func (d *daemon) checkAuth(ctx context.Context) error {
 
 // checkDatabase returns an error unless the database answers and no query has found it damaged.
 func (d *daemon) checkDatabase(ctx context.Context) error {
-	return errors.Join(d.store.CheckDatabase(ctx), d.store.Damage())
+	err := d.store.CheckDatabase(ctx)
+	if damage := d.store.Damage(); damage != nil {
+		return damage
+	}
+	var down *store.UnavailableError
+	if errors.As(err, &down) {
+		return down // which names the server
+	}
+	return err
 }
 
 // checkStorage returns an error unless pushes find a writable storage with space.
@@ -117,6 +126,7 @@ func (d *daemon) checkControl(ctx context.Context) error {
 // findings are the results of the checks.
 type findings struct {
 	services map[string]bool
+	reasons  map[string]error // of the services that fail
 	// exhausted lists resources that clients have used up. No service fails for it: the registry
 	// works, and serves again as soon as a client goes.
 	exhausted []error
@@ -135,18 +145,18 @@ func (h *health) report(ctx context.Context) findings {
 	return shared.(findings)
 }
 
-// examine runs the checks. The reason of a failure is logged and not returned, since the request
-// needs no login.
+// examine runs the checks.
 func (h *health) examine(ctx context.Context) findings {
-	found := findings{services: map[string]bool{}}
+	found := findings{services: map[string]bool{}, reasons: map[string]error{}}
 	out := outOfDescriptors()
-	for i, err := range run(ctx, h.checks) {
+	for i, err := range h.run(ctx, h.checks) {
 		service := h.checks[i].service
 		if err != nil && isExhaustion(err) {
 			out, err = true, nil
 		}
 		found.services[service] = err == nil
 		if err != nil {
+			found.reasons[service] = err
 			h.log.Warn("health check failed", "service", service, "error", err)
 		}
 	}
@@ -163,15 +173,32 @@ func (h *health) examine(ctx context.Context) findings {
 }
 
 // run runs checks, all at once: one that waits for a storage leaves the others their time. It returns their errors.
-func run(ctx context.Context, checks []check) []error {
-	ctx, cancel := context.WithTimeout(ctx, checkLimit)
+// A check may last longer than its context: one that waits for a server that is silent. The next run finds it
+// still under way.
+func (h *health) run(ctx context.Context, checks []check) []error {
+	limit := cmp.Or(h.limit, checkLimit)
+	late, end := context.WithTimeout(ctx, limit+limit/5) // checks that were ended tell why
+	defer end()
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	errs := make([]error, len(checks))
-	var all sync.WaitGroup
+	results := make([]<-chan singleflight.Result, len(checks))
 	for i, c := range checks {
-		all.Go(func() { errs[i] = c.run(ctx) })
+		results[i] = h.flight.DoChan("check "+c.service, func() (any, error) { return nil, c.run(ctx) })
 	}
-	all.Wait()
+	errs := make([]error, len(checks))
+	for i := range checks {
+		select {
+		case r := <-results[i]:
+			errs[i] = r.Err
+		case <-late.Done():
+			select {
+			case r := <-results[i]: // while another was waited for
+				errs[i] = r.Err
+			default:
+				errs[i] = fmt.Errorf("%s: no answer within %s", checks[i].service, limit)
+			}
+		}
+	}
 	return errs
 }
 
@@ -179,7 +206,7 @@ func run(ctx context.Context, checks []check) []error {
 // still work.
 func (h *health) alive(ctx context.Context) error {
 	vital := slices.DeleteFunc(slices.Clone(h.checks), func(c check) bool { return !c.vital })
-	for i, err := range run(ctx, vital) {
+	for i, err := range h.run(ctx, vital) {
 		switch {
 		case err == nil || errors.As(err, new(*store.CorruptError)):
 		case isExhaustion(err):

@@ -8,8 +8,10 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/registry/store"
@@ -90,4 +92,29 @@ func TestHealth_full(t *testing.T) {
 	if err := d.checkStorage(t.Context()); err == nil || refused == nil || !strings.Contains(plainly(refused), plainly(err)) {
 		t.Errorf("a push is refused with %v, the health check says %v", refused, err)
 	}
+}
+
+// TestHealth_silence is for a check that does not end with its context: requests are answered all the same, and
+// do not begin it again.
+func TestHealth_silence(t *testing.T) {
+	var began atomic.Int32
+	end := make(chan struct{})
+	h := &health{log: slog.New(slog.DiscardHandler), limit: 10 * time.Millisecond, checks: []check{
+		{"database", func(context.Context) error {
+			began.Add(1)
+			<-end
+			return nil
+		}, false},
+		{"web_gunicorn", func(context.Context) error { return nil }, true},
+	}}
+	for range 3 {
+		code, a := asked(t, h)
+		if code != http.StatusServiceUnavailable || a.Data.Services["database"] || !a.Data.Services["web_gunicorn"] {
+			t.Errorf("health is %d %+v", code, a)
+		}
+	}
+	if n := began.Load(); n != 1 {
+		t.Errorf("the check was begun %d times", n)
+	}
+	close(end)
 }

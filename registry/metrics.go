@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/mirror-appliance/appliance/internal/retry"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/auth"
 	"github.com/mirror-appliance/appliance/registry/jobs"
@@ -50,12 +51,15 @@ func newMetrics(d *daemon) *metrics {
 	}
 }
 
+// metricsLimit bounds an answer: Prometheus waits for ten seconds.
+const metricsLimit = 8 * time.Second
+
 func (m *metrics) handler(log *slog.Logger) http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
 		ErrorLog:            slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 		ErrorHandling:       promhttp.ContinueOnError, // the rest matters when the database is damaged
 		MaxRequestsInFlight: 4,
-		Timeout:             checkLimit,
+		Timeout:             metricsLimit,
 	})
 }
 
@@ -66,7 +70,15 @@ func (d *daemon) metricsFor(next http.Handler) http.Handler {
 	denied := func(w http.ResponseWriter, _ *http.Request, status int) {
 		http.Error(w, "/metrics is for users of the registry, and for its host: log in as any user", status)
 	}
-	users := d.auth.Require(func(*http.Request) auth.Action { return auth.Login }, admitted(next, denied), denied)
+	unchecked := func(w http.ResponseWriter, r *http.Request, status int) {
+		if status == http.StatusServiceUnavailable {
+			w.Header().Set("Retry-After", retry.Later)
+			http.Error(w, "the login could not be checked: the database does not answer, or fails", status)
+			return
+		}
+		denied(w, r, status)
+	}
+	users := d.auth.Require(func(*http.Request) auth.Action { return auth.Login }, admitted(next, denied), unchecked)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, _, login := r.BasicAuth(); !login && (d.cfg.OpenMetrics || limits.IsLoopback(r.RemoteAddr)) {
 			next.ServeHTTP(w, r)
@@ -151,16 +163,25 @@ func (d snapshot) Collect(out chan<- prometheus.Metric) {
 		timestamp(d.tls.NotAfter()))
 	s.gauge("ca_not_after_timestamp_seconds",
 		"When the CA at /ca.crt expires; absent if it is unknown.", timestamp(d.tls.CANotAfter()))
-	size, wal := d.store.DatabaseBytes()
 	s.gauge("database_damaged", "1 if the database was found damaged since the start: see appliance verify.", oneIf(d.store.Damage() != nil))
-	s.gauge("database_size_bytes", "Size of the database file.", float64(size))
-	s.gauge("database_wal_size_bytes", "Size of the write-ahead log of the database.", float64(wal))
 	s.counter("audit_lost_total", "Records of the audit that are in the journal alone, since the start.", d.audit.Lost())
 	d.collectJobs(s)
 	d.collectUpstreams(s)
 	d.collectUpdates(s)
 	d.collectFamily(s)
 	d.collectSpace(s)
+	found := d.health.report(context.Background()) // Prometheus gives a collector no context
+	for service, up := range found.services {
+		s.send(prometheus.GaugeValue, "healthy", "1 for each service of /health/instance that is healthy, else 0.", oneIf(up), prometheus.Labels{"service": service})
+	}
+	if d.down(found) {
+		return // all of the rest is read there
+	}
+	size, wal := d.store.DatabaseBytes()
+	s.gauge("database_size_bytes", "Size of the database file.", float64(size))
+	s.gauge("database_wal_size_bytes", "Size of the write-ahead log of the database.", float64(wal))
+	s.gauge("scrub_progress_ratio", "The part of the store that the unfinished scrub has read; absent if there is none.", progress(d.scrubState()))
+	d.collectFollowers(s)
 	d.collectStore(s)
 }
 
@@ -224,7 +245,6 @@ func (d snapshot) collectJobs(s samples) {
 	}
 	s.counter("gc_removed_blobs_total", "Blobs removed by collections since the start.", d.collector.blobs.Load())
 	s.counter("gc_freed_bytes_total", "Bytes freed by collections since the start.", d.collector.bytes.Load())
-	s.gauge("scrub_progress_ratio", "The part of the store that the unfinished scrub has read; absent if there is none.", progress(d.scrubState()))
 	s.counter("scrub_read_bytes_total", "Bytes read by scrubs since the start.", d.scrubber.read.Load())
 	s.counter("scrub_damaged_blobs_total", "Damaged blobs found by scrubs since the start.", d.scrubber.damaged.Load())
 	s.counter("scrub_repaired_blobs_total", "Of these, those that were fetched again.", d.scrubber.repaired.Load())

@@ -16,32 +16,14 @@ import (
 // status returns the state of the daemon. A value that cannot be read is a trouble of its own.
 func (d *daemon) status(ctx context.Context) (api.Status, error) {
 	s := api.Status{
-		Version: d.version, Address: d.cfg.Address(), Started: d.started, Socket: d.cfg.ControlSocket,
+		Version: d.version, Address: d.cfg.Address(), Started: d.started, Socket: d.cfg.ControlSocket, Database: d.cfg.DatabaseName(),
 		Certificate: d.tls.NotAfter(), CA: timeOrNil(d.tls.CANotAfter()),
 		Renews: d.cfg.TLS.CAKey != "", PullQuota: int64(d.cfg.PullQuota),
-		GC: d.jobs.GC.Progress(), LastGC: d.collector.last.Get(), NextGC: timeOrNil(d.jobs.GC.Next()), NextScrub: timeOrNil(d.jobs.Scrub.Next()),
-		Scrub: d.scrubState(), LastScrub: d.scrubber.complete.Get(), Verify: d.jobs.Verify.Progress(),
-	}
-	if verified := d.verified.Get(); verified != nil {
-		s.LastVerify = &verified.VerifyState
+		GC: d.jobs.GC.Progress(), NextGC: timeOrNil(d.jobs.GC.Next()), NextScrub: timeOrNil(d.jobs.Scrub.Next()), Verify: d.jobs.Verify.Progress(),
 	}
 	family := d.family.Describe()
 	s.Family, s.Following = &family, d.family.state()
-	s.LastBackup = jobs.OpenNote[api.BackupState](ctx, d.store, admin.LastBackup, d.log).Get()
 	s.Offline, s.PendingConfig = d.link.Offline(), d.pendingConfig()
-	counted, err := d.counts.get(ctx, d.store.Stats) // before health: it may find damage
-	if err == nil {
-		s.Store = (*api.Stats)(&counted)
-	}
-	if past, err := d.store.Runs.Past(ctx, 1, api.ViewRuns, ""); err == nil && len(past) > 0 {
-		last := admin.PastSync(past[0])
-		s.LastMirror = &last
-	}
-	var unread []error
-	for _, m := range d.mirrors {
-		s.Sync = append(s.Sync, m.state())
-		unread = append(unread, m.check())
-	}
 	s.Catalogs, s.CatalogsPass = d.views.State(), d.jobs.Catalogs.Progress()
 	s.Updates = d.updates.State()
 	for _, v := range s.Catalogs {
@@ -50,19 +32,75 @@ func (d *daemon) status(ctx context.Context) (api.Status, error) {
 		}
 	}
 	found := d.health.report(ctx)
+	var stored []error
+	if !d.down(found) {
+		stored = d.storedState(ctx, &s)
+		if found.services["database"] && d.store.Damage() != nil { // which counting has found
+			found = d.health.report(ctx)
+		}
+	}
 	s.Services, s.Healthy = found.services, found.healthy()
-	if damage := d.store.Damage(); damage != nil {
-		err = damage // the reason of the other
+	s.Failing = failing(found)
+	for _, service := range []string{"database", "disk_space"} {
+		if why, fails := s.Failing[service]; fails {
+			s.Trouble = append(s.Trouble, why)
+		}
 	}
 	room, spaceErr := d.store.Space()
 	s.Space, s.Traffic = d.spaces(room), d.traffic.state()
 	refused, notices := d.tls.Trouble()
-	for _, err := range slices.Concat([]error{err, spaceErr, d.checkClock(ctx)}, found.exhausted, d.upstreams.troubles(), unread, refused, notices) {
+	for _, err := range slices.Concat(stored, []error{spaceErr}, found.exhausted, d.upstreams.troubles(), refused, notices) {
 		if err != nil {
 			s.Trouble = append(s.Trouble, api.Trouble{Problem: err.Error(), Hint: hint.Of(err)})
 		}
 	}
 	return s, nil
+}
+
+// down reports whether the server of the database does not answer: what would wait for it is left out then.
+func (d *daemon) down(found findings) bool {
+	return d.cfg.DatabaseServer() != "" && !found.services["database"]
+}
+
+// storedState adds what the database has. It returns what is wrong.
+func (d *daemon) storedState(ctx context.Context, s *api.Status) (troubles []error) {
+	counted, err := d.counts.get(ctx, d.store.Stats)
+	if err == nil {
+		s.Store = (*api.Stats)(&counted)
+	}
+	if d.store.Damage() != nil {
+		err = nil // for health to tell
+	}
+	s.LastGC, s.Scrub, s.LastScrub = d.collector.last.Get(), d.scrubState(), d.scrubber.complete.Get()
+	if verified := d.verified.Get(); verified != nil {
+		s.LastVerify = &verified.VerifyState
+	}
+	s.LastBackup = jobs.OpenNote[api.BackupState](ctx, d.store, admin.LastBackup, d.log).Get()
+	if past, err := d.store.Runs.Past(ctx, 1, api.ViewRuns, ""); err == nil && len(past) > 0 {
+		last := admin.PastSync(past[0])
+		s.LastMirror = &last
+	}
+	troubles = append(troubles, err, d.checkClock(ctx))
+	for _, m := range d.mirrors {
+		s.Sync = append(s.Sync, m.state())
+		troubles = append(troubles, m.check())
+	}
+	return troubles
+}
+
+// failing returns why services are not healthy.
+func failing(found findings) map[string]api.Trouble {
+	if found.healthy() {
+		return nil
+	}
+	all := map[string]api.Trouble{}
+	for service, reason := range found.reasons {
+		all[service] = *troubleOf(reason)
+	}
+	if _, both := all["auth"]; both && found.reasons["database"] != nil {
+		all["auth"] = api.Trouble{Problem: "users cannot be looked up without the database", Hint: "mend the database first"}
+	}
+	return all
 }
 
 // scrubState returns the state of the scrub under way, or of one that was stopped half way, or nil.

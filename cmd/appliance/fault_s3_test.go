@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/registry/store/blobs3/s3test"
@@ -107,4 +108,36 @@ func pushRandom(t *testing.T, f *faulty, at string) (blobs int32) {
 	layers, err := image.Layers()
 	must(t, err)
 	return int32(len(layers)) + 1
+}
+
+// TestDown_S3 stops the server of the storage: commands and metrics name it, and what needs it is to be asked again.
+func TestDown_S3(t *testing.T) {
+	bucket := s3test.Start(t)
+	f := newFaulty(t, "")
+	f.inBucket(t, bucket)
+	f.begin(t)
+	m := newTestImage("app", "v1", randomBytes(10<<10))
+	must(t, f.push(t.Context(), m))
+	bucket.Halt()
+	code, stdout, stderr := outcome(t, f.command("status"))
+	if code != 0 || stderr != "" {
+		t.Errorf("status: exit code %d\n%s", code, stderr)
+	}
+	contains(t, stdout, "healthy       no: disk_space; see below\n", "held          1 repositories, 1 tags", "last gc       never\n", "trouble: write to s3://"+s3test.Bucket, "connection refused", "hint: it is tried again by itself")
+	code, stdout, _ = outcome(t, f.command("doctor"))
+	if code != 1 {
+		t.Errorf("doctor: exit code %d", code)
+	}
+	contains(t, stdout, "FAILED   health      disk_space: write to s3://"+s3test.Bucket, "look at the storage and at the network between", "ok       database")
+	for path, want := range map[string]int{"/metrics": http.StatusOK, m.path() + "v1": http.StatusOK, "/v2/app/blobs/" + digest.FromBytes(m.contents[0]).String(): http.StatusServiceUnavailable} {
+		a, err := f.demand(t.Context(), want, http.MethodGet, path, nil)
+		must(t, err)
+		if (a.header.Get("Retry-After") != "") != (want == http.StatusServiceUnavailable) {
+			t.Errorf("%s is answered %d %v", path, want, a.header)
+		}
+		if path == "/metrics" {
+			contains(t, string(a.body), `appliance_healthy{service="disk_space"} 0`, `appliance_healthy{service="database"} 1`, "appliance_store_tags 1")
+		}
+	}
+	f.kill()
 }

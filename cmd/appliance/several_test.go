@@ -31,6 +31,7 @@ type together struct {
 	address string // of the balancer
 	storage string
 	key     []byte
+	rows    *postgrestest.Server
 	server  string              // address of the database
 	proxy   *postgrestest.Proxy // before it
 	bucket  *s3test.Server
@@ -56,7 +57,7 @@ func newTogether(t *testing.T, daemons int) *together {
 	storage, _ := bucket.Address(t, "")
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
-	f := &together{storage: storage, server: database, proxy: proxy, bucket: bucket, address: l.Addr().String(), sent: make([]atomic.Int64, daemons)}
+	f := &together{storage: storage, rows: server, server: database, proxy: proxy, bucket: bucket, address: l.Addr().String(), sent: make([]atomic.Int64, daemons)}
 	key := make([]byte, 32)
 	rand.Read(key) //nolint:errcheck // it never fails
 	f.key = append(base64.StdEncoding.AppendEncode(nil, key), '\n')

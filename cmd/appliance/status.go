@@ -48,8 +48,10 @@ func runStatus(ctx context.Context, std stdio, o askOptions) error {
 		if err != nil {
 			return status, err
 		}
-		if status.Followers, err = control.Followers(ctx); err != nil {
-			return status, err
+		if status.Services["database"] { // which has them
+			if status.Followers, err = control.Followers(ctx); err != nil {
+				return status, err
+			}
 		}
 		id, err := o.load()
 		if err != nil {
@@ -179,7 +181,11 @@ func healthy(s api.Status) string {
 	if len(failed) == 0 {
 		return "no, see below"
 	}
-	return "no: " + strings.Join(failed, " ") + "; the journal says why"
+	why := "see below"
+	if len(s.Failing) == 0 { // of an older daemon
+		why = "the journal says why"
+	}
+	return "no: " + strings.Join(failed, " ") + "; " + why
 }
 
 // printJobs prints the progress of collection and scrub, and their last results.
@@ -190,9 +196,13 @@ func printJobs(row func(name, format string, args ...any), s api.Status) {
 	} else if p != nil {
 		row("gc", "since %s: planning, %s to free so far", when(p.Began), bytesOf(p.Of.Bytes))
 	}
+	never := "never"
+	if !s.Services["database"] {
+		never = "not known"
+	}
 	switch r := s.LastGC; {
 	case r == nil:
-		row("last gc", "never")
+		row("last gc", "%s", never)
 	case r.Error != "":
 		row("last gc", "%s, freed %s, then failed: %s", when(r.Ended), bytesOf(r.Bytes), r.Error)
 	default:
@@ -209,7 +219,7 @@ func printJobs(row func(name, format string, args ...any), s api.Status) {
 		row("last scrub", "%s, read %s (%s), %d damaged, %d of them repaired", when(p.Ended),
 			count(int(p.Blobs), "blob"), bytesOf(p.Bytes), p.Damaged, p.Repaired)
 	} else {
-		row("last scrub", "never")
+		row("last scrub", "%s", never)
 	}
 	for _, m := range s.Sync {
 		printSync(row, m)
@@ -217,7 +227,7 @@ func printJobs(row func(name, format string, args ...any), s api.Status) {
 	if m := s.LastMirror; m != nil {
 		row("last mirror", "%s, %s: %s", when(m.Committed), m.Name, count(m.Tags, "tag"))
 	} else {
-		row("last mirror", "never")
+		row("last mirror", "%s", never)
 	}
 	if u := s.Updates; u != nil {
 		printUpdatesState(row, *u)

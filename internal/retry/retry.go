@@ -2,7 +2,8 @@
 // how long to wait for it.
 //
 // Policy.Do repeats a function. A loop of another shape, which returns the last answer, say, uses
-// Policy.Delay. Status and Passing judge a failure, and After reads Retry-After.
+// Policy.Delay. Status and Passing judge a failure, and After reads Retry-After. Later is what a server
+// writes there while it waits for another one.
 //
 // Refused: github.com/cenkalti/backoff. It would replace Do and half of Delay, some thirty lines.
 // Its timer cannot be replaced in a test, its jitter exceeds the bound of a wait, and it neither
@@ -21,6 +22,10 @@ import (
 	"strconv"
 	"time"
 )
+
+// Later is the Retry-After, in seconds, of an answer of the registry with the status 503: the database or the
+// storage does not answer, and the client asks again.
+const Later = "5"
 
 const (
 	maxDelay = 30 * time.Second

@@ -7,11 +7,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strconv"
 	"strings"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/internal/retry"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/auth"
 	"github.com/mirror-appliance/appliance/registry/jobs"
@@ -57,7 +57,7 @@ func statusOf(err error) int {
 		return http.StatusUnprocessableEntity
 	case is[*store.FullError](err):
 		return http.StatusInsufficientStorage
-	case is[*store.UnavailableError](err):
+	case is[*store.UnavailableError](err), errors.Is(err, store.ErrUnavailable):
 		return http.StatusServiceUnavailable
 	case is[*store.DigestError](err), is[*store.InvalidError](err), is[*auth.InvalidError](err),
 		is[*image.PatternError](err):
@@ -92,9 +92,8 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if status == http.StatusInternalServerError {
 		h.log.ErrorContext(r.Context(), "control request failed", "method", r.Method, "path", r.URL.Path, "error", err)
 	}
-	var down *store.UnavailableError
-	if errors.As(err, &down) {
-		w.Header().Set("Retry-After", strconv.Itoa(int(down.RetryAfter().Seconds())))
+	if status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", retry.Later)
 	}
 	write(w, status, refusalOf(err))
 }
@@ -132,7 +131,7 @@ func Denied(w http.ResponseWriter, r *http.Request, status int) {
 		answer = api.Refusal{Problem: "too many wrong logins",
 			Hint: "wait as long as Retry-After says, and try again with the right password"}
 	case http.StatusServiceUnavailable:
-		w.Header().Set("Retry-After", "5")
+		w.Header().Set("Retry-After", retry.Later)
 		answer = api.Refusal{Problem: "the login could not be checked",
 			Hint: "see the log of the daemon, and try again"}
 	}

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/mirror-appliance/appliance/internal/retry"
 )
 
 // TokenPath is the path that issues tokens: Quay's, which scripts use.
@@ -99,7 +101,7 @@ func (a *Authenticator) tokenLogin(r *http.Request, name, password string) (Iden
 
 func errTokenUnavailable() *tokenError {
 	return &tokenError{status: http.StatusServiceUnavailable, oauth: "temporarily_unavailable",
-		text: "login could not be checked; try again", header: [2]string{"Retry-After", "5"}}
+		text: "login could not be checked; try again", header: [2]string{"Retry-After", retry.Later}}
 }
 
 func (a *Authenticator) answerToken(w http.ResponseWriter, r *http.Request, id Identity, scopes []string) {

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/mirror-appliance/appliance/internal/retry"
 )
 
 const logoutPath = "/logout"
@@ -119,6 +121,7 @@ func (c *Console) login(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Retry-After", strconv.Itoa(seconds))
 			data.Problem = c.views.text("login.wait", seconds)
 		case http.StatusServiceUnavailable:
+			w.Header().Set("Retry-After", retry.Later)
 			data.Problem = c.views.text("login.unchecked")
 		}
 		c.writeLogin(w, status, data)

@@ -49,8 +49,10 @@ func (v *visit) overview() (p overviewPage, err error) {
 	if p.Status, err = v.c.api.Status(v.r.Context()); err != nil {
 		return p, err
 	}
-	if p.Followers, err = v.c.api.Followers(v.r.Context()); err != nil {
-		return p, err
+	if p.Services["database"] { // which has them
+		if p.Followers, err = v.c.api.Followers(v.r.Context()); err != nil {
+			return p, err
+		}
 	}
 	var warnings []finding.Finding
 	p.Examine(time.Now(), func(f finding.Finding) {

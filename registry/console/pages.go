@@ -3,6 +3,7 @@ package console
 import (
 	"net/http"
 
+	"github.com/mirror-appliance/appliance/internal/retry"
 	"github.com/mirror-appliance/appliance/registry/admin/client"
 	"github.com/mirror-appliance/appliance/registry/auth"
 )
@@ -150,6 +151,7 @@ func (c *Console) page(p page) http.Handler {
 		switch {
 		case err != nil:
 			c.Log.ErrorContext(r.Context(), "session could not be checked", "err", err)
+			w.Header().Set("Retry-After", retry.Later)
 			http.Error(w, c.views.text("login.unchecked"), http.StatusServiceUnavailable)
 			return
 		case !ok:

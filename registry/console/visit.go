@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/internal/retry"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/admin/client"
 	"github.com/mirror-appliance/appliance/registry/auth"
@@ -167,6 +168,9 @@ func (v *visit) fail(err error) {
 	}
 	if status == http.StatusInternalServerError {
 		v.c.Log.ErrorContext(v.r.Context(), "console request failed", "method", v.r.Method, "path", v.r.URL.Path, "error", err)
+	}
+	if status == http.StatusServiceUnavailable {
+		v.w.Header().Set("Retry-After", retry.Later)
 	}
 	if _, ok := v.part(); ok {
 		v.w.Header().Set("HX-Retarget", "#problem")

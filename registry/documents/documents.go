@@ -18,6 +18,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/mirror-appliance/appliance/internal/retry"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 )
 
@@ -71,6 +72,8 @@ func serve(w http.ResponseWriter, r *http.Request, mediaType string, content []b
 func Denied(w http.ResponseWriter, _ *http.Request, status int) {
 	problem, next := "the login could not be checked", "try again; the log of the registry has the reason"
 	switch status {
+	case http.StatusServiceUnavailable:
+		w.Header().Set("Retry-After", retry.Later)
 	case http.StatusUnauthorized:
 		problem, next = "user name and password are wanted, or were wrong", "log in as a user of this registry: podman login, curl -u USER"
 	case http.StatusForbidden:

@@ -10,6 +10,7 @@ import (
 	"strconv"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/internal/retry"
 	"github.com/mirror-appliance/appliance/registry/auth"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
@@ -114,7 +115,6 @@ func (c errorCodes) explain(err error) error {
 		missing *store.MissingError
 		full    *store.FullError
 		inUse   *store.InUseError
-		down    *store.UnavailableError
 		kept    *store.KeptError
 
 		readOnly interface {
@@ -145,8 +145,8 @@ func (c errorCodes) explain(err error) error {
 		return refusal(http.StatusBadRequest, c.invalid)
 	case errors.As(err, &full):
 		return errFull(full)
-	case errors.As(err, &down):
-		p := refusal(http.StatusServiceUnavailable, codeUnavailable).with("Retry-After", strconv.Itoa(int(down.RetryAfter().Seconds())))
+	case errors.As(err, new(*store.UnavailableError)):
+		p := refusal(http.StatusServiceUnavailable, codeUnavailable).with("Retry-After", retry.Later)
 		p.message = "the registry's database is not available at the moment; try again"
 		return p
 	case errors.As(err, new(*store.TooManyError)):
@@ -235,7 +235,7 @@ func Denied(w http.ResponseWriter, r *http.Request, status int) {
 	p := &problem{status: status, code: codeUnavailable, message: "login could not be checked; try again"}
 	switch status {
 	case http.StatusServiceUnavailable:
-		p = p.with("Retry-After", "5")
+		p = p.with("Retry-After", retry.Later)
 	case http.StatusUnauthorized:
 		p.code, p.message = codeUnauthorized, "log in with a user name and password of this registry"
 	case http.StatusForbidden:

@@ -1,12 +1,16 @@
 package api
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/dustin/go-humanize"
 
 	"github.com/mirror-appliance/appliance/internal/finding"
+	"github.com/mirror-appliance/appliance/internal/pgurl"
 )
 
 // Examine tells what of a status is as it should be, and what is not, with what to type.
@@ -18,6 +22,9 @@ func (s Status) Examine(now time.Time, tell func(finding.Finding)) {
 }
 
 type teller struct{ finding.Teller }
+
+// serverDown is what to look at while the server of the database does not answer.
+const serverDown = "see whether PostgreSQL runs and can be reached from here (pg_isready); the appliance connects again by itself"
 
 // daemon tells of the daemon and its database.
 func (t teller) daemon(s Status) {
@@ -31,8 +38,11 @@ func (t teller) daemon(s Status) {
 			"appliance config validate, then restart appliance.service")
 	}
 	switch {
+	case !s.Services["database"] && pgurl.Is(s.Database):
+		f := s.Failing["database"]
+		t.Fail("database", s.Database, cmp.Or(f.Problem, "it does not answer"), cmp.Or(f.Hint, serverDown))
 	case !s.Services["database"]:
-		t.Fail("database", "", "it does not answer, or is damaged", "appliance verify; appliance restore BACKUP")
+		t.Fail("database", "", cmp.Or(s.Failing["database"].Problem, "it does not answer, or is damaged"), "appliance verify; appliance restore BACKUP")
 	case s.Store == nil:
 		t.Warn("database", "", "what it holds cannot be counted", "appliance verify")
 	default:
@@ -44,10 +54,15 @@ func (t teller) daemon(s Status) {
 	}
 	for _, name := range []string{"auth", "disk_space", "registry_gunicorn", "service_key", "web_gunicorn"} {
 		if up, known := s.Services[name]; known && !up {
-			t.Fail("health", name, "it is not healthy", "see why: journalctl -u appliance")
+			f := s.Failing[name]
+			t.Fail("health", name, cmp.Or(f.Problem, "it is not healthy"), cmp.Or(f.Hint, "see why: journalctl -u appliance"))
 		}
 	}
+	told := slices.Collect(maps.Values(s.Failing))
 	for _, trouble := range s.Trouble {
+		if slices.Contains(told, trouble) {
+			continue
+		}
 		t.Warn("trouble", "", trouble.Problem, trouble.Hint)
 	}
 }
@@ -58,8 +73,9 @@ const overdue = 2
 // jobs tells of collections, scrubs and syncs.
 func (t teller) jobs(s Status, now time.Time) {
 	switch r := s.LastGC; {
-	case r == nil:
+	case r == nil && s.Services["database"]: // which has the last one
 		t.OK("gc", "", "no collection yet")
+	case r == nil:
 	case r.Error != "":
 		t.Fail("gc", "", "the last collection, at "+r.Ended.Local().Format(time.DateTime)+", failed: "+r.Error,
 			"run one now: appliance gc")

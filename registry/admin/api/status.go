@@ -4,35 +4,38 @@ import "time"
 
 // Status is the state of the daemon.
 type Status struct {
-	Version     string          `json:"version"`
-	Address     string          `json:"address"` // host:port as clusters use it
-	Started     time.Time       `json:"started"`
-	Socket      string          `json:"controlSocket"` // its path on the daemon's host
-	Healthy     bool            `json:"healthy"`
-	Services    map[string]bool `json:"services"`          // as in /health/instance
-	Offline     bool            `json:"offline,omitempty"` // no other host is asked
-	Trouble     []Trouble       `json:"trouble,omitempty"` // what is wrong, with what to do about it
-	Store       *Stats          `json:"store,omitempty"`   // nil: it could not be counted
-	Space       []Space         `json:"space"`             // of the storage, and of the database if that is elsewhere
-	Traffic     *Traffic        `json:"traffic,omitempty"`
-	PullQuota   int64           `json:"pullQuota,omitempty"`
-	Certificate time.Time       `json:"certificateNotAfter"`
-	Renews      bool            `json:"certificateRenews"`    // by itself
-	CA          *time.Time      `json:"caNotAfter,omitempty"` // nil: it is not known here
-	GC          *GCProgress     `json:"gc,omitempty"`         // the collection under way
-	LastGC      *GCResult       `json:"lastGC,omitempty"`     // also one that failed
-	NextGC      *time.Time      `json:"nextGC,omitempty"`     // when it begins by itself; nil: it runs, or is never to
-	NextScrub   *time.Time      `json:"nextScrub,omitempty"`  // likewise
-	Scrub       *ScrubState     `json:"scrub,omitempty"`      // under way, or stopped half way
-	LastScrub   *ScrubState     `json:"lastScrub,omitempty"`  // that completed
-	Verify      *VerifyProgress `json:"verify,omitempty"`     // the verification under way
-	LastVerify  *VerifyState    `json:"lastVerify,omitempty"` // also one that failed; GetDamage has its report
-	LastBackup  *BackupState    `json:"lastBackup,omitempty"`
-	Family      *Family         `json:"family,omitempty"`     // what it is among the appliances with the same content
-	Following   *Following      `json:"following,omitempty"`  // how far a follower is
-	Sync        []MirrorState   `json:"sync,omitempty"`       // the image sets of the configuration
-	LastMirror  *PastSync       `json:"lastMirror,omitempty"` // the last run that changed tags, by sync or a command
-	Catalogs    []CatalogView   `json:"catalogs,omitempty"`   // the views of the configuration
+	Version  string          `json:"version"`
+	Address  string          `json:"address"` // host:port as clusters use it
+	Started  time.Time       `json:"started"`
+	Socket   string          `json:"controlSocket"` // its path on the daemon's host
+	Healthy  bool            `json:"healthy"`
+	Services map[string]bool `json:"services"` // as in /health/instance
+	// Failing has for each service that is not healthy why, and what to do about it.
+	Failing     map[string]Trouble `json:"failing,omitempty"`
+	Database    string             `json:"database"`          // its file, or the address of its server without a password
+	Offline     bool               `json:"offline,omitempty"` // no other host is asked
+	Trouble     []Trouble          `json:"trouble,omitempty"` // what is wrong, with what to do about it
+	Store       *Stats             `json:"store,omitempty"`   // nil: it could not be counted
+	Space       []Space            `json:"space"`             // of the storage, and of the database if that is elsewhere
+	Traffic     *Traffic           `json:"traffic,omitempty"`
+	PullQuota   int64              `json:"pullQuota,omitempty"`
+	Certificate time.Time          `json:"certificateNotAfter"`
+	Renews      bool               `json:"certificateRenews"`    // by itself
+	CA          *time.Time         `json:"caNotAfter,omitempty"` // nil: it is not known here
+	GC          *GCProgress        `json:"gc,omitempty"`         // the collection under way
+	LastGC      *GCResult          `json:"lastGC,omitempty"`     // also one that failed
+	NextGC      *time.Time         `json:"nextGC,omitempty"`     // when it begins by itself; nil: it runs, or is never to
+	NextScrub   *time.Time         `json:"nextScrub,omitempty"`  // likewise
+	Scrub       *ScrubState        `json:"scrub,omitempty"`      // under way, or stopped half way
+	LastScrub   *ScrubState        `json:"lastScrub,omitempty"`  // that completed
+	Verify      *VerifyProgress    `json:"verify,omitempty"`     // the verification under way
+	LastVerify  *VerifyState       `json:"lastVerify,omitempty"` // also one that failed; GetDamage has its report
+	LastBackup  *BackupState       `json:"lastBackup,omitempty"`
+	Family      *Family            `json:"family,omitempty"`     // what it is among the appliances with the same content
+	Following   *Following         `json:"following,omitempty"`  // how far a follower is
+	Sync        []MirrorState      `json:"sync,omitempty"`       // the image sets of the configuration
+	LastMirror  *PastSync          `json:"lastMirror,omitempty"` // the last run that changed tags, by sync or a command
+	Catalogs    []CatalogView      `json:"catalogs,omitempty"`   // the views of the configuration
 
 	CatalogsPass *CatalogsProgress `json:"catalogsPass,omitempty"` // over the views, under way
 

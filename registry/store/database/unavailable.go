@@ -1,9 +1,6 @@
 package database
 
-import (
-	"fmt"
-	"time"
-)
+import "fmt"
 
 // UnavailableError reports that the server of the database does not answer, or not to writes, at
 // the moment. What was acknowledged is on its disk. A write that failed with it may be in effect.
@@ -20,6 +17,3 @@ func (e *UnavailableError) Unwrap() error { return e.Err }
 
 // Hint returns the next step.
 func (e *UnavailableError) Hint() string { return e.Next }
-
-// RetryAfter returns when a client tries again.
-func (e *UnavailableError) RetryAfter() time.Duration { return 5 * time.Second }

@@ -133,6 +133,9 @@ func serve(t testing.TB, program string, args ...string) {
 	}
 }
 
+// Halt stops the server for good: no connection to it is accepted.
+func (s *Server) Halt() { s.front.Close() }
+
 func (s *Server) proxy(w http.ResponseWriter, r *http.Request, back http.Handler) {
 	s.mu.Lock()
 	fault, lifecycle := s.fault, s.lifecycle
