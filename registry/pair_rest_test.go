@@ -1,10 +1,8 @@
 package registry_test
 
 import (
-	"net/http"
-	"net/http/httptest"
 	"path/filepath"
-	"sync/atomic"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,17 +12,10 @@ import (
 
 // What a follower does by itself, and what rests until it takes changes.
 func TestPair_atRest(t *testing.T) {
-	var asked atomic.Int32
-	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		asked.Add(1)
-		if r.URL.Path != "/v2/" {
-			http.NotFound(w, r)
-		}
-	}))
-	t.Cleanup(upstream.Close)
+	upstream, asked := countedUpstream(t)
 	dir := t.TempDir()
 	set := config.Sync{ImageSet: filepath.Join(dir, "set.yaml"), Workspace: filepath.Join(dir, "ws"), Interval: 50 * time.Millisecond}
-	writeSet(t, set.ImageSet, upstream.Listener.Addr().String(), "app:v1")
+	writeSet(t, set.ImageSet, strings.TrimPrefix(upstream, "http://"), "app:v1")
 	first, second := newOne(t), newOne(t, func(c *config.Config) { c.GC.Interval = 20 * time.Millisecond })
 	must(t, first.push(t, "app:v1"))
 	second.follows(t, first)

@@ -225,9 +225,9 @@ func TestPair_switched(t *testing.T) {
 	}
 }
 
-// A follower asks no upstream: the first decides what there is.
-func TestPair_pullThrough(t *testing.T) {
-	var asked atomic.Int32
+// countedUpstream returns the address of an upstream that has nothing, and how often it is asked.
+func countedUpstream(t *testing.T) (address string, asked *atomic.Int32) {
+	asked = new(atomic.Int32)
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked.Add(1)
 		if r.URL.Path != "/v2/" {
@@ -235,7 +235,13 @@ func TestPair_pullThrough(t *testing.T) {
 		}
 	}))
 	t.Cleanup(upstream.Close)
-	first, second := newOne(t), newOne(t, func(c *config.Config) { c.Upstreams = []config.Upstream{{Prefix: "up", URL: upstream.URL}} })
+	return upstream.URL, asked
+}
+
+// A follower asks no upstream: the first decides what there is.
+func TestPair_pullThrough(t *testing.T) {
+	upstream, asked := countedUpstream(t)
+	first, second := newOne(t), newOne(t, func(c *config.Config) { c.Upstreams = []config.Upstream{{Prefix: "up", URL: upstream}} })
 	pulls := func(want int) {
 		t.Helper()
 		if code, body := second.as(t, "pull", http.MethodGet, "/v2/up/app/manifests/v1"); code != want {
