@@ -29,7 +29,8 @@ interrupted promotion goes on when the command is repeated.
 
 Where the other one does not answer the command is refused, with what is known of it; with --force it goes on. What the
 other one has had since this one was last equal to it is then not here. It is told as soon as it is reached again, and
-asks by itself when it starts; make sure that it is off, since until then it takes changes if clients reach it.`,
+asks by itself when it starts; make sure that it is off, since until then it takes changes if clients reach it.
+Where the other one answers that it does not know this one as its follower, --force is refused as well.`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error { return runPromote(c.Context(), std, o) },
 	}

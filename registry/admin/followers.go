@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/role"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
@@ -16,6 +17,9 @@ func (h *Handler) registerFollower(r *http.Request, q api.NewFollower) (api.Regi
 	at, err := h.store.Feed.Register(r.Context(), store.Follower{ID: q.ID, Address: q.Address, CA: q.CA, Token: q.Token, Users: q.Users}, q.Position)
 	if err == nil && at != q.Position {
 		h.audit(r, "follower registered", "id", q.ID, "address", q.Address, "users", q.Users)
+	}
+	if err == nil && h.family != nil {
+		err = h.family.Registered(r.Context(), role.Peer{ID: q.ID, Address: q.Address, CA: q.CA, Token: q.Token})
 	}
 	return api.RegisteredFollower{Position: at}, err
 }
@@ -34,6 +38,9 @@ func (h *Handler) removeFollower(r *http.Request, _ api.None) (api.None, error) 
 	err := h.store.Feed.Remove(r.Context(), id)
 	if err == nil {
 		h.audit(r, "follower removed", "id", id)
+		if h.family != nil {
+			err = h.family.Removed(r.Context(), id)
+		}
 	}
 	return api.None{}, err
 }

@@ -19,6 +19,9 @@ type Family interface {
 	Follow(ctx context.Context, q api.FollowRequest) (api.Followed, error)
 	Leave(ctx context.Context) (api.Family, error)
 	Promote(ctx context.Context, q api.PromoteRequest, progress func(api.PromoteProgress)) (api.Promoted, error)
+	// Registered takes what a follower tells of itself, and Removed forgets one.
+	Registered(ctx context.Context, p role.Peer) error
+	Removed(ctx context.Context, id string) error
 }
 
 // An effect is what a call changes.
@@ -126,11 +129,13 @@ func (h *Handler) handleFamily() {
 			h.refuse(w, r, err)
 			return
 		}
-		h.audit(r, "promotion began", "force", q.Force)
+		if h.family.Describe().Role != string(role.Primary) {
+			h.audit(r, "promotion began", "force", q.Force)
+		}
 		h.serveJob(w, r, func(progress func(any)) (any, error) {
 			result, err := h.family.Promote(r.Context(), q, func(p api.PromoteProgress) { progress(p) })
-			if err == nil {
-				h.audit(r, "promoted", "generation", result.Family.Generation, "already", result.Already, "forced", result.Forced)
+			if err == nil && !result.Already {
+				h.audit(r, "promoted", "generation", result.Family.Generation, "forced", result.Forced)
 			}
 			return result, err
 		})

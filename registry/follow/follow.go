@@ -159,7 +159,7 @@ func (f *Follower) attempt(ctx context.Context, registered *bool) error {
 	if !*registered {
 		if err := f.register(ctx); err != nil {
 			f.answered(err)
-			return fmt.Errorf("register with %s: %w", f.o.URL, err)
+			return f.failure("register with", err)
 		}
 		*registered = true
 	}
@@ -267,13 +267,23 @@ func (f *Follower) read(ctx context.Context, position string, wait time.Duration
 			return nil, asked, nil
 		}
 		f.answered(err)
-		return nil, asked, fmt.Errorf("read the changes of %s: %w", f.o.URL, err)
+		return nil, asked, f.failure("read the changes of", err)
 	}
 	page = &store.Page{Next: told.Next, CaughtUp: told.CaughtUp, Pending: told.Left}
 	for _, c := range told.Changes {
 		page.Changes = append(page.Changes, store.Change{Kind: c.Kind, Repository: c.Repository, Name: c.Name, State: c.State})
 	}
 	return page, asked, nil
+}
+
+// failure returns the error of a request to the first.
+func (f *Follower) failure(what string, err error) error {
+	var refused *client.Refused
+	if errors.As(err, &refused) && refused.Status == http.StatusUnauthorized {
+		return hint.New(fmt.Errorf("%s does not accept the login of user %s any more", f.o.URL, f.o.User),
+			"give another one: appliance follow "+f.o.URL+" --credentials FILE; or have this appliance be one of its own, with what it has: appliance follow --stop")
+	}
+	return fmt.Errorf("%s %s: %w", what, f.o.URL, err)
 }
 
 // hurried returns a context that a caller of CatchUp ends.

@@ -52,7 +52,7 @@ func (f *Family) Talk(ctx context.Context) error {
 				mu.Lock()
 				defer mu.Unlock()
 				next[p.ID] = f.Now().Add(talkEvery)
-				if failures[p.ID]++; err == nil {
+				if failures[p.ID]++; err == nil || errors.As(err, new(*strangerError)) {
 					delete(failures, p.ID)
 				} else {
 					next[p.ID] = next[p.ID].Add(again.Delay(failures[p.ID], 0))
@@ -138,7 +138,8 @@ func (f *Family) talk(ctx context.Context, p Peer) error {
 	return f.hear(ctx, answer)
 }
 
-// tell sends a message, and returns the answer.
+// tell sends a message, and returns the answer: *strangerError if that is that the other appliance does not
+// know this one, which is kept.
 func (f *Family) tell(ctx context.Context, p Peer, m api.Exchange) (api.Exchange, error) {
 	trust, err := Trust(p.CA)
 	if err != nil {
@@ -147,8 +148,12 @@ func (f *Family) tell(ctx context.Context, p Peer, m api.Exchange) (api.Exchange
 	c := client.NewHTTPS(p.Address, m.ID, p.Token, trust)
 	defer c.Close()
 	answer, err := c.Exchange(ctx, m)
-	if err == nil && answer.ID != p.ID {
+	var refusal *client.Refused
+	switch {
+	case err == nil && answer.ID != p.ID:
 		err = fmt.Errorf("another appliance answers at %s than before", p.Address)
+	case errors.As(err, &refusal) && refusal.Status == http.StatusUnauthorized:
+		err = f.unknownTo(ctx, p)
 	}
 	return answer, err
 }
@@ -184,19 +189,27 @@ func (f *Family) hear(ctx context.Context, from api.Exchange) error {
 	switch {
 	case from.Lineage != s.Lineage && !first:
 		return errOther
-	case theirs.After(s.Known), moved:
+	case theirs.After(s.Known), moved, s.elsewhere(from):
 	case first && !slices.Equal(s.First.Above, from.Above), s.told(from.ID, theirs):
 	default:
 		return nil
 	}
+	var row *Peer // of a follower that takes this one's place
+	if s.Role == Primary && theirs.After(s.Known) && s.peer(theirs.ID) == nil {
+		row = f.other(ctx, theirs.ID)
+	}
 	return f.turn(ctx, func(n *State) {
-		for i := range n.Peers {
-			if n.Peers[i].ID == from.ID {
-				n.Peers[i].Told = theirs
-			}
+		if row != nil { // which the store forgets when that does not follow any more
+			n.setPeer(*row)
+		}
+		if p := n.peer(from.ID); p != nil {
+			p.Told, p.Unknown = theirs, false
 		}
 		if first {
 			n.First.Above, n.Lineage = from.Above, from.Lineage
+		}
+		if n.elsewhere(from) {
+			n.primaryMoves(theirs.Address)
 		}
 		if !theirs.After(n.Known) && !moved {
 			return
@@ -208,9 +221,28 @@ func (f *Family) hear(ctx context.Context, from api.Exchange) error {
 	})
 }
 
-// told reports whether a peer has confirmed a newer term than before.
+// told reports whether a peer has confirmed a newer term than before, or an appliance knows this one again.
 func (s *State) told(id string, now Term) bool {
-	return slices.ContainsFunc(s.Peers, func(p Peer) bool { return p.ID == id && now.After(p.Told) })
+	p := s.peer(id)
+	return p != nil && (p.Unknown || now.After(p.Told) && (s.First == nil || s.First.ID != id))
+}
+
+// elsewhere reports whether the primary has another address than before. It tells that itself, and to those
+// that follow it through others, those do.
+func (s *State) elsewhere(from api.Exchange) bool {
+	theirs := Term(from.Known)
+	return theirs.ID == s.Known.ID && theirs.Generation == s.Known.Generation && theirs.ID != s.ID && theirs.Address != s.Known.Address &&
+		(from.ID == theirs.ID || s.First != nil && s.First.ID == from.ID)
+}
+
+// primaryMoves takes another address of the primary, also where the one of before was asked.
+func (s *State) primaryMoves(address string) {
+	for i := range s.Peers {
+		if p := &s.Peers[i]; p.ID == s.Known.ID && p.Address == s.Known.Address {
+			p.Address = address
+		}
+	}
+	s.Known.Address = address
 }
 
 // maxMessage bounds the message of another appliance.

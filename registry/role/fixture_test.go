@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -26,6 +27,7 @@ type appliance struct {
 	*role.Family
 	t      *testing.T
 	dir    string
+	id     string // which stays when the process has ended
 	store  *store.Store
 	server *httptest.Server
 	log    *bytes.Buffer
@@ -157,7 +159,7 @@ func (a *appliance) start() {
 	must(a.t, err)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.Family, a.store, a.notes, a.stop = f, s, notes, stop
+	a.Family, a.store, a.notes, a.stop, a.id = f, s, notes, stop, f.State().ID
 }
 
 // kill ends the process: nothing but what is in the database stays.
@@ -207,10 +209,53 @@ func (a *appliance) follows(first *appliance) {
 
 // register is what the engine of a follower does with the first request.
 func (a *appliance) register(first *appliance) {
+	a.t.Helper()
 	s := a.State()
-	first.list.Lock()
-	defer first.list.Unlock()
-	first.followers = append(first.followers, role.Peer{ID: s.ID, Address: a.address(), CA: a.ca(), Token: s.First.Token})
+	first.has(role.Peer{ID: s.ID, Address: a.address(), CA: a.ca(), Token: s.First.Token})
+}
+
+// has gives it a follower.
+func (a *appliance) has(p role.Peer) {
+	a.t.Helper()
+	a.list.Lock()
+	a.followers = append(others(a.followers, p.ID), p)
+	a.list.Unlock()
+	must(a.t, a.Registered(a.t.Context(), p))
+}
+
+// forget drops the row of a follower, as after 30 days.
+func (a *appliance) forget(other *appliance) {
+	a.list.Lock()
+	defer a.list.Unlock()
+	a.followers = others(a.followers, other.id)
+}
+
+func others(all []role.Peer, id string) []role.Peer {
+	return slices.DeleteFunc(slices.Clone(all), func(p role.Peer) bool { return p.ID == id })
+}
+
+// removes is what an administrator does with a follower.
+func (a *appliance) removes(other *appliance) {
+	a.t.Helper()
+	a.forget(other)
+	must(a.t, a.Removed(a.t.Context(), other.id))
+}
+
+// asks restarts it, and returns once it has asked the others.
+func (a *appliance) asks() {
+	a.t.Helper()
+	a.restart()
+	a.talk()
+	_ = a.Check(a.t.Context())
+}
+
+// moves gives it another address.
+func (a *appliance) moves() {
+	a.t.Helper()
+	a.kill()
+	a.server.Close()
+	a.serve()
+	a.start()
 }
 
 func (a *appliance) promote(force bool) (api.Promoted, error) {

@@ -29,7 +29,8 @@ var errBusy = &RefusedError{"another command that changes the role is under way"
 // repeated, and a promotion that was interrupted goes on when it is asked for again.
 //
 // With force it goes on where the primary does not answer, or where it would be refused since this appliance
-// lacks something; what could not be done is in the result.
+// lacks something; what could not be done is in the result. A follower whose first answers that it does not
+// know it is refused with force as well: that one is there, and would go on taking changes.
 func (f *Family) Promote(ctx context.Context, q api.PromoteRequest, progress func(api.PromoteProgress)) (api.Promoted, error) {
 	if !f.acting.TryLock() {
 		return api.Promoted{}, errBusy
@@ -46,11 +47,17 @@ func (f *Family) Promote(ctx context.Context, q api.PromoteRequest, progress fun
 	before, known := f.before(ctx)
 	result := api.Promoted{}
 	var trouble error
-	if known {
+	switch {
+	case known:
 		trouble = f.yield(ctx, before, q.Force, progress)
+		if was.Role == Follower && errors.As(trouble, new(*strangerError)) {
+			trouble = removed(before)
+		}
 		if errors.As(trouble, new(*RefusedError)) {
 			return result, trouble
 		}
+	case was.Known.ID != was.ID: // else that one has given way already
+		trouble = errors.New("this appliance does not know it any more")
 	}
 	next := f.next()
 	if trouble == nil && was.Role == Follower && f.CatchUp != nil {
@@ -77,6 +84,11 @@ func (f *Family) Promote(ctx context.Context, q api.PromoteRequest, progress fun
 	f.hasten()
 	result.Family = f.Describe()
 	return result, nil
+}
+
+// removed refuses the promotion of a follower that its first does not know.
+func removed(first Peer) error {
+	return refused(wayBack(first.Address), "https://%[1]s answers that it does not know this appliance as its follower, such as after it was removed there: it cannot be asked to give way, and would go on taking changes", first.Address)
 }
 
 // lackingError is about content that did not arrive after the primary gave way.
@@ -182,7 +194,7 @@ func (f *Family) takeOver(ctx context.Context, next, told Term) error {
 	return f.turn(context.WithoutCancel(ctx), func(n *State) {
 		if n.First != nil {
 			p := n.First.Peer
-			p.Told = told
+			p.Told, p.Unknown = told, false
 			n.setPeer(p)
 		}
 		n.Role, n.Known, n.First = Primary, next, nil

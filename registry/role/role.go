@@ -62,6 +62,8 @@ type Peer struct {
 	Token   string `json:"token"`
 	// Told is the newest term that it has confirmed.
 	Told Term `json:"told,omitzero"`
+	// Unknown reports that it has answered, to the last question, that it does not know this appliance.
+	Unknown bool `json:"unknown,omitempty"`
 }
 
 // First is the appliance that a follower follows.
@@ -255,13 +257,16 @@ func (f *Family) Describe() api.Family {
 		told.Primary, told.Promoting = "", true
 	}
 	if s.First != nil {
-		told.Follows, told.Users = s.First.Address, s.First.Users
+		told.Follows, told.Users, told.Removed = s.First.Address, s.First.Users, s.First.Unknown
 		told.Above = append([]string{s.First.ID}, s.First.Above...)
 	}
 	if s.Role == Primary {
 		for _, p := range s.Peers {
 			if s.Known.After(p.Told) {
 				told.Untold = append(told.Untold, p.Address)
+				if p.Unknown {
+					told.Strangers = append(told.Strangers, p.Address)
+				}
 			}
 		}
 	}
@@ -272,4 +277,15 @@ func (f *Family) Describe() api.Family {
 func (s *State) setPeer(p Peer) {
 	s.Peers = slices.DeleteFunc(s.Peers, func(other Peer) bool { return other.ID == p.ID })
 	s.Peers = append(s.Peers, p)
+}
+
+// peer returns what is known of another appliance, nil if nothing is.
+func (s *State) peer(id string) *Peer {
+	if s.First != nil && s.First.ID == id {
+		return &s.First.Peer
+	}
+	if i := slices.IndexFunc(s.Peers, func(p Peer) bool { return p.ID == id }); i >= 0 {
+		return &s.Peers[i]
+	}
+	return nil
 }

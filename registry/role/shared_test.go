@@ -108,6 +108,8 @@ func TestFamily_shared(t *testing.T) {
 		d := newDaemons(t)
 		_, err := d.a.Follow(t.Context(), request(other))
 		must(t, err)
+		s := d.a.State()
+		other.has(role.Peer{ID: s.ID, Address: "one:8443", Token: s.First.Token})
 		must(t, d.b.Refresh(t.Context()))
 		d.swapping = func() {
 			_, err := d.a.Promote(t.Context(), api.PromoteRequest{Force: true}, func(api.PromoteProgress) {})

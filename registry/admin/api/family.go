@@ -21,8 +21,11 @@ type Family struct {
 	Follows    string    `json:"follows,omitempty"`   // host:port of the appliance that a follower copies
 	Users      bool      `json:"users,omitempty"`     // they are copied too
 	Above      []string  `json:"above,omitempty"`     // the ids of that appliance, and of those that it follows itself
+	Removed    bool      `json:"removed,omitempty"`   // that appliance does not know this one as its follower
 	Untold     []string  `json:"untold,omitempty"`    // appliances that have not confirmed yet that this one is the primary
-	Now        time.Time `json:"now"`
+	// Strangers are those of Untold that answer that they do not know this appliance. They may take changes.
+	Strangers []string  `json:"strangers,omitempty"`
+	Now       time.Time `json:"now"`
 }
 
 // Term names the primary of a generation.

@@ -24,6 +24,10 @@ func (f Family) Summary() (text, next string) {
 		if f.Promoting {
 			return text + "; its promotion was interrupted", "go on: appliance promote"
 		}
+		if f.Removed {
+			return text + "; removed at https://" + f.Follows + ", which does not know this appliance as its follower any more",
+				"be its copy again: appliance follow https://" + f.Follows + " --credentials FILE; or be an appliance of its own, with what it has: appliance follow --stop"
+		}
 		if f.Primary != "" && f.PrimaryID != "" && !slices.Contains(f.Above, f.PrimaryID) {
 			return text + "; https://" + f.Primary + " has taken the place of that", "what comes there does not come here: " + again
 		}
@@ -31,6 +35,8 @@ func (f Family) Summary() (text, next string) {
 		return "read-only: its promotion was interrupted", "go on: appliance promote"
 	case f.Role == "superseded":
 		return "read-only: https://" + f.Primary + " has taken its place", "have it be a copy of that: " + again
+	case len(f.Strangers) > 0:
+		return f.strangers(), "have that be a copy of this one, on its host: " + again + "; until then make sure that no client reaches it"
 	case len(f.Untold) > 0:
 		return "primary of generation " + fmt.Sprint(f.Generation) + "; not told yet: " + strings.Join(f.Untold, " "),
 			"make sure that these are off, or reached by no client; each is told when it is reached, and asks when it starts"
@@ -38,6 +44,25 @@ func (f Family) Summary() (text, next string) {
 		text = fmt.Sprintf("primary of generation %d", f.Generation)
 	}
 	return text, ""
+}
+
+// strangers describes a primary that was promoted while another appliance, which does not know it, could not be reached.
+func (f Family) strangers() string {
+	var all []string
+	for _, address := range f.Strangers {
+		all = append(all, "https://"+address)
+	}
+	text := fmt.Sprintf("primary of generation %d; not known as a follower at %s, which could therefore not be told and may take changes", f.Generation, strings.Join(all, " "))
+	var others []string
+	for _, address := range f.Untold {
+		if !slices.Contains(f.Strangers, address) {
+			others = append(others, address)
+		}
+	}
+	if len(others) > 0 {
+		text += "; not told yet: " + strings.Join(others, " ")
+	}
+	return text
 }
 
 // Summary describes in a line how far a follower is.

@@ -54,15 +54,11 @@ func Dial(ctx context.Context, addr, user, password string, trust *tls.Config) (
 	c := NewHTTPS(addr, user, password, trust)
 	err := redial(ctx, func() error {
 		s, err := c.Status(ctx)
-		var refused *Refused
-		switch {
-		case err == nil && s.Address == "": // which each appliance has
+		if err == nil && s.Address == "" { // which each appliance has
 			return &NotApplianceError{Answer: "200 OK", status: http.StatusOK}
-		case errors.As(err, &refused) && refused.foreign:
-			return &NotApplianceError{Answer: refused.Error(), status: refused.Status}
 		}
 		c.daemon = s
-		return err
+		return orForeign(err)
 	})
 	if err != nil {
 		c.Close()

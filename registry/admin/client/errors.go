@@ -86,6 +86,15 @@ func refused(resp *http.Response) error {
 	return &Refused{Status: resp.StatusCode, Refusal: a, foreign: resp.Header.Get("Server") != api.Product}
 }
 
+// orForeign returns a *NotApplianceError for a refusal of another server.
+func orForeign(err error) error {
+	var refused *Refused
+	if errors.As(err, &refused) && refused.foreign {
+		return &NotApplianceError{Answer: refused.Error(), status: refused.Status}
+	}
+	return err
+}
+
 func notAppliance(resp *http.Response) error {
 	return &NotApplianceError{Answer: resp.Status, status: resp.StatusCode}
 }

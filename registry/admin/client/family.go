@@ -10,9 +10,10 @@ import (
 )
 
 // Exchange tells another appliance of the family what this one knows, and returns what that knows. The
-// login of the client is the id of this one and the token of the two.
+// login of the client is the id of this one and the token of the two. The errors are those of Dial.
 func (c *Client) Exchange(ctx context.Context, m api.Exchange) (api.Exchange, error) {
-	return call(ctx, c, api.ExchangeRoles, m)
+	answer, err := call(ctx, c, api.ExchangeRoles, m)
+	return answer, orForeign(err)
 }
 
 // Follow makes the registry a follower of another.
