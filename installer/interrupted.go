@@ -1,7 +1,6 @@
 package installer
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"strings"
@@ -20,7 +19,7 @@ const (
 type killedRun struct {
 	is        string      // upgradeRun, rollbackRun, "" for none
 	database  *host.Entry // of the *database; nil: it was killed before
-	server    *server     // likewise, where the database is in PostgreSQL
+	server    *server     // the last one, where the database is in PostgreSQL
 	exchanged bool        // the program may be the new one
 	confirmed bool        // the daemon may have written since
 }
@@ -39,7 +38,7 @@ func (s *site) killedRun() (k killedRun) {
 		case *database: // also of a version whose guard did not tell
 			k.is, k.database, mark = upgradeRun, &s.journal.Entries[i], step.Mark
 		case *server:
-			k.server = cmp.Or(k.server, step)
+			k.server = step
 		case *rewind:
 			mark = s.cfgMark()
 		case *host.File:
@@ -66,7 +65,7 @@ func (s *site) cfgMark() string {
 // the program.
 func (s *site) replacedByKilled(k killedRun) {
 	if k.server != nil && k.is == upgradeRun && k.exchanged {
-		s.record.Replaced = &replaced{Version: s.record.Appliance, Server: &k.server.From}
+		s.record.Replaced = &replaced{Version: s.record.Appliance, Server: &k.server.Was}
 	}
 	if k.database == nil || !k.exchanged {
 		return

@@ -45,7 +45,8 @@ func (s Schema) lacks(other Schema) bool { return s.Version < other.Version || s
 type server struct {
 	Name string `json:"name"`
 	From Schema `json:"from"`
-	To   Schema `json:"to"` // of the program that is to serve
+	To   Schema `json:"to"`  // of the program that is to serve
+	Was  Schema `json:"was"` // of the one that is replaced
 }
 
 func (s *server) String() string {
@@ -150,16 +151,16 @@ func (s *site) checkServerRollback(was *Schema) {
 // upgradeOnServer adds what an upgrade or a rollback does before the new program, where the database is in
 // PostgreSQL.
 func (b *builder) upgradeOnServer(program string) error {
-	step := &server{Name: b.cfg.DatabaseName(), From: b.looked.Have, To: b.looked.Known}
+	step := &server{Name: b.cfg.DatabaseName(), From: b.looked.Have, To: b.looked.Known, Was: b.looked.Have}
 	if b.rollback {
 		step.To = step.From
 	}
-	first := step
-	if before := b.serverBefore(); before != nil { // of a run that was killed
-		first = before
+	killed := b.servers()
+	if len(killed) > 0 && b.exchanged() {
+		step.Was = killed[len(killed)-1].To
 	}
 	// At boot the database may not answer yet, and the program of before must not come back once it is migrated.
-	if first.From.lacks(step.To) {
+	if migrate(append(killed, step)) {
 		b.add(&host.Remove{Host: b.Host, Path: b.recoverLink()})
 	} else if err := b.recoverAtBoot(program); err != nil {
 		return err
@@ -167,32 +168,39 @@ func (b *builder) upgradeOnServer(program string) error {
 	b.add(step)
 	if b.rollback {
 		b.goBack()
-		b.record.Replaced.Server = &step.From
+		b.record.Replaced.Server = &step.Was
 		return nil
 	}
 	b.guard.Run = upgradeRun // a plain install of another version
-	b.record.Replaced = &replaced{Version: b.record.Appliance, Server: &first.From}
+	b.record.Replaced = &replaced{Version: b.record.Appliance, Server: &step.Was}
 	b.add(b.copyOf(b.Host.Path(b.binary), b.previous()))
 	return nil
 }
 
-// serverBefore returns the database as it was before the first change of the journal, nil if that has none.
-func (s *site) serverBefore() *server {
+// servers returns what the journal has of the database: that of a run that was killed, and of those that completed it,
+// perhaps with other programs.
+func (s *site) servers() (all []*server) {
 	for _, e := range s.journal.Entries {
 		if step, ok := e.Step.(*server); ok {
-			return step
+			all = append(all, step)
 		}
 	}
-	return nil
+	return all
+}
+
+// migrate reports whether one of the programs of several runs migrates the database as the first found it.
+func migrate(runs []*server) bool {
+	return slices.ContainsFunc(runs, func(run *server) bool { return runs[0].From.lacks(run.To) })
 }
 
 // migratedServer returns an error that tells that the new program stays, since the database was migrated
 // for it, or may have been.
 func (s *site) migratedServer(ctx context.Context) error {
-	before := s.serverBefore()
-	if before == nil || !before.migrates() || !s.exchanged() {
+	runs := s.servers()
+	if !migrate(runs) || !s.exchanged() {
 		return nil
 	}
+	before := runs[0]
 	now, err := s.LookAtServer(ctx, s.confPath())
 	switch {
 	case err != nil:

@@ -360,25 +360,47 @@ func TestPlanUpgrade_killedOnAServer(t *testing.T) {
 	}
 }
 
-// What a killed run has migrated is not taken back by the next one that fails.
+// What was migrated by a killed run, or after one, is not taken back by the next one that fails.
 func TestPlanUpgrade_failsAfterAKilledOneOnAServer(t *testing.T) {
-	b := newBox(t, false)
-	b.another("first")
-	b.install()
-	c := b.onServer()
-	b.another("second")
-	c.knows["second"] = schemaTwo
-	p, err := PlanUpgrade(t.Context(), b.request(), b.deps)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.kill(p, slices.IndexFunc(p.steps, func(s host.Step) bool { _, is := s.(*health); return is })+1)
-	if c.have != schemaTwo {
-		t.Fatalf("the database has %v", c.have)
-	}
-	c.unwell = "second"
-	if err := b.upgrade(b.request()); err == nil || !strings.Contains(err.Error(), "the new program stays: it has migrated") || !strings.Contains(b.program(), "second") {
-		t.Errorf("it leads to %q, %v", b.program(), err)
+	for name, tc := range map[string]struct {
+		second Schema
+		next   string // program after the killed one
+	}{
+		"the killed one has migrated":         {schemaTwo, "second"},
+		"one that follows it has":             {Schema{Version: 14, Own: 3, Made: "two"}, "third"},
+		"the killed one, and another follows": {schemaTwo, "third"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBox(t, false)
+			b.another("first")
+			b.install()
+			c := b.onServer()
+			b.another("second")
+			c.knows["second"], c.knows["third"] = tc.second, schemaTwo
+			p, err := PlanUpgrade(t.Context(), b.request(), b.deps)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.kill(p, slices.IndexFunc(p.steps, func(s host.Step) bool { _, is := s.(*health); return is })+1)
+			if c.have != tc.second {
+				t.Fatalf("the database has %v", c.have)
+			}
+			b.another(tc.next)
+			c.unwell = tc.next
+			if err := b.upgrade(b.request()); err == nil || !strings.Contains(err.Error(), "the new program stays: it has migrated") || !strings.Contains(b.program(), tc.next) {
+				t.Errorf("it leads to %q, %v", b.program(), err)
+			}
+			if exists(b.path("etc/systemd/system/multi-user.target.wants/" + systemd.Recover)) {
+				t.Error("the next boot would take it back")
+			}
+			if tc.next == "second" {
+				return
+			}
+			err = b.rollback() // to the killed one, which knows what it has served
+			if can := tc.second.sameTables(schemaTwo); can != (err == nil) || can != strings.Contains(b.program(), "second") {
+				t.Errorf("a rollback leads to %q, %v", b.program(), err)
+			}
+		})
 	}
 }
 
