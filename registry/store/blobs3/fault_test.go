@@ -218,13 +218,10 @@ func TestReader_goesOn(t *testing.T) {
 	server := s3test.Start(t)
 	s := open(t, server, "reading")
 	must(t, place(s, false))
-	reads := func(r *http.Request) bool {
-		return r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/sha256/")
-	}
 	var asked atomic.Int32
-	halves := first(4, s3test.Half, reads)
+	halves := first(4, s3test.Half, readsBlob)
 	server.Fault(func(r *http.Request) s3test.Action {
-		if reads(r) && asked.Add(1) > 1 && (r.Header.Get("Range") == "" || r.Header.Get("If-Match") == "") {
+		if readsBlob(r) && asked.Add(1) > 1 && (r.Header.Get("Range") == "" || r.Header.Get("If-Match") == "") {
 			t.Errorf("request %d has Range %q and If-Match %q", asked.Load(), r.Header.Get("Range"), r.Header.Get("If-Match"))
 		}
 		return halves(r)
@@ -247,6 +244,40 @@ func TestReader_goesOn(t *testing.T) {
 	if _, err := io.ReadAll(r); !errors.Is(err, blobstore.ErrUnavailable) || hint.Of(err) == "" {
 		t.Errorf("while it is down: %v, hint %q", err, hint.Of(err))
 	}
+}
+
+// A server that breaks off again and again is read from as long as bytes come, and not for ever without.
+func TestReader_givesUp(t *testing.T) {
+	server := s3test.Start(t)
+	s := open(t, server, "broken")
+	must(t, place(s, false))
+	server.Fault(first(12, s3test.Half, readsBlob))
+	mustHave(t, s)
+
+	var asked atomic.Int32
+	server.Fault(func(r *http.Request) s3test.Action {
+		switch {
+		case !readsBlob(r):
+			return s3test.Pass
+		case asked.Add(1) == 1:
+			return s3test.Half
+		}
+		return s3test.Head
+	})
+	r, err := s.Blob(digest.FromBytes(body)).Open(t.Context(), int64(len(body)))
+	must(t, err)
+	defer r.Close()
+	got, err := io.ReadAll(r)
+	if !errors.Is(err, blobstore.ErrUnavailable) || hint.Of(err) == "" || !bytes.HasPrefix(body, got) || len(got) == 0 {
+		t.Errorf("%d bytes of %d, then %v, hint %q", len(got), len(body), err, hint.Of(err))
+	}
+	if asked.Load() != 6 {
+		t.Errorf("it was asked %d times", asked.Load())
+	}
+}
+
+func readsBlob(r *http.Request) bool {
+	return r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/sha256/")
 }
 
 // Of an object that was replaced since the first answer no byte follows.

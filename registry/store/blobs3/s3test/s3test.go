@@ -40,6 +40,7 @@ const (
 	Cut             // closes the connection without an answer
 	Lose            // has the server do it, and closes the connection
 	Half            // closes the connection after half of the answer's body
+	Head            // closes it before the body
 	Hang            // answers nothing until the client gives up
 	Stale           // answers as the server did the first time that this was asked with Stale
 )
@@ -154,10 +155,13 @@ func (s *Server) proxy(w http.ResponseWriter, r *http.Request, back http.Handler
 	case SlowDown:
 		w.WriteHeader(http.StatusServiceUnavailable)
 		fmt.Fprint(w, `<?xml version="1.0"?><Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>`)
-	case Half:
+	case Half, Head:
 		whole := httptest.NewRecorder()
 		back.ServeHTTP(whole, r)
 		half := whole.Body.Bytes()[:whole.Body.Len()/2]
+		if action == Head {
+			half = nil
+		}
 		send(w, whole, half)
 		_ = http.NewResponseController(w).Flush()
 		panic(http.ErrAbortHandler)
