@@ -2,11 +2,13 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,6 +30,9 @@ const (
 	followerSeen = time.Minute
 	// changesPruned is how many rows one transaction deletes, which pushes wait for.
 	changesPruned = 5000
+	// checksKept is how many positions are good that a follower was given and has not asked with: an answer that
+	// is lost on its way leaves one.
+	checksKept = 16
 	// pendingCounted bounds Pending, which is counted for each request.
 	pendingCounted = 100_000
 	// MaxChanges is the largest limit of a page, and pageBytes about how many bytes of states end it.
@@ -81,12 +86,17 @@ func (e *RelistError) Hint() string {
 }
 
 // position is how far a follower has read. While it lists, it has the last thing of the list.
+//
+// Its check is random, and in the row of the follower before the follower gets it. So a database that was put
+// back to an earlier state, such as with a snapshot of its host, does not have it, though it gives the same
+// numbers to other changes.
 type position struct {
 	Session string `json:"s"`
 	Seq     int64  `json:"q"` // the changes up to it are known
 	Listing string `json:"k,omitempty"`
 	Repo    string `json:"r,omitempty"`
 	Name    string `json:"n,omitempty"`
+	Check   string `json:"c,omitempty"` // "": an older version gave it
 }
 
 func (p position) String() string {
@@ -132,13 +142,14 @@ func (s *Feed) Register(ctx context.Context, f Follower, at string) (next string
 	err = s.db.Write(ctx, func(tx *sql.Tx) error {
 		next = at
 		var p position
+		var good checks
 		var err error
 		if at != "" {
 			p, err = parsePosition(at)
 		}
 		if at != "" && err == nil {
 			var had bool
-			if had, err = checkFollower(ctx, tx, f.ID, p); err == nil && f.Users && !had {
+			if had, good, err = checkFollower(ctx, tx, f.ID, p); err == nil && f.Users && !had {
 				err = &RelistError{"it was without accounts"}
 			}
 		}
@@ -146,7 +157,8 @@ func (s *Feed) Register(ctx context.Context, f Follower, at string) (next string
 		var gone *RelistError
 		if at == "" || errors.As(err, &gone) {
 			session, err = random.String(), nil
-			p = position{Session: session, Listing: listed()[0]}
+			p = position{Session: session, Listing: listed()[0], Check: rand.Text()}
+			good = checks{p.Check}
 			if err := tx.QueryRowContext(ctx, `SELECT head FROM feed`).Scan(&p.Seq); err != nil {
 				return err
 			}
@@ -155,11 +167,12 @@ func (s *Feed) Register(ctx context.Context, f Follower, at string) (next string
 		if err != nil {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, `INSERT INTO followers (id, address, ca, token, session, users, since, seen, started)
-			VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8)
+		_, err = tx.ExecContext(ctx, `INSERT INTO followers (id, address, ca, token, session, users, since, seen, started, checks)
+			VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, ?9)
 			ON CONFLICT (id) DO UPDATE SET address = excluded.address, ca = excluded.ca, token = excluded.token, users = excluded.users,
-				session = excluded.session, since = excluded.since, seen = excluded.seen, started = CASE followers.session WHEN excluded.session THEN followers.started ELSE excluded.started END`,
-			f.ID, f.Address, f.CA, f.Token, session, f.Users, p.Seq, now)
+				session = excluded.session, since = excluded.since, seen = excluded.seen, started = CASE followers.session WHEN excluded.session THEN followers.started ELSE excluded.started END,
+				checks = excluded.checks`,
+			f.ID, f.Address, f.CA, f.Token, session, f.Users, p.Seq, now, good.String())
 		return err
 	})
 	if err != nil {
@@ -168,26 +181,63 @@ func (s *Feed) Register(ctx context.Context, f Follower, at string) (next string
 	return next, nil
 }
 
-// checkFollower returns a *RelistError unless a follower may read on at a position, and whether it gets
-// the accounts.
-func checkFollower(ctx context.Context, q database.Querier, id string, p position) (users bool, err error) {
-	var session string
+// checkFollower returns a *RelistError unless a follower may read on at a position, whether it gets the
+// accounts, and the checks of the positions from that one on.
+func checkFollower(ctx context.Context, q database.Querier, id string, p position) (users bool, good checks, err error) {
+	var session, given string
 	var since, head int64
-	err = q.QueryRowContext(ctx, `SELECT f.session, f.since, f.users, (SELECT head FROM feed) FROM followers f WHERE f.id = ?`, id).
-		Scan(&session, &since, &users, &head)
+	err = q.QueryRowContext(ctx, `SELECT f.session, f.since, f.users, f.checks, (SELECT head FROM feed) FROM followers f WHERE f.id = ?`, id).
+		Scan(&session, &since, &users, &given, &head)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
-		return false, &RelistError{"the follower is not registered, or has not asked for too long"}
+		return false, nil, &RelistError{"the follower is not registered, or has not asked for too long"}
 	case err != nil:
-		return false, err
+		return false, nil, err
 	case session == "":
-		return false, &RelistError{"the follower was too far behind"}
+		return false, nil, &RelistError{"the follower was too far behind"}
 	case session != p.Session:
-		return false, &RelistError{"it is of another registration"}
+		return false, nil, &RelistError{"it is of another registration"}
 	case p.Seq < since || p.Seq > head:
-		return false, &RelistError{"the changes after it were dropped"}
+		return false, nil, &RelistError{"the changes after it were dropped"}
 	}
-	return users, nil
+	good, err = checksOf(given).after(p)
+	return users, good, err
+}
+
+// checks are those of the positions that a follower may have.
+type checks []string
+
+// checksOf reads what String returns. A row of an older version has none, which is the check of its position.
+func checksOf(text string) (c checks) {
+	if text == "" || json.Unmarshal([]byte(text), &c) != nil {
+		return checks{""}
+	}
+	return c
+}
+
+func (c checks) String() string {
+	text, _ := json.Marshal(c) // which cannot fail
+	return string(text)
+}
+
+// after returns those from a position on, or a *RelistError if that is none of them.
+func (c checks) after(p position) (checks, error) {
+	i := slices.Index(c, p.Check)
+	if i < 0 {
+		return nil, &RelistError{"the database was put back to a state before it"}
+	}
+	return c[i:], nil
+}
+
+// with adds that of a position that is given now.
+func (c checks) with(check string) checks {
+	if check == "" {
+		return c
+	}
+	if n := len(c); n > checksKept {
+		c = append(c[:1:1], c[n-checksKept+1:]...)
+	}
+	return append(c[:len(c):len(c)], check)
 }
 
 // List lists the followers.
@@ -233,17 +283,31 @@ func (s *Feed) Remove(ctx context.Context, id string) error {
 	return s.prune(ctx)
 }
 
-// confirm records that a follower has saved the changes up to one, and deletes those that all have.
-func (s *Feed) confirm(ctx context.Context, id string, p position) error {
+// confirm records that a follower has saved the changes up to a position, and is given the next one, whose check is
+// "" if it is the same. It deletes the changes that all have.
+func (s *Feed) confirm(ctx context.Context, id string, p position, next string) error {
 	now := s.now()
-	due, err := database.Exists(ctx, s.db.Reader(), `SELECT 1 FROM followers WHERE id = ? AND session = ? AND (since < ? OR seen < ?)`,
-		id, p.Session, p.Seq, database.Nanos(now.Add(-followerSeen)))
-	if err != nil || !due {
-		return err
+	if next == "" {
+		due, err := database.Exists(ctx, s.db.Reader(), `SELECT 1 FROM followers WHERE id = ? AND session = ? AND (since < ? OR seen < ?)`,
+			id, p.Session, p.Seq, database.Nanos(now.Add(-followerSeen)))
+		if err != nil || !due {
+			return err
+		}
 	}
 	return s.db.ShareFreeing(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `UPDATE followers SET since = max(since, ?3), seen = ?4 WHERE id = ?1 AND session = ?2`,
-			id, p.Session, p.Seq, database.Nanos(now))
+		var given string
+		err := tx.QueryRowContext(ctx, `SELECT checks FROM followers WHERE id = ? AND session = ?`, id, p.Session).Scan(&given)
+		if errors.Is(err, sql.ErrNoRows) {
+			return &RelistError{"the follower was removed or registered again meanwhile"}
+		}
+		var good checks
+		if err == nil {
+			good, err = checksOf(given).after(p)
+		}
+		if err == nil {
+			_, err = tx.ExecContext(ctx, `UPDATE followers SET since = max(since, ?3), seen = ?4, checks = ?5 WHERE id = ?1 AND session = ?2`,
+				id, p.Session, p.Seq, database.Nanos(now), good.with(next).String())
+		}
 		if err == nil {
 			_, err = pruneSome(ctx, tx)
 		}

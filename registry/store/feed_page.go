@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
 	"encoding/json"
 	"errors"
@@ -21,26 +22,32 @@ func (s *Feed) Page(ctx context.Context, follower, since string, limit int) (Pag
 		return Page{}, err
 	}
 	limit = max(1, min(limit, MaxChanges))
-	page, err := s.readPage(ctx, follower, p, limit)
+	page, next, err := s.readPage(ctx, follower, p, limit)
+	check := ""
+	if err == nil && next != p {
+		check = rand.Text()
+		next.Check = check
+	}
 	if err == nil {
-		err = s.confirm(ctx, follower, p)
+		err = s.confirm(ctx, follower, p, check)
 	}
 	if err != nil {
 		return Page{}, fmt.Errorf("read changes: %w", err)
 	}
+	page.Next = next.String()
 	return page, nil
 }
 
-// readPage reads a page in one transaction, so that its states are of one moment.
-func (s *Feed) readPage(ctx context.Context, follower string, p position, limit int) (page Page, err error) {
+// readPage reads a page in one transaction, so that its states are of one moment, and returns the position after it.
+func (s *Feed) readPage(ctx context.Context, follower string, p position, limit int) (page Page, next position, err error) {
 	tx, err := s.db.Reader().BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
-		return Page{}, err
+		return Page{}, p, err
 	}
 	defer tx.Rollback() //nolint:errcheck // nothing is written
-	users, err := checkFollower(ctx, tx, follower, p)
+	users, _, err := checkFollower(ctx, tx, follower, p)
 	if err != nil {
-		return Page{}, err
+		return Page{}, p, err
 	}
 	if p.Listing != "" {
 		return listPage(ctx, tx, p, users, limit)
@@ -49,7 +56,7 @@ func (s *Feed) readPage(ctx context.Context, follower string, p position, limit 
 }
 
 // changesPage has the changes after a position.
-func changesPage(ctx context.Context, q database.Querier, p position, users bool, limit int) (page Page, err error) {
+func changesPage(ctx context.Context, q database.Querier, p position, users bool, limit int) (page Page, next position, err error) {
 	type row struct {
 		seq int64
 		Change
@@ -57,7 +64,7 @@ func changesPage(ctx context.Context, q database.Querier, p position, users bool
 	columns := func(r *row) []any { return []any{&r.seq, &r.Kind, &r.Repository, &r.Name} }
 	rows, err := database.List(ctx, q, columns, `SELECT seq, kind, repository, name FROM changes WHERE seq > ? ORDER BY seq LIMIT ?`, p.Seq, limit)
 	if err != nil {
-		return Page{}, err
+		return Page{}, p, err
 	}
 	size, read := 0, 0
 	for _, r := range rows {
@@ -70,7 +77,7 @@ func changesPage(ctx context.Context, q database.Querier, p position, users bool
 			continue
 		}
 		if r.State, err = stateOf(ctx, q, r.Kind, r.Repository, r.Name); err != nil {
-			return Page{}, err
+			return Page{}, p, err
 		}
 		size += len(r.State)
 		page.Changes = append(page.Changes, r.Change)
@@ -80,8 +87,7 @@ func changesPage(ctx context.Context, q database.Querier, p position, users bool
 	} else {
 		err = countPending(ctx, q, p, &page)
 	}
-	page.Next = p.String()
-	return page, err
+	return page, p, err
 }
 
 func countPending(ctx context.Context, q database.Querier, p position, page *Page) error {
@@ -89,11 +95,11 @@ func countPending(ctx context.Context, q database.Querier, p position, page *Pag
 }
 
 // listPage has the next things of a list of all. The changes since the list began follow it.
-func listPage(ctx context.Context, q database.Querier, p position, users bool, limit int) (page Page, err error) {
+func listPage(ctx context.Context, q database.Querier, p position, users bool, limit int) (page Page, next position, err error) {
 	for size := 0; p.Listing != "" && len(page.Changes) < limit && size <= pageBytes; {
 		keys, err := listKeys(ctx, q, p, limit-len(page.Changes))
 		if err != nil {
-			return Page{}, err
+			return Page{}, p, err
 		}
 		if len(keys) == 0 || p.Listing == kindUser && !users {
 			p = p.nextKind()
@@ -105,14 +111,13 @@ func listPage(ctx context.Context, q database.Querier, p position, users bool, l
 			}
 			p.Repo, p.Name = c.Repository, c.Name
 			if c.State, err = stateOf(ctx, q, c.Kind, c.Repository, c.Name); err != nil {
-				return Page{}, err
+				return Page{}, p, err
 			}
 			size += len(c.State)
 			page.Changes = append(page.Changes, c)
 		}
 	}
-	page.Next = p.String()
-	return page, countPending(ctx, q, p, &page)
+	return page, p, countPending(ctx, q, p, &page)
 }
 
 // nextKind returns the position at the beginning of the next kind, or at the end of the list.
