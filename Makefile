@@ -117,7 +117,7 @@ s3: ## run the tests of blobs in S3, with a real server; it takes minutes to bui
 	go vet -tags s3 ./registry/store ./registry/store/blobs3/... ./registry/oci ./cmd/appliance
 	APPLIANCE_S3_SERVER=$(CURDIR)/bin/s3server go test -count=1 -tags s3 -timeout 10m ./registry/store/blobs3/...
 	APPLIANCE_S3_SERVER=$(CURDIR)/bin/s3server APPLIANCE_TEST_STORAGE=s3 go test -count=1 -tags s3 -timeout 40m ./registry/store
-	APPLIANCE_S3_SERVER=$(CURDIR)/bin/s3server APPLIANCE_TEST_DATABASE=postgres go test -count=1 -tags s3 -run TestDaemons ./registry/store
+	APPLIANCE_S3_SERVER=$(CURDIR)/bin/s3server APPLIANCE_TEST_DATABASE=postgres go test -count=1 -tags s3 -run "Test(Daemons|Fenced)_" ./registry/store
 	APPLIANCE_S3_SERVER=$(CURDIR)/bin/s3server go test -count=1 -tags s3 -run TestRedirect ./registry/oci
 	APPLIANCE_S3_SERVER=$(CURDIR)/bin/s3server go test -count=1 -tags s3 -timeout 20m -run '_S3|TestRedirect' ./cmd/appliance
 

@@ -92,6 +92,7 @@ func rooms() map[string][]string {
 		"registry/store/blobs3":     {"registry/store/blobstore"},
 		"registry/store/guard":      nil,
 		"registry/store/sharedrows": {"registry/store/database"},
+		"registry/store/fence":      {"registry/store/blobstore", "registry/store/database"},
 		"registry/store/leases":     {"registry/store/blobstore", "registry/store/database", "registry/store/guard"},
 
 		"registry/store/blobstore/blobstoretest": {"registry/store/blobstore"},
@@ -105,7 +106,7 @@ func rooms() map[string][]string {
 		"registry/store/migrations": {"registry/store/database", "registry/store/postgres", "registry/store/postgres/postgrestest", "registry/store/sqlite"},
 		"registry/store/integrity":  {"registry/store/database", "registry/store/blobstore", "registry/store/blobfile", "registry/store/integrity/findings"},
 		"registry/store/transfer": {"registry/store/database", "registry/store/sqlite", "registry/store/postgres", "registry/store/migrations", "registry/store/blobstore", "registry/store/blobfile",
-			"registry/store/blobs3", "registry/store/integrity"},
+			"registry/store/blobs3", "registry/store/integrity", "registry/store/fence"},
 		"registry/store/backup": {"registry/store/database", "registry/store/sqlite", "registry/store/migrations", "registry/store/blobfile", "registry/store/integrity"},
 	}
 }

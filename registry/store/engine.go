@@ -84,6 +84,7 @@ func (s *Store) openServer(ctx context.Context, o Options) (err error) {
 	options.Fresh, options.Current, options.Starting = fresh, o.Current, o.Starting
 	options.Several, options.Rehearse, options.Log = o.Shared, o.rehearse, s.log
 	options.Changed, options.Committed, options.Topic, options.Told = s.changed, s.committed, topicOf, s.told
+	options.Use = s.uses
 	db, err := postgres.Open(ctx, options)
 	if err != nil {
 		return err

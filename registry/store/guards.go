@@ -9,7 +9,6 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/mirror-appliance/appliance/internal/retry"
 	"github.com/mirror-appliance/appliance/registry/store/database"
 	"github.com/mirror-appliance/appliance/registry/store/guard"
 	"github.com/mirror-appliance/appliance/registry/store/integrity"
@@ -258,27 +257,12 @@ func (s *core) share() error {
 	s.guard.Blobs = sharedBlobs{s.guard.shared.Blobs}
 	s.guard.Runs = sharedRuns{s.guard.shared.Runs}
 	s.guard.Sessions = sharedSessions{s.guard.shared.Sessions}
-	s.guard.tidying = s.tidyEvery(tidyEvery)
+	s.guard.tidying = s.repeat(tidyEvery, "could not tidy what the daemons of this store share", s.guard.shared.Tidy)
 	return nil
 }
 
 // tidyEvery is how often a daemon writes what others need to know, and finishes what dead ones left.
 const tidyEvery = 10 * time.Second
-
-// tidyEvery calls Tidy until the function that it returns is called.
-func (s *core) tidyEvery(every time.Duration) (end func()) {
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		for retry.Sleep(ctx, every) == nil {
-			if err := s.guard.shared.Tidy(ctx); err != nil && ctx.Err() == nil {
-				s.log.Warn("could not tidy what the daemons of this store share", "error", err)
-			}
-		}
-	}()
-	return func() { cancel(); <-ended }
-}
 
 // recall has a process that has the database of PostgreSQL alone spare what the daemons spared that shared it
 // before: clients were told that it exists.
@@ -303,6 +287,9 @@ func (s *core) forget(ctx context.Context) error {
 }
 
 func (s *core) removeObject(ctx context.Context, d digest.Digest) error {
+	if err := s.mayGoOn(ctx); err != nil {
+		return err
+	}
 	_, err := s.blobs.Blob(d).Remove(ctx)
 	return err
 }

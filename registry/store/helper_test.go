@@ -23,6 +23,7 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store/backup"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 	"github.com/mirror-appliance/appliance/registry/store/blobs3/s3test"
+	"github.com/mirror-appliance/appliance/registry/store/fence"
 	"github.com/mirror-appliance/appliance/registry/store/guard"
 )
 
@@ -178,6 +179,9 @@ func (f *fixture) list(dir string) []string {
 			return nil
 		}
 		if f.bucket != nil && path == filepath.Join(f.storage(), "owner") { // of each bucket that a store has
+			return nil
+		}
+		if path == filepath.Join(f.storage(), fence.Note) { // of each storage whose database is in PostgreSQL
 			return nil
 		}
 		if err == nil && !e.IsDir() {

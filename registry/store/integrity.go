@@ -39,6 +39,9 @@ func (s *core) checker() *integrity.Checker {
 // checked implements integrity.Store.
 type checked struct{ *Garbage }
 
+// MayRemove implements integrity.Store.
+func (c checked) MayRemove(ctx context.Context) error { return c.mayGoOn(ctx) }
+
 // HasBytes implements integrity.Store.
 func (c checked) HasBytes(d digest.Digest) bool {
 	_, ok := c.journal.leftOver(d)

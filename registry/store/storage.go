@@ -71,7 +71,10 @@ func (s *core) openBlobs(ctx context.Context, o Options) (err error) {
 		if err := s.checkBucket(ctx); err != nil {
 			return err
 		}
-		return s.claimBucket(ctx)
+		if err := s.claimBucket(ctx); err != nil {
+			return err
+		}
+		return s.openFence(ctx)
 	}
 	if err := s.checkStorage(ctx, o.Storage); err != nil {
 		return err
@@ -80,7 +83,7 @@ func (s *core) openBlobs(ctx context.Context, o Options) (err error) {
 		return diskspace.Full(o.Storage, 0, err)
 	}
 	s.blobs = s.files.Storage()
-	return nil
+	return s.openFence(ctx)
 }
 
 // claimBucket refuses a storage in S3 that another store has.

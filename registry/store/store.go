@@ -97,6 +97,7 @@ type core struct {
 
 	memory
 	turns
+	fenced
 }
 
 // memory is the state of one process.
@@ -190,6 +191,9 @@ func newStore(o Options) (*Store, error) {
 func (s *Store) Close() error {
 	if s.guard.tidying != nil {
 		s.guard.tidying()
+	}
+	if s.fenced.looking != nil {
+		s.fenced.looking()
 	}
 	if s.blobs != nil && s.db != nil {
 		s.saveSessions()

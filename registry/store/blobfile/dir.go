@@ -8,6 +8,7 @@
 //	<root>/sha256/<2 hex>/<hex>    a blob; likewise sha512
 //	<root>/uploads/<id>            the bytes of an upload, beside <id>.json, the state to resume it
 //	<root>/quarantine/sha256-<hex> a damaged blob, for people to look at
+//	<root>/primary                 a note, see package fence
 //
 // A blob of Upload.Place survives a power cut. One of Blob.Create does so after Dir.Sync.
 //

@@ -8,6 +8,7 @@
 //	uploads/<id>.state      what resumes an upload, also in another process
 //	quarantine/sha256-<hex> a damaged blob, for people to look at
 //	owner                   which store has the storage, see Claim
+//	primary                 where its database is, see package fence
 //
 // A blob is sent in parts, each with its checksum, and no more than two parts of an upload are in
 // memory. The parts of a known blob go to its key, and the others to uploads/<id>, from where the

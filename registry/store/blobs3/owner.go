@@ -5,15 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"net/http"
 	"os"
 	"time"
 
-	"github.com/minio/minio-go/v7"
-
 	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/registry/store/blobstore"
 )
 
 // owner is the content of the object that names the store which has the storage.
@@ -24,7 +21,7 @@ type owner struct {
 	Since    time.Time `json:"since"`
 }
 
-func (s *Storage) ownerKey() string { return s.key("owner") }
+const ownerNote = "owner"
 
 // Claim returns an error with a hint unless the storage is that of a store, by its id, or of none so far.
 // The collection of another store would remove the blobs of this one. Daemons with one database are
@@ -46,7 +43,7 @@ func (s *Storage) Claim(ctx context.Context, id, database string) error {
 	}
 	return hint.New(fmt.Errorf("%s has the blobs of another store: that of the database %s, first opened on host %s at %s",
 		s.Root(), other.Database, other.Host, other.Since.Format(time.RFC3339)),
-		"name another prefix in `storage:`; if that store is never served again, remove the object "+s.ownerKey()+" from the bucket "+s.address.Bucket)
+		"name another prefix in `storage:`; if that store is never served again, remove the object "+s.key(ownerNote)+" from the bucket "+s.address.Bucket)
 }
 
 // Owner returns the id of the store that has the storage, "" for none.
@@ -60,21 +57,14 @@ func (s *Storage) Owner(ctx context.Context) (id string, err error) {
 
 func (s *Storage) owner(ctx context.Context) (o owner, err error) {
 	what := "read which store has " + s.Root()
-	err = s.do(ctx, what, func(ctx context.Context) error {
-		content, _, _, err := s.core.GetObject(ctx, s.address.Bucket, s.ownerKey(), minio.GetObjectOptions{})
-		if err != nil {
-			return err
-		}
-		text, err := io.ReadAll(io.LimitReader(content, 10_000))
-		if err = errors.Join(err, content.Close()); err == nil {
-			err = json.Unmarshal(text, &o)
-		}
-		return err
-	})
-	if err == nil && o.Store == "" {
-		err = fmt.Errorf("%s: the object %s names none", what, s.ownerKey())
+	text, _, err := s.ReadNote(ctx, ownerNote)
+	if err != nil {
+		return o, fmt.Errorf("%s: %w", what, err)
 	}
-	return o, err
+	if err := json.Unmarshal(text, &o); err != nil || o.Store == "" {
+		return o, fmt.Errorf("%s: %s names none", what, s.NotePlace(ownerNote))
+	}
+	return o, nil
 }
 
 // claim writes the object, unless there is one.
@@ -87,11 +77,8 @@ func (s *Storage) claim(ctx context.Context, id, database string) error {
 	if err != nil {
 		return err
 	}
-	var o minio.PutObjectOptions
-	o.SetMatchETagExcept("*")
-	err = s.put(ctx, "write which store has "+s.Root(), s.ownerKey(), body, o)
-	var answer minio.ErrorResponse
-	if errors.As(err, &answer) && answer.StatusCode == http.StatusPreconditionFailed { // another one was first
+	err = s.WriteNote(ctx, ownerNote, body, nil)
+	if errors.Is(err, blobstore.ErrNoteChanged) { // another one was first
 		return nil
 	}
 	return err

@@ -47,6 +47,7 @@ type Storage interface {
 	Parts(ctx context.Context, a digest.Algorithm) ([]Part, error)
 
 	Uploader
+	Notes
 
 	// Root returns the place of the storage, for messages.
 	Root() string
@@ -57,6 +58,23 @@ type Storage interface {
 	// Close closes the storage.
 	Close() error
 }
+
+// Notes keeps small texts beside the blobs, each with a name: what the users of one storage need to know of each other
+// though they have no database in common.
+type Notes interface {
+	// ReadNote returns a note and its version, or fs.ErrNotExist.
+	ReadNote(ctx context.Context, name string) (text []byte, seen Version, err error)
+	// WriteNote writes a note, durably, if it is the one that was seen, nil for none, and returns ErrNoteChanged else. A
+	// storage that cannot compare writes it: the caller reads it back.
+	WriteNote(ctx context.Context, name string, text []byte, seen Version) error
+	// RemoveNote removes a note, if it exists.
+	RemoveNote(ctx context.Context, name string) error
+	// NotePlace tells where a note is, for messages.
+	NotePlace(name string) string
+}
+
+// ErrNoteChanged reports that a note is not the one that was seen.
+var ErrNoteChanged = errors.New("the note was changed at the same time")
 
 // Uploader begins uploads and removes what they left.
 type Uploader interface {

@@ -187,6 +187,9 @@ func (c *Checker) quarantine(ctx context.Context, d digest.Digest, size int64,
 	if !c.Storage.Blob(d).IsStill(ctx, found.Seen) {
 		return false, nil
 	}
+	if err := c.Store.MayRemove(ctx); err != nil {
+		return false, err
+	}
 	var marked bool
 	defer func() {
 		if marked {
@@ -306,6 +309,9 @@ func (c *Checker) TidyQuarantine(ctx context.Context) error {
 		return fmt.Errorf("tidy quarantine: %w", err)
 	}
 	err = c.Storage.TidyQuarantine(ctx, func(d digest.Digest) (bool, error) {
+		if err := c.Store.MayRemove(ctx); err != nil {
+			return true, err
+		}
 		return database.Exists(ctx, c.DB.Reader(), `SELECT 1 FROM quarantine WHERE digest = ?`, d)
 	})
 	if err != nil {

@@ -76,6 +76,8 @@ type Store interface {
 	// Note and SetNote read and save a value by its name, "" at first.
 	Note(ctx context.Context, name string) (string, error)
 	SetNote(ctx context.Context, name, value string) error
+	// MayRemove returns an error when another process may have rows of the blobs that this one has none of.
+	MayRemove(ctx context.Context) error
 	// StaleUploads yields the uploads that were not used since before.
 	StaleUploads(ctx context.Context, before time.Time, yield func(id string, size int64) error) error
 }

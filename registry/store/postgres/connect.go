@@ -146,7 +146,10 @@ func (s *server) connectWriter(ctx context.Context, c *connector) (driver.Conn, 
 	}
 	opened, err := c.open(ctx)
 	if err == nil {
-		if err = s.take(ctx, opened); err != nil {
+		if err = s.take(ctx, opened); err == nil {
+			err = s.use(ctx, opened)
+		}
+		if err != nil {
 			err = errors.Join(s.typed(ctx, err), opened.Close())
 		}
 	}

@@ -91,6 +91,10 @@ func (s *server) typed(ctx context.Context, err error) error {
 	if errors.As(err, new(*tls.CertificateVerificationError)) {
 		return unavailable("let sslrootcert= in `database:` of config.yaml name the certificate of the CA that signs the server's, and the host be a name in that certificate")
 	}
+	var superseded *database.SupersededError
+	if errors.As(err, &superseded) {
+		return unavailable(superseded.Hint())
+	}
 	var outdated *outdatedError
 	if errors.As(err, &outdated) {
 		return unavailable(outdatedHint)

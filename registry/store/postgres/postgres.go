@@ -42,6 +42,9 @@ type Options struct {
 	Rehearse   bool            // run each transaction twice, as after a conflict: for tests of what writes
 	Several    bool            // other processes may have the database open too, and write each in its turn: see Member
 
+	// Use is called before the first write at a server. While it returns an error, nothing is written there. nil: it is not.
+	Use func(context.Context, database.Server) error
+
 	Changed   func(database.Change) // called after each change of a row, before the write is acknowledged; a table "" means that any may have changed
 	Committed func()                // called after that
 
@@ -82,10 +85,11 @@ type server struct {
 	damage    atomic.Pointer[database.CorruptError]
 	began     time.Time // of this process, for its clock
 	member    atomic.Pointer[member]
-	ended     chan struct{} // has a token when the lease may have ended
-	lock      sync.Mutex    // guards what follows
-	owner     string        // what the row of the owner has since this process took the database
-	failed    time.Time     // when the writer could not connect
+	writes    atomic.Pointer[database.Server] // where the last connection that writes is
+	ended     chan struct{}                   // has a token when the lease may have ended
+	lock      sync.Mutex                      // guards what follows
+	owner     string                          // what the row of the owner has since this process took the database
+	failed    time.Time                       // when the writer could not connect
 	failure   error
 	notes     []database.Change // of the transaction under way
 	warning   *pgconn.Notice    // the last one of the connection that writes

@@ -12,6 +12,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
 // othersTime is how long the other hosts of an address have to answer once one of them is a primary.
@@ -31,30 +33,26 @@ type primaries struct {
 	mu      sync.Mutex // guards what follows
 	cluster string     // the identifier of the cluster, which a standby has in common with its primary
 	newest  int64      // the highest timeline that was seen of it
-}
 
-// origin is the server of a connection.
-type origin struct {
-	cluster  string
-	timeline int64
+	superseded *database.SupersededError // what the storage tells; nil: nothing
 }
 
 const originKey = "appliance origin"
 
 // originOf returns the server of a connection.
-func originOf(c *pgconn.PgConn) origin {
-	o, _ := c.CustomData()[originKey].(origin) // none of a server that does not tell
+func originOf(c *pgconn.PgConn) database.Server {
+	o, _ := c.CustomData()[originKey].(database.Server) // none of a server that does not tell
 	return o
 }
 
 // note remembers a server.
-func (p *primaries) note(o origin) {
+func (p *primaries) note(o database.Server) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if o.cluster != p.cluster { // such as after pg_upgrade
-		p.cluster, p.newest = o.cluster, 0
+	if o.Cluster != p.cluster { // such as after pg_upgrade
+		p.cluster, p.newest = o.Cluster, 0
 	}
-	p.newest = max(p.newest, o.timeline)
+	p.newest = max(p.newest, o.Timeline)
 }
 
 // outdated returns an error if another server has gone on since a connection was made.
@@ -62,8 +60,11 @@ func (p *primaries) outdated(c *pgconn.PgConn) error {
 	o := originOf(c)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if o.cluster == p.cluster && o.timeline < p.newest {
-		return &outdatedError{o.timeline, p.newest}
+	if by := p.superseded; by != nil && (o.Cluster != by.By.Cluster || o.Precedes(by.By)) {
+		return by
+	}
+	if o.Cluster == p.cluster && o.Timeline < p.newest {
+		return &outdatedError{o.Timeline, p.newest}
 	}
 	return nil
 }
@@ -75,7 +76,7 @@ func (e *outdatedError) Error() string {
 	return fmt.Sprintf("the server is an old primary: it has timeline %d, and a standby that was promoted went on with timeline %d", e.timeline, e.newest)
 }
 
-const outdatedHint = "stop the old primary, and have it follow the new one (pg_rewind, pg_basebackup); if it is the one to go on with, restart the appliance"
+const outdatedHint = "stop the old primary, and have it follow the new one (pg_rewind, pg_basebackup); if it is the one to go on with, see `appliance docs database`"
 
 const (
 	askState = `SELECT pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on'`
@@ -99,7 +100,7 @@ func (p *primaries) validate(reads bool) pgconn.ValidateConnectFunc {
 			if err != nil {
 				return err
 			}
-			c.CustomData()[originKey] = origin{string(row[0]), timeline}
+			c.CustomData()[originKey] = database.Server{Cluster: string(row[0]), Timeline: timeline}
 		} else if codeOf(err) == "" {
 			return err
 		}
@@ -198,9 +199,9 @@ func newest[C any](ctx context.Context, p *primaries, c *pgx.ConnConfig, connect
 }
 
 // precedes reports whether a server is the one to use of two.
-func precedes(a origin, aAt int, b origin, bAt int) bool {
-	if a.timeline != b.timeline {
-		return a.timeline > b.timeline
+func precedes(a database.Server, aAt int, b database.Server, bAt int) bool {
+	if a.Timeline != b.Timeline {
+		return a.Timeline > b.Timeline
 	}
 	return aAt < bAt
 }

@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"github.com/mirror-appliance/appliance/registry/store/database"
+	"github.com/mirror-appliance/appliance/registry/store/fence"
 )
 
 // Side is one of the two stores.
@@ -153,6 +154,10 @@ func (c *copying) copy(ctx context.Context) error {
 		return err
 	}
 	if err := c.rows(ctx); err != nil {
+		return err
+	}
+	// Of two databases with one storage, either may be served now: the first that is.
+	if err := c.to.blobs.RemoveNote(ctx, fence.Note); err != nil {
 		return err
 	}
 	c.report.Whole, c.report.Seconds = true, c.Now().Sub(began).Seconds()

@@ -434,17 +434,6 @@ func look(t *testing.T, p place) {
 	must(t, err)
 }
 
-// Two databases may name one storage: no blob moves.
-func TestRun_sameStorage(t *testing.T) {
-	from, to := inFiles(t), inFiles(t)
-	fill(t, from)
-	to.Storage, to.objects = from.Storage, from.objects
-	if r := run(t, from, to); !r.SameStorage || r.Copied != 0 {
-		t.Errorf("the report is %+v", r)
-	}
-	equal(t, from, to)
-}
-
 func TestRun_dryRun(t *testing.T) {
 	from, to := inFiles(t), inFiles(t)
 	fill(t, from)

@@ -37,6 +37,7 @@ type Action int
 const (
 	Pass     Action = iota
 	SlowDown        // answers 503 SlowDown
+	Unable          // answers 501 NotImplemented
 	Cut             // closes the connection without an answer
 	Lose            // has the server do it, and closes the connection
 	Half            // closes the connection after half of the answer's body
@@ -155,6 +156,9 @@ func (s *Server) proxy(w http.ResponseWriter, r *http.Request, back http.Handler
 	case SlowDown:
 		w.WriteHeader(http.StatusServiceUnavailable)
 		fmt.Fprint(w, `<?xml version="1.0"?><Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>`)
+	case Unable:
+		w.WriteHeader(http.StatusNotImplemented)
+		fmt.Fprint(w, `<?xml version="1.0"?><Error><Code>NotImplemented</Code><Message>A header is not implemented.</Message></Error>`)
 	case Half, Head:
 		whole := httptest.NewRecorder()
 		back.ServeHTTP(whole, r)

@@ -54,6 +54,7 @@ func (s Subject) Run(t *testing.T) {
 		"a blob that is removed is gone":                      testRemove,
 		"an upload that is discarded leaves nothing":          testDiscard,
 		"readers follow an upload":                            testFollow,
+		"a note is written over the one that was seen":        testNotes,
 	} {
 		t.Run(name, func(t *testing.T) {
 			storage, again := s.Open(t)
