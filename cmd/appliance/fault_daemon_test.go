@@ -50,6 +50,7 @@ type faulty struct {
 	gone    <-chan struct{} // closed when that has ended
 	said    *said           // by the one that runs, or ran last
 	logged  bool            // with an access log
+	objects string          // directory of what the bucket has; "": blobs are files
 }
 
 // newFaulty prepares a directory. parent "" is a temporary one.

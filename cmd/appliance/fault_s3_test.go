@@ -29,8 +29,20 @@ func (f *faulty) inBucket(t *testing.T, bucket *s3test.Server) {
 	t.Helper()
 	f.cfg.Storage, _ = bucket.Address(t, "")
 	f.cfg.StorageCredentials, f.cfg.StorageRedirect = bucket.Credentials, bucket.CA != ""
+	f.objects = bucket.Dir
 	text, err := f.cfg.Marshal()
 	must(t, errors.Join(err, os.WriteFile(config.Path(f.root), text, 0o644)))
+}
+
+// TestKilled_S3 is TestKilled with blobs in S3, some of them in parts. What a killed daemon has left in
+// the bucket is collected.
+func TestKilled_S3(t *testing.T) {
+	f := newFaulty(t, inMemory(t))
+	f.inBucket(t, s3test.Start(t))
+	f.begin(t)
+	h := newHammer(f, bucketKills)
+	h.sizes = append(h.sizes, 50<<10, 50<<10, 50<<10, 50<<10, 50<<10, 50<<10, 18<<20) // of which half have parts
+	killAgain(t, h)
 }
 
 // TestRedirect_clients has clients follow redirects to the bucket.
