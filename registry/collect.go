@@ -37,7 +37,7 @@ type collector struct {
 	log     *slog.Logger
 	last    *jobs.Note[api.GCResult] // without dry runs
 
-	planned atomic.Pointer[api.GCResult] // by the last dry run that was detached; nil: none, or something was collected since
+	planned *board[api.GCProgress, api.GCResult] // by the last dry run that was detached; none: something was collected since
 
 	blobs, bytes atomic.Int64 // removed since the start
 }
@@ -64,12 +64,12 @@ func (c *collector) run(ctx context.Context, q api.GCRequest, progress func(api.
 	result.Ended = time.Now()
 	switch {
 	case !q.DryRun:
-		c.planned.Store(nil)
+		c.planned.keep(nil)
 		c.ended(ctx, result, err)
 	case q.Detach:
 		planned := result
 		planned.Error = stopReason(ctx, err)
-		c.planned.Store(&planned)
+		c.planned.keep(&planned)
 	}
 	return result, err
 }
@@ -143,8 +143,10 @@ func stopReason(ctx context.Context, err error) string {
 }
 
 func (d *daemon) verifyKind() jobs.Kind[api.VerifyRequest, api.VerifyProgress, store.VerifyReport] {
+	d.verifying = newBoard[api.VerifyProgress, struct{}](d, "verification", func(p *api.VerifyProgress, host string) { p.Host = host })
 	return jobs.Kind[api.VerifyRequest, api.VerifyProgress, store.VerifyReport]{
-		Name: "verification", Run: d.verify, Drain: d.draining, Log: d.log,
+		Name: "verification", Alone: d.alone("verification"), Drain: d.draining, Log: d.log,
+		Run: shown(d.verifying, func() bool { return d.jobs.Verify.Stop() }, d.verify),
 	}
 }
 

@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -76,7 +75,8 @@ type daemon struct {
 	evictor   *evictor
 	mirrors   []*scheduled
 	draft     *draftRunner
-	drafts    atomic.Pointer[api.DraftPlanState] // the last one
+	drafts    *board[api.MirrorProgress, api.DraftPlanState]
+	verifying *board[api.VerifyProgress, struct{}]
 	views     *views.Views
 	updates   *updates.Service
 	verdicts  *verdicts
@@ -263,7 +263,8 @@ func (d *daemon) openControl(ctx context.Context) error {
 func (d *daemon) openJobs(ctx context.Context) {
 	d.evictor = &evictor{store: d.store, quota: int64(d.cfg.PullQuota), log: d.log}
 	d.collector = &collector{store: d.store.Garbage, changes: d.family.Do, grace: d.cfg.GC.GracePeriod, log: d.log,
-		last: jobs.OpenNote[api.GCResult](ctx, d.store, "gc.last", d.log)}
+		last:    jobs.OpenNote[api.GCResult](ctx, d.store, "gc.last", d.log),
+		planned: newBoard[api.GCProgress, api.GCResult](d, "collection", func(p *api.GCProgress, host string) { p.Host = host })}
 	d.scrubber = &scrubber{
 		store: d.store, refetch: d.refetch, log: d.log,
 		latest:   jobs.OpenNote[api.ScrubState](ctx, d.store, "scrub.latest", d.log),
@@ -275,6 +276,7 @@ func (d *daemon) openJobs(ctx context.Context) {
 	d.updates = updates.New(updates.Options{Store: d.store, Registry: d.cfg.Address(),
 		MirrorNames: d.cfg.Updates.Payloads == config.PayloadsMirror, Log: d.log})
 	collecting, scrubbing := d.collector.kind(d.draining), d.scrubber.kind(d.draining)
+	collecting.Run = shown(d.collector.planned, func() bool { return d.jobs.GC.Stop() }, collecting.Run)
 	collecting.Alone, scrubbing.Alone = d.alone(collecting.Name), d.alone(scrubbing.Name)
 	collecting.Latest = latest(d.store, d.collector.last, func(r *api.GCResult) (at time.Time) {
 		if r.Error == "" {

@@ -24,11 +24,12 @@ type draftRunner = jobs.Runner[api.DraftRequest, api.MirrorProgress, api.MirrorP
 
 // openDraft makes the job that plans texts of image sets. Its turn is that of the runs.
 func (d *daemon) openDraft(turn chan struct{}) {
+	d.drafts = newBoard[api.MirrorProgress, api.DraftPlanState](d, "plan of a text", atHost)
 	d.draft = jobs.New(jobs.Kind[api.DraftRequest, api.MirrorProgress, api.MirrorPlan]{
-		Name: "plan of a text", Drain: d.draining, Log: d.log,
-		Run: func(ctx context.Context, q api.DraftRequest, progress func(api.MirrorProgress)) (api.MirrorPlan, error) {
+		Name: "plan of a text", Alone: d.alone("plan of a text"), Drain: d.draining, Log: d.log,
+		Run: shown(d.drafts, func() bool { return d.draft.Stop() }, func(ctx context.Context, q api.DraftRequest, progress func(api.MirrorProgress)) (api.MirrorPlan, error) {
 			keep := func(p *api.MirrorPlan) {
-				d.drafts.Store(&api.DraftPlanState{MirrorPlanState: api.MirrorPlanState{Last: p}, Text: digest.FromString(q.Text)})
+				d.drafts.keep(&api.DraftPlanState{MirrorPlanState: api.MirrorPlanState{Last: p}, Text: digest.FromString(q.Text)})
 			}
 			s, done, err := d.drafted(q.ImageSet, []byte(q.Text))
 			if err != nil {
@@ -37,13 +38,9 @@ func (d *daemon) openDraft(turn chan struct{}) {
 				return api.MirrorPlan{}, err
 			}
 			defer done()
-			s.turn = turn
-			p, err := s.plan(ctx, api.MirrorRequest{}, progress)
-			if last := s.planned.Load(); last != nil {
-				keep(last)
-			}
-			return p, err
-		},
+			s.turn, s.keepPlan = turn, keep
+			return s.plan(ctx, api.MirrorRequest{}, progress)
+		}),
 	})
 	d.onClose(func() error {
 		d.draft.Wait()
@@ -119,11 +116,20 @@ func (d *daemon) asSet(dir string, of config.Sync, text []byte) (s *scheduled, d
 func (m mirrors) Draft() *draftRunner { return m.d.draft }
 
 // DraftPlan implements admin.Mirrors.
-func (m mirrors) DraftPlan() api.DraftPlanState {
+func (m mirrors) DraftPlan(ctx context.Context) api.DraftPlanState {
 	state := api.DraftPlanState{}
-	if last := m.d.drafts.Load(); last != nil {
+	running, last := m.d.drafts.look(ctx)
+	if last != nil {
 		state = *last
 	}
-	state.Running = m.d.draft.Progress()
+	state.Running = running
 	return state
 }
+
+// StopDraft implements admin.Mirrors.
+func (m mirrors) StopDraft(ctx context.Context) (running bool) {
+	return m.d.drafts.stop(ctx, m.d.draft.Stop)
+}
+
+// atHost is for a board.
+func atHost(p *api.MirrorProgress, host string) { p.Host = host }

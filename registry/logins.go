@@ -23,12 +23,15 @@ func (d *daemon) logins() auth.Logins {
 	return sharedLogins{d.store.Shared().Logins}
 }
 
-// sweepLogins removes the shared logins that are over, until ctx ends.
-func (d *daemon) sweepLogins(ctx context.Context) error {
+// sweepShared removes the shared logins that are over, and old results, until ctx ends.
+func (d *daemon) sweepShared(ctx context.Context) error {
 	if !d.store.Several() {
 		return nil
 	}
 	return every(ctx, time.Minute, sweepEvery, func() {
+		if err := d.store.Shared().Work.Sweep(ctx); err != nil && ctx.Err() == nil {
+			d.log.WarnContext(ctx, "old results of work on request could not be removed", "error", err)
+		}
 		used, began := auth.LoginsOver(time.Now())
 		if err := d.store.Shared().Logins.Sweep(ctx, used, began); err != nil && ctx.Err() == nil {
 			d.log.WarnContext(ctx, "the logins of the console that are over could not be removed", "error", err)

@@ -22,13 +22,16 @@ func twoDaemons(t *testing.T, server *postgrestest.Server) (one, other *sharedro
 	proxy, err = server.Proxy()
 	must(t, err)
 	t.Cleanup(func() { must(t, proxy.Close()) })
-	open := func(address string) *sharedrows.Set {
-		db, err := postgres.Open(t.Context(), postgres.Options{Address: address, Migrations: migrations.Postgres(), Own: migrations.Own(), Several: true})
-		must(t, err)
-		t.Cleanup(func() { must(t, db.Close()) })
-		return sharedrows.New(db)
-	}
-	return open(address), open(proxy.Address(address)), proxy
+	return sharedBy(t, address), sharedBy(t, proxy.Address(address)), proxy
+}
+
+// sharedBy returns the rows of a database by a connection of its own.
+func sharedBy(t *testing.T, address string) *sharedrows.Set {
+	t.Helper()
+	db, err := postgres.Open(t.Context(), postgres.Options{Address: address, Migrations: migrations.Postgres(), Own: migrations.Own(), Several: true})
+	must(t, err)
+	t.Cleanup(func() { must(t, db.Close()) })
+	return sharedrows.New(db)
 }
 
 func startServer(t *testing.T) *postgrestest.Server {

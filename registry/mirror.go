@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -44,8 +43,9 @@ type scheduled struct {
 	last   *jobs.Note[api.MirrorResult] // without runs that were stopped
 	runner *mirrorRunner
 
-	planner *planRunner
-	planned atomic.Pointer[api.MirrorPlan] // the last one that was not stopped
+	planner  *planRunner
+	planning *board[api.MirrorProgress, api.MirrorPlan]
+	keepPlan func(*api.MirrorPlan) // of one that was not stopped
 }
 
 // openMirrors makes the jobs of the image sets that the configuration names.
@@ -72,8 +72,11 @@ func (d *daemon) openMirrors(ctx context.Context) {
 			return at
 		})
 		s.runner = jobs.New(kind)
+		s.planning = newBoard[api.MirrorProgress, api.MirrorPlan](d, "plan of "+set.ImageSet, atHost)
+		s.keepPlan = s.planning.keep
 		s.planner = jobs.New(jobs.Kind[api.MirrorRequest, api.MirrorProgress, api.MirrorPlan]{
-			Name: "plan of a mirror run", Run: s.plan, Drain: d.draining, Log: s.log,
+			Name: "plan of a mirror run", Alone: d.alone("plan of a mirror run of " + set.ImageSet), Drain: d.draining, Log: s.log,
+			Run: shown(s.planning, func() bool { return s.planner.Stop() }, s.plan),
 		})
 		d.mirrors = append(d.mirrors, s)
 		d.onClose(func() error {

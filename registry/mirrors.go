@@ -86,12 +86,22 @@ func (m mirrors) Plan(file string) (*planRunner, error) {
 }
 
 // LastPlan implements admin.Mirrors.
-func (m mirrors) LastPlan(file string) (api.MirrorPlanState, error) {
+func (m mirrors) LastPlan(ctx context.Context, file string) (api.MirrorPlanState, error) {
 	s, err := m.named(file)
 	if err != nil {
 		return api.MirrorPlanState{}, err
 	}
-	return api.MirrorPlanState{Running: s.planner.Progress(), Last: s.planned.Load()}, nil
+	running, last := s.planning.look(ctx)
+	return api.MirrorPlanState{Running: running, Last: last}, nil
+}
+
+// StopPlan implements admin.Mirrors.
+func (m mirrors) StopPlan(ctx context.Context, file string) (running bool, err error) {
+	s, err := m.named(file)
+	if err != nil {
+		return false, err
+	}
+	return s.planning.stop(ctx, s.planner.Stop), nil
 }
 
 var (
@@ -201,7 +211,7 @@ func (s *scheduled) plan(ctx context.Context, _ api.MirrorRequest, progress func
 		p = s.planOf(drift)
 	}
 	p.Began, p.Ended = now.Began, time.Now()
-	s.planned.Store(&p)
+	s.keepPlan(&p)
 	return p, err
 }
 

@@ -120,7 +120,7 @@ func (d *daemon) workOnItsOwn(ctx context.Context) error {
 		return d.jobs.Scrub.Schedule(ctx, d.cfg.Scrub.Interval,
 			api.ScrubRequest{BytesPerSecond: int64(d.cfg.Scrub.Rate)})
 	})
-	g.Go(func() error { return d.sweepLogins(ctx) })
+	g.Go(func() error { return d.sweepShared(ctx) })
 	g.Go(func() error { return d.family.copy(ctx) })
 	for _, do := range []func(context.Context) error{d.scheduleMirrors, d.views.Follow, d.clusters.Follow, d.evictor.run} {
 		g.Go(func() error { return d.family.whilePrimary(ctx, do) })

@@ -19,7 +19,7 @@ func (d *daemon) status(ctx context.Context) (api.Status, error) {
 		Version: d.version, Address: d.cfg.Address(), Started: d.started, Socket: d.cfg.ControlSocket, Database: d.cfg.DatabaseName(),
 		Certificate: d.tls.NotAfter(), CA: timeOrNil(d.tls.CANotAfter()),
 		Renews: d.cfg.TLS.CAKey != "", PullQuota: int64(d.cfg.PullQuota),
-		GC: d.jobs.GC.Progress(), NextGC: timeOrNil(d.jobs.GC.Next()), NextScrub: timeOrNil(d.jobs.Scrub.Next()), Verify: d.jobs.Verify.Progress(),
+		NextGC: timeOrNil(d.jobs.GC.Next()), NextScrub: timeOrNil(d.jobs.Scrub.Next()),
 	}
 	family := d.family.Describe()
 	s.Family, s.Following = &family, d.family.state()
@@ -72,6 +72,8 @@ func (d *daemon) storedState(ctx context.Context, s *api.Status) (troubles []err
 		err = nil // for health to tell
 	}
 	s.LastGC, s.Scrub, s.LastScrub = d.collector.last.Get(), d.scrubState(), d.scrubber.complete.Get()
+	s.GC, _ = d.collector.planned.look(ctx)
+	s.Verify, _ = d.verifying.look(ctx)
 	if verified := d.verified.Get(); verified != nil {
 		s.LastVerify = &verified.VerifyState
 	}

@@ -203,8 +203,9 @@ func (u *usage) wait() error {
 // upkeep is what the control API asks about the space and the jobs.
 type upkeep struct{ *daemon }
 
-func (d upkeep) GCPlan() api.GCPlan {
-	return api.GCPlan{Last: d.collector.planned.Load(), Running: d.jobs.GC.Progress()}
+func (d upkeep) GCPlan(ctx context.Context) api.GCPlan {
+	running, last := d.collector.planned.look(ctx)
+	return api.GCPlan{Last: last, Running: running}
 }
 
 func (d upkeep) Usage(ctx context.Context, q api.UsageRequest) (api.Usage, error) {

@@ -17,15 +17,18 @@ type Mirrors interface {
 	// Job returns what runs an image set, and Plan what plans that.
 	Job(file string) (*jobs.Runner[api.MirrorRequest, api.MirrorProgress, api.MirrorResult], error)
 	Plan(file string) (*jobs.Runner[api.MirrorRequest, api.MirrorProgress, api.MirrorPlan], error)
-	LastPlan(file string) (api.MirrorPlanState, error)
+	LastPlan(ctx context.Context, file string) (api.MirrorPlanState, error)
+	// StopPlan ends the making of a plan, and reports whether there is any.
+	StopPlan(ctx context.Context, file string) (running bool, err error)
 	// Text returns the file without logins, and Report the report of the last run.
 	Text(file string) (api.ImageSetFile, error)
 	Report(q api.MirrorReportRequest) (api.MirrorReport, error)
 	// Edit returns the text of an image set after changes, and what is wrong with it.
 	Edit(q api.ImageSetEdits) (api.EditedImageSet, error)
-	// Draft returns what plans a text, and DraftPlan the last plan of one.
+	// Draft returns what plans a text, DraftPlan the last plan of one, and StopDraft ends the making of one.
 	Draft() *jobs.Runner[api.DraftRequest, api.MirrorProgress, api.MirrorPlan]
-	DraftPlan() api.DraftPlanState
+	DraftPlan(ctx context.Context) api.DraftPlanState
+	StopDraft(ctx context.Context) (running bool)
 	// Missed returns an image set that mirrors what clients did not get.
 	Missed(ctx context.Context, all []api.Miss) (string, error)
 }
@@ -82,8 +85,8 @@ func (h *Handler) listMirrors(*http.Request, api.None) ([]api.MirrorState, error
 	return h.mirrors.List(), nil
 }
 
-func (h *Handler) getMirrorPlan(_ *http.Request, q api.ImageSetName) (api.MirrorPlanState, error) {
-	return h.mirrors.LastPlan(q.ImageSet)
+func (h *Handler) getMirrorPlan(r *http.Request, q api.ImageSetName) (api.MirrorPlanState, error) {
+	return h.mirrors.LastPlan(r.Context(), q.ImageSet)
 }
 
 func (h *Handler) getImageSet(_ *http.Request, q api.ImageSetName) (api.ImageSetFile, error) {
@@ -103,22 +106,18 @@ func (h *Handler) editImageSet(_ *http.Request, q api.ImageSetEdits) (api.Edited
 
 // stopMirror ends a run or the making of a plan. That there is none is no error: it may have ended just now.
 func (h *Handler) stopMirror(r *http.Request, q api.MirrorStop) (api.None, error) {
-	job, err := h.mirrors.Job(q.ImageSet)
-	if err != nil {
+	if q.Plan {
+		running, err := h.mirrors.StopPlan(r.Context(), q.ImageSet)
+		if running {
+			h.audit(r, "plan stopped", "imageSet", q.ImageSet)
+		}
 		return api.None{}, err
 	}
-	stop, what := job.Stop, "mirror stopped"
-	if q.Plan {
-		plan, err := h.mirrors.Plan(q.ImageSet)
-		if err != nil {
-			return api.None{}, err
-		}
-		stop, what = plan.Stop, "plan stopped"
+	job, err := h.mirrors.Job(q.ImageSet)
+	if err == nil && job.Stop() {
+		h.audit(r, "mirror stopped", "imageSet", q.ImageSet)
 	}
-	if stop() {
-		h.audit(r, what, "imageSet", q.ImageSet)
-	}
-	return api.None{}, nil
+	return api.None{}, err
 }
 
 // NoReport is the error of an image set without a report.
@@ -143,15 +142,15 @@ func (h *Handler) handleDraft() {
 		}
 		runJob(h, w, r, q, h.mirrors.Draft(), func() { h.audit(r, "draft began", "imageSet", q.ImageSet) })
 	})
-	handle(h, api.GetDraftPlan, func(*http.Request, api.None) (api.DraftPlanState, error) {
+	handle(h, api.GetDraftPlan, func(r *http.Request, _ api.None) (api.DraftPlanState, error) {
 		if err := h.isDaemon(); err != nil {
 			return api.DraftPlanState{}, err
 		}
-		return h.mirrors.DraftPlan(), nil
+		return h.mirrors.DraftPlan(r.Context()), nil
 	})
 	handle(h, api.StopDraft, func(r *http.Request, _ api.None) (api.None, error) {
 		err := h.isDaemon()
-		if err == nil && h.mirrors.Draft().Stop() {
+		if err == nil && h.mirrors.StopDraft(r.Context()) {
 			h.audit(r, "draft stopped")
 		}
 		return api.None{}, err

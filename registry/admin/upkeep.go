@@ -10,7 +10,7 @@ import (
 
 // Upkeep knows what uses the space of the store, and what its jobs have found.
 type Upkeep interface {
-	GCPlan() api.GCPlan
+	GCPlan(ctx context.Context) api.GCPlan
 	Damage(ctx context.Context) (api.Damage, error)
 	Usage(ctx context.Context, q api.UsageRequest) (api.Usage, error)
 }
@@ -18,11 +18,11 @@ type Upkeep interface {
 // LastBackup is the name of the note of the last backup that was complete.
 const LastBackup = "backup.last"
 
-func (h *Handler) getGCPlan(*http.Request, api.None) (api.GCPlan, error) {
+func (h *Handler) getGCPlan(r *http.Request, _ api.None) (api.GCPlan, error) {
 	if err := h.isDaemon(); err != nil {
 		return api.GCPlan{}, err
 	}
-	return h.upkeep.GCPlan(), nil
+	return h.upkeep.GCPlan(r.Context()), nil
 }
 
 func (h *Handler) getDamage(r *http.Request, _ api.None) (api.Damage, error) {

@@ -75,6 +75,38 @@ func TestRunner_alone(t *testing.T) {
 	}
 }
 
+// Work of a kind that waits begins when another daemon has ended its own.
+func TestRunner_waitsForAnother(t *testing.T) {
+	d := daemons{make(chan *held, 1)}
+	a, b := d.runner(t), d.runner(t)
+	tries, alone := make(chan struct{}, 100), b.kind.Alone
+	b.kind.Waits, b.kind.Alone = true, func(ctx context.Context) (Alone, error) {
+		tries <- struct{}{}
+		return alone(ctx)
+	}
+	if err := a.Start(""); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() {
+		n, err := b.Run(t.Context(), "four", nil)
+		if n != 4 {
+			err = errors.Join(err, errors.New("it has another result"))
+		}
+		ended <- err
+	}()
+	<-tries
+	<-tries // it has tried again
+	a.Stop()
+	a.Wait()
+	if err := <-ended; err != nil {
+		t.Errorf("it ends with %v", err)
+	}
+	if n := len(tries); n > 5 {
+		t.Errorf("it has tried %d times more", n)
+	}
+}
+
 // notes are those of several daemons.
 type notes map[string]string
 

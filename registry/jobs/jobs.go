@@ -122,8 +122,9 @@ func (r *Runner[Q, P, R]) Run(ctx context.Context, q Q, progress func(P)) (R, er
 func (r *Runner[Q, P, R]) Begin(ctx context.Context) (work func(ctx context.Context, q Q, progress func(P)) (R, error), err error) {
 	for {
 		err := r.begin(ctx)
-		if r.kind.Waits && errors.As(err, new(*BusyError)) {
-			if err = r.await(ctx); err == nil {
+		var busy *BusyError
+		if r.kind.Waits && errors.As(err, &busy) {
+			if err = r.await(ctx, busy.Host != ""); err == nil {
 				continue
 			}
 		}
@@ -134,13 +135,22 @@ func (r *Runner[Q, P, R]) Begin(ctx context.Context) (work func(ctx context.Cont
 	}
 }
 
-// await waits for the work under way.
-func (r *Runner[Q, P, R]) await(ctx context.Context) error {
+// awaitEvery is how often it is tried to begin while another daemon works.
+const awaitEvery = time.Second
+
+// await waits for the work under way, or for the next try if another daemon does it.
+func (r *Runner[Q, P, R]) await(ctx context.Context, elsewhere bool) error {
 	r.mu.Lock()
 	ended := r.ended
 	r.mu.Unlock()
+	var again <-chan time.Time
+	if elsewhere { // ended is of the try that failed
+		ended, again = nil, time.After(awaitEvery)
+	}
 	select {
 	case <-ended:
+		return nil
+	case <-again:
 		return nil
 	case <-r.kind.Drain.Done():
 		return ErrStopping

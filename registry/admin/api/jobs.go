@@ -57,9 +57,10 @@ func (q GCRequest) Detached() bool { return q.Detach }
 type GCProgress struct {
 	Began   time.Time `json:"began"`
 	DryRun  bool      `json:"dryRun,omitempty"`
-	Planned bool      `json:"planned"` // Of is complete
-	Of      gc.Result `json:"of"`      // to remove, as far as it is known
-	Done    gc.Result `json:"done"`    // removed
+	Planned bool      `json:"planned"`        // Of is complete
+	Of      gc.Result `json:"of"`             // to remove, as far as it is known
+	Done    gc.Result `json:"done"`           // removed
+	Host    string    `json:"host,omitempty"` // of the daemon that does it, of several; "": the one that answers
 }
 
 // GCResult is what a collection removed, or in a dry run would remove.
@@ -75,7 +76,8 @@ type GCResult struct {
 	More int       `json:"more,omitempty"` // blobs that are not listed
 }
 
-// GCPlan is the last dry run that was detached, since the daemon's start, and the collection under way.
+// GCPlan is the last dry run that was detached, since the daemon's start or, of several daemons, in the last week, and
+// the collection under way.
 type GCPlan struct {
 	Last    *GCResult   `json:"last,omitempty"`
 	Running *GCProgress `json:"running,omitempty"`
@@ -102,6 +104,7 @@ type VerifyProgress struct {
 
 	Done findings.Report `json:"done"`
 	Of   findings.Size   `json:"of"`
+	Host string          `json:"host,omitempty"` // of the daemon that does it, of several; "": the one that answers
 }
 
 // ScrubRequest asks for a scrub.

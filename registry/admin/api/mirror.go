@@ -58,6 +58,7 @@ type MirrorProgress struct {
 
 	Copying  []MirrorCopying `json:"copying,omitempty"`  // the images under way
 	Failures []MirrorFailure `json:"failures,omitempty"` // the first of them
+	Host     string          `json:"host,omitempty"`     // of the daemon that does it, of several; "": the one that answers
 }
 
 // MirrorCopying is an image that is copied.
@@ -184,8 +185,8 @@ type MirrorDriftSums struct {
 	Unasked int `json:"unasked"`
 }
 
-// MirrorPlanState is the last plan of an image set, which is forgotten when the registry stops, and the
-// progress of one that is made.
+// MirrorPlanState is the last plan of an image set, which one daemon forgets when it stops and several after a week,
+// and the progress of one that is made.
 type MirrorPlanState struct {
 	Running *MirrorProgress `json:"running,omitempty"`
 	Last    *MirrorPlan     `json:"last,omitempty"`

@@ -65,6 +65,7 @@ type ReadyState struct {
 type ReadyRun struct {
 	Asked    ReadyAsked    `json:"asked"`
 	Progress ReadyProgress `json:"progress"`
+	Host     string        `json:"host,omitempty"` // of the daemon that makes it, of several; "": the one that answers
 }
 
 // ReadyAnswer is a verdict, or the reason that there is none.

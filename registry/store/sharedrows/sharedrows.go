@@ -1,6 +1,6 @@
 // Package sharedrows has the rows that several daemons with one database share beside the content: the
-// sealed certificates, the logins of the console, the misses, and the hostname. One daemon has these in
-// files, in memory and in a note.
+// sealed certificates, the logins of the console, the misses, the hostname, and what work on request has come to. One
+// daemon has these in files, in memory and in a note.
 //
 // New returns them; the tables are PostgreSQL's alone. Nothing is kept in memory, so that each method
 // answers what any daemon has written before. Refused: notes of the store (package store, SetNote):
@@ -21,10 +21,13 @@ type Set struct {
 	Logins   *Logins
 	Misses   *Misses
 	Hostname *Hostname
+	Work     *Work
 }
 
 // New returns the rows of a database of PostgreSQL.
-func New(db database.Rows) *Set { return &Set{&Sealed{db}, &Logins{db}, &Misses{db}, &Hostname{db}} }
+func New(db database.Rows) *Set {
+	return &Set{&Sealed{db}, &Logins{db}, &Misses{db}, &Hostname{db}, &Work{db}}
+}
 
 // Sealed are encrypted texts by their names, see registry/sealed.
 type Sealed struct{ db database.Rows }

@@ -92,4 +92,5 @@ var left = map[string]string{
 	"misses":            "what clients miss at the target is noted there",
 	"registry_hostname": "the configurations have it",
 	"misses_cleared":    "likewise",
+	"work":              "what a daemon of the source has come to is not of the target",
 }
