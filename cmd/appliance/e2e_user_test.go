@@ -48,6 +48,7 @@ func TestInstalledByUser(t *testing.T) {
 	if left != "" {
 		t.Errorf("left behind:\n%s", left)
 	}
+	t.Run("a pair", func(t *testing.T) { b.isPair(t, asTester) })
 	b.worksFromOutside(t)
 }
 
