@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,19 +29,45 @@ type claims struct {
 	db  Database
 	log *slog.Logger
 
-	mu   sync.Mutex // guards what follows
-	held map[claim]string
-	late map[claim]string // that could not be released yet
+	mu     sync.Mutex // guards what follows
+	held   map[claim]string
+	late   map[claim]string // that could not be released yet
+	taking map[claim]int    // requests that are about to take it
+	giving map[claim]bool   // it is being released, late
 }
 
 type claim struct{ kind, id string }
 
 func newClaims(db Database, log *slog.Logger) *claims {
-	return &claims{db: db, log: log, held: map[claim]string{}, late: map[claim]string{}}
+	return &claims{db: db, log: log, held: map[claim]string{}, late: map[claim]string{}, taking: map[claim]int{}, giving: map[claim]bool{}}
+}
+
+// begin keeps tidy from a claim that a request of this daemon is about to take, until end: in the rows, one that is taken again looks
+// as the one that is late. It returns false while tidy releases it.
+func (c *claims) begin(of claim) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.giving[of] {
+		return false
+	}
+	c.taking[of]++
+	return true
+}
+
+func (c *claims) end(of claim) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.taking[of]--; c.taking[of] == 0 {
+		delete(c.taking, of)
+	}
 }
 
 // in takes what is free, or a dead daemon's, in a transaction, and reports whether it did.
 func (c *claims) in(ctx context.Context, tx *sql.Tx, of claim) (bool, error) {
+	if !c.begin(of) {
+		return false, nil
+	}
+	defer c.end(of)
 	member := c.db.Member()
 	taken, err := affected(ctx, tx, `INSERT INTO claims (kind, id, daemon) VALUES (?1, ?2, ?3)
 		ON CONFLICT (kind, id) DO UPDATE SET daemon = excluded.daemon WHERE NOT EXISTS (SELECT 1 FROM daemons d WHERE d.id = claims.daemon)`, of.kind, of.id, member)
@@ -56,6 +83,10 @@ func (c *claims) in(ctx context.Context, tx *sql.Tx, of claim) (bool, error) {
 
 // take is in, beside the writes: it waits for none of them, and one row decides.
 func (c *claims) take(ctx context.Context, of claim) (bool, error) {
+	if !c.begin(of) {
+		return false, nil
+	}
+	defer c.end(of)
 	member := c.db.Member()
 	taken, err := c.mark(ctx, `INSERT INTO claims (kind, id, daemon) SELECT ?1, ?2, ?3 FROM (SELECT appliance_member(?3)) m
 		ON CONFLICT (kind, id) DO UPDATE SET daemon = excluded.daemon WHERE NOT EXISTS (SELECT 1 FROM daemons d WHERE d.id = claims.daemon)`, of.kind, of.id, member)
@@ -148,7 +179,9 @@ func (c *claims) release(of claim, give giver) {
 	if err := give(context.Background(), of, member); err != nil {
 		c.log.Warn("could not release "+of.kind+" "+of.id+"; it is done later", "error", err)
 		c.mu.Lock()
-		c.late[of] = member
+		if _, again := c.held[of]; !again { // else it was released, and a request of this daemon has it since
+			c.late[of] = member
+		}
 		c.mu.Unlock()
 	}
 }
@@ -175,15 +208,32 @@ func (c *claims) giveIn(ctx context.Context, of claim, member string, also func(
 // tidy releases what could not be released.
 func (c *claims) tidy(ctx context.Context) error {
 	c.mu.Lock()
-	late := maps.Clone(c.late)
+	late := slices.Collect(maps.Keys(c.late))
 	c.mu.Unlock()
-	for of, member := range late {
-		if err := c.give(ctx, of, member); err != nil {
+	for _, of := range late {
+		if err := c.giveLate(ctx, of); err != nil {
 			return fmt.Errorf("release %s %s: %w", of.kind, of.id, err)
 		}
-		c.mu.Lock()
-		delete(c.late, of)
-		c.mu.Unlock()
 	}
 	return nil
+}
+
+// giveLate releases something that is still late. What a request of this daemon has taken since, or is about to take, stays.
+func (c *claims) giveLate(ctx context.Context, of claim) error {
+	c.mu.Lock()
+	member, still := c.late[of]
+	if !still || c.taking[of] > 0 || c.giving[of] {
+		c.mu.Unlock()
+		return nil
+	}
+	c.giving[of] = true
+	c.mu.Unlock()
+	err := c.give(ctx, of, member)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.giving, of)
+	if err == nil && c.late[of] == member {
+		delete(c.late, of)
+	}
+	return err
 }
