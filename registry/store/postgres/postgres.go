@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -147,7 +146,7 @@ func Open(ctx context.Context, o Options) (_ *DB, err error) {
 
 func newServer(c *pgx.ConnConfig, o Options) *server {
 	w := &watch{silent: cmp.Or(o.silent, silentAfter), probe: cmp.Or(o.probe, probeTime), log: o.Log}
-	return &server{watch: w, primaries: &primaries{}, direct: c.SSLNegotiation == "direct", name: nameOf(c), log: o.Log, options: o, began: time.Now(), ended: make(chan struct{}, 1)}
+	return &server{watch: w, primaries: &primaries{log: o.Log}, direct: c.SSLNegotiation == "direct", name: nameOf(c), log: o.Log, options: o, began: time.Now(), ended: make(chan struct{}, 1)}
 }
 
 // prepare waits for the server, and makes the database that of this version.
@@ -183,15 +182,6 @@ func (db *DB) closeAll() error {
 		errs = append(errs, db.lease.rows.Close(), db.marks.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// nameOf returns the address of a database without its password.
-func nameOf(c *pgx.ConnConfig) string {
-	host := c.Host
-	if !strings.HasPrefix(host, "/") {
-		host = fmt.Sprintf("%s:%d", host, c.Port)
-	}
-	return fmt.Sprintf("postgres://%s@%s/%s", c.User, host, c.Database)
 }
 
 // check refuses a database that orders texts otherwise than by their bytes, or would lose what was

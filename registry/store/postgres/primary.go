@@ -3,8 +3,8 @@ package postgres
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strconv"
 	"sync"
@@ -30,6 +30,8 @@ const readOnly = "default_transaction_read_only"
 // pgconn's target_session_attrs was refused: it tries one host after the other, takes the first that is writable, and
 // finds the connections that only read not writable.
 type primaries struct {
+	log *slog.Logger
+
 	mu      sync.Mutex // guards what follows
 	cluster string     // the identifier of the cluster, which a standby has in common with its primary
 	newest  int64      // the highest timeline that was seen of it
@@ -45,10 +47,13 @@ func originOf(c *pgconn.PgConn) database.Server {
 	return o
 }
 
-// note remembers a server.
-func (p *primaries) note(o database.Server) {
+// note remembers the server of a connection that is made.
+func (p *primaries) note(o database.Server, host string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if known := (database.Server{Cluster: p.cluster, Timeline: p.newest}); known.Precedes(o) {
+		p.log.Info("the database has a new primary", "host", host, "timeline", o.Timeline, "before", p.newest)
+	}
 	if o.Cluster != p.cluster { // such as after pg_upgrade
 		p.cluster, p.newest = o.Cluster, 0
 	}
@@ -76,7 +81,7 @@ func (e *outdatedError) Error() string {
 	return fmt.Sprintf("the server is an old primary: it has timeline %d, and a standby that was promoted went on with timeline %d", e.timeline, e.newest)
 }
 
-const outdatedHint = "stop the old primary, and have it follow the new one (pg_rewind, pg_basebackup); if it is the one to go on with, see `appliance docs database`"
+const outdatedHint = "if the old primary still runs, stop it, and have it follow the new one (pg_rewind, pg_basebackup); if it is the one to go on with, see `appliance docs database`"
 
 const (
 	askState = `SELECT pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on'`
@@ -157,7 +162,10 @@ func newest[C any](ctx context.Context, p *primaries, c *pgx.ConnConfig, connect
 			attempts <- attempt[C]{conn, at, err}
 		}()
 	}
-	errs := make([]error, len(hosts))
+	failed := &hostsError{make([]string, len(hosts)), make([]error, len(hosts))}
+	for at, host := range hosts {
+		failed.names[at] = hostName(host.Host, host.Port)
+	}
 	var best *attempt[C]
 	var patience <-chan time.Time
 	waiting := len(hosts)
@@ -166,7 +174,7 @@ func newest[C any](ctx context.Context, p *primaries, c *pgx.ConnConfig, connect
 		case a := <-attempts:
 			switch {
 			case a.err != nil:
-				errs[a.at] = a.err
+				failed.errs[a.at] = a.err
 			case best == nil:
 				best, patience = &a, time.After(othersTime)
 			case precedes(originOf(of(a.conn)), a.at, originOf(of(best.conn)), best.at):
@@ -188,9 +196,9 @@ func newest[C any](ctx context.Context, p *primaries, c *pgx.ConnConfig, connect
 		}
 	}()
 	if best == nil {
-		return conn, errors.Join(errs...)
+		return conn, failed
 	}
-	p.note(originOf(of(best.conn)))
+	p.note(originOf(of(best.conn)), failed.names[best.at])
 	if err := p.outdated(of(best.conn)); err != nil {
 		drop(of(best.conn))
 		return conn, err

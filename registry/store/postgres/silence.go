@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"database/sql/driver"
@@ -11,9 +12,13 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"golang.org/x/sys/unix"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
 const (
@@ -155,16 +160,42 @@ func timedOut(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &of) && of.Timeout()
 }
 
-// leave ends the connections to servers whose place another one has taken.
+// leave ends the connections to servers whose place another one has taken. Those that such a server has ended itself, as it does
+// when it dies, are nothing to tell of.
 func (w *watch) leave(p *primaries) {
+	left := map[string]error{}
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	for c := range w.open {
 		if err := p.outdated(c.Conn.Conn().PgConn()); err != nil {
-			w.log.Warn("a connection to the database is ended", "error", err, "hint", outdatedHint)
+			if !hungUp(c.raw()) {
+				left[c.remote()] = err
+			}
 			_ = c.raw().Close() // which cannot fail in a way that matters
 		}
 	}
+	w.mu.Unlock()
+	for at, err := range left {
+		w.log.Warn("the connections to an old primary of the database are ended", "server", at, "error", err, "hint", cmp.Or(hint.Of(err), outdatedHint))
+	}
+}
+
+// hungUp reports whether the other side has closed a connection, or this one has. It reads nothing: the connection may be in use.
+func hungUp(c net.Conn) bool {
+	of, ok := c.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := of.SyscallConn()
+	if err != nil {
+		return true
+	}
+	var gone bool
+	err = raw.Control(func(fd uintptr) {
+		look := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+		n, err := unix.Poll(look, 0)
+		gone = err == nil && n > 0
+	})
+	return gone || err != nil
 }
 
 // raw returns the connection below TLS, whose end waits for nothing.

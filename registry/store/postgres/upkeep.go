@@ -16,6 +16,9 @@ func (db *DB) Check(ctx context.Context) error {
 	}
 	var one int
 	if err := db.reader.QueryRowContext(ctx, `SELECT version FROM appliance_schema`).Scan(&one); err != nil {
+		if errors.As(err, new(*database.UnavailableError)) { // which names the database
+			return err
+		}
 		return fmt.Errorf("database %s does not answer: %w", db.server.name, err)
 	}
 	return nil
