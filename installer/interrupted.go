@@ -65,7 +65,7 @@ func (s *site) cfgMark() string {
 // the program.
 func (s *site) replacedByKilled(k killedRun) {
 	if k.server != nil && k.is == upgradeRun && k.exchanged {
-		s.record.Replaced = &replaced{Version: s.record.Appliance, Server: &k.server.Was}
+		s.record.Replaced = &replaced{Version: s.record.Appliance, Server: k.server.Was}
 	}
 	if k.database == nil || !k.exchanged {
 		return

@@ -43,10 +43,10 @@ func (s Schema) lacks(other Schema) bool { return s.Version < other.Version || s
 
 // server stands for the database in a journal. It changes nothing, and has what was there before.
 type server struct {
-	Name string `json:"name"`
-	From Schema `json:"from"`
-	To   Schema `json:"to"`  // of the program that is to serve
-	Was  Schema `json:"was"` // of the one that is replaced
+	Name string  `json:"name"`
+	From Schema  `json:"from"`
+	To   Schema  `json:"to"`            // of the program that is to serve
+	Was  *Schema `json:"was,omitempty"` // of the one that is replaced; nil: it does not run, and so its schema is not known
 }
 
 func (s *server) String() string {
@@ -136,9 +136,9 @@ func (s *site) checkServerRollback(was *Schema) {
 	}
 	name, others := s.cfg.DatabaseName(), s.others()
 	switch {
-	case was == nil:
-		s.problem(fmt.Sprintf("whether the version of before can use the database %s is not known: it has not served it", name),
-			"put that program in the place of "+s.binary+" yourself, with the daemons stopped, if it can")
+	case was == nil: // other hosts may have migrated the database before it was replaced
+		s.warn(fmt.Sprintf("whether the version of before can use the database %s (schema %s) is not known: it did not run when it was replaced", name, d.Have),
+			"go on: if it cannot, it does not become healthy, and the program of now comes back")
 	case !d.Have.sameTables(*was):
 		s.problem(fmt.Sprintf("the database %s was migrated since (schema %s to %s), and the version of before cannot use it", name, was, d.Have),
 			s.restore())
@@ -151,13 +151,16 @@ func (s *site) checkServerRollback(was *Schema) {
 // upgradeOnServer adds what an upgrade or a rollback does before the new program, where the database is in
 // PostgreSQL.
 func (b *builder) upgradeOnServer(program string) error {
-	step := &server{Name: b.cfg.DatabaseName(), From: b.looked.Have, To: b.looked.Known, Was: b.looked.Have}
+	step := &server{Name: b.cfg.DatabaseName(), From: b.looked.Have, To: b.looked.Known}
 	if b.rollback {
 		step.To = step.From
 	}
 	killed := b.servers()
-	if len(killed) > 0 && b.exchanged() {
-		step.Was = killed[len(killed)-1].To
+	switch {
+	case len(killed) > 0 && b.exchanged():
+		step.Was = &killed[len(killed)-1].To
+	case len(b.others()) < len(b.looked.Daemons): // this host's daemon serves it
+		step.Was = &step.From
 	}
 	// At boot the database may not answer yet, and the program of before must not come back once it is migrated.
 	if migrate(append(killed, step)) {
@@ -168,11 +171,11 @@ func (b *builder) upgradeOnServer(program string) error {
 	b.add(step)
 	if b.rollback {
 		b.goBack()
-		b.record.Replaced.Server = &step.Was
+		b.record.Replaced.Server = step.Was
 		return nil
 	}
 	b.guard.Run = upgradeRun // a plain install of another version
-	b.record.Replaced = &replaced{Version: b.record.Appliance, Server: &step.Was}
+	b.record.Replaced = &replaced{Version: b.record.Appliance, Server: step.Was}
 	b.add(b.copyOf(b.Host.Path(b.binary), b.previous()))
 	return nil
 }

@@ -27,6 +27,7 @@ type common struct {
 	keeps   bool              // and does not come to migrate either
 	daemons []string          // of other hosts
 	fails   error             // it cannot be looked at
+	stopped bool              // this host's daemon does not have it
 	looked  int
 }
 
@@ -64,8 +65,11 @@ func (c *common) look(context.Context, string) (Server, error) {
 	if err != nil || c.fails != nil {
 		return Server{}, errors.Join(err, c.fails)
 	}
-	mine := fmt.Sprintf("%s (process %d)", own, os.Getpid())
-	return Server{Have: c.have, Known: c.of(c.box.read("program")), Daemons: append([]string{mine}, c.daemons...)}, nil
+	at := Server{Have: c.have, Known: c.of(c.box.read("program")), Daemons: slices.Clone(c.daemons)}
+	if !c.stopped {
+		at.Daemons = append(at.Daemons, fmt.Sprintf("%s (process %d)", own, os.Getpid()))
+	}
+	return at, nil
 }
 
 // health is that of the daemon, which migrates the database when it starts.
@@ -76,6 +80,7 @@ func (c *common) health(context.Context, *config.Config) error {
 	case !c.box.sm.active[systemd.Service]:
 		return errors.New("connection refused")
 	case knows.lacks(c.have):
+		c.box.sm.restarts++ // it ends, and systemd starts it again
 		return errors.New("the database was written by a newer version")
 	case !unwell || !c.keeps:
 		c.have = knows
@@ -195,6 +200,31 @@ func TestPlanUpgrade_migratesAServer(t *testing.T) {
 	c.have = schemaOne // by pg_restore
 	if err := b.rollback(); err != nil || !strings.Contains(b.program(), "first") {
 		t.Errorf("a rollback to a dump leads to %q, %v", b.program(), err)
+	}
+}
+
+// The second host is upgraded after the first has migrated the database, with its daemon stopped, and goes back after a restore.
+func TestPlanRollback_ofTheSecondHostOnAServer(t *testing.T) {
+	b := newBox(t, false)
+	b.another("first")
+	b.install()
+	c := b.onServer()
+	b.another("second")
+	c.knows["second"], c.have, c.stopped, c.daemons = schemaTwo, schemaTwo, true, []string{"a.example.com (process 7)"}
+	if err := b.upgrade(b.request()); err != nil {
+		t.Fatal(err)
+	}
+	c.stopped = false
+	if err := b.rollback(); err == nil || !strings.Contains(err.Error(), "taken back") || !strings.Contains(b.program(), "second") {
+		t.Errorf("a rollback without a restore leads to %q, %v", b.program(), err)
+	}
+	c.have, c.stopped = schemaOne, true // by pg_restore, and the first host serves that
+	p, err := PlanRollback(t.Context(), b.request(), b.deps)
+	if err != nil || !slices.ContainsFunc(p.Warnings, func(w Problem) bool { return strings.Contains(w.What, "schema 14.3) is not known") }) {
+		t.Fatalf("%v: it warns of %v", err, p)
+	}
+	if err := b.rollback(); err != nil || !strings.Contains(b.program(), "first") {
+		t.Errorf("a rollback after a restore leads to %q, %v", b.program(), err)
 	}
 }
 
