@@ -139,6 +139,7 @@ func TestConsole(t *testing.T) {
 	t.Run("runs", lookAtSync)
 	t.Run("upstreams", lookAtUpstreams)
 	t.Run("damage", lookAtDamage)
+	t.Run("pair", lookAtPair)
 	t.Run("images", func(t *testing.T) {
 		t.Parallel()
 		newSite(t).look(t, "images", []looked{{Name: "repositories-empty", Path: "/repositories", Do: [][]string{{"text", "main", "There are no images yet"}}}})
