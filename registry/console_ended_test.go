@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+
+	"github.com/mirror-appliance/appliance/registry/console/consoletest"
 )
 
 // part sends a form as htmx does.
@@ -29,7 +31,7 @@ func (s *surfer) part(t *testing.T, path, csrf string, form url.Values) (code in
 func TestConsole_formAfterItsLogin(t *testing.T) {
 	r := start(t)
 	s, typed := r.logIn(t, "admin"), url.Values{"text": {"kind: ImageSetConfiguration\n"}, "do": {"show"}}
-	csrf := csrfField.FindStringSubmatch(s.wants(t, "/sync/edit"))[1]
+	csrf := consoletest.CSRF(s.wants(t, "/sync/edit"))
 	_, _, _ = s.send(t, "/", "/logout", url.Values{})
 
 	code, header, body := s.part(t, "/sync/edit", csrf, typed)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/cluster/state"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/console/consoletest"
 )
 
 // exported is what oc tells of a cluster.
@@ -50,7 +51,7 @@ func TestConsole_ready(t *testing.T) {
 	u.becomes("eus-4.18", "4.16.2 4.17.2 4.18.1")
 	s := u.logIn(t, "admin")
 	page := s.shows(t, "/updates/ready?to=4.18.1&from=4.16.2&channel=eus-4.18&arch=amd64", 200, "No verdict yet", `value="4.16.2"`, `value="amd64" checked`, `<option value="4.18.1">`, "oc get csv,subscription")
-	csrf := csrfField.FindStringSubmatch(page)[1]
+	csrf := consoletest.CSRF(page)
 	s.shows(t, "/updates/ready/image-set", 404, "there is no verdict")
 
 	if code, at, body := s.send(t, "/updates/ready", "/updates/ready", url.Values{"to": {"4.18.1"}, "from": {"4.16.2"}, "channel": {"eus-4.18"}, "arch": {"amd64"}}); code != 200 || at != "/updates/ready" || !strings.Contains(body, "The verdict is being made.") {
@@ -99,9 +100,9 @@ func TestConsole_ready(t *testing.T) {
 		}
 	})
 	t.Run("only a form of the session", func(t *testing.T) {
-		other := csrfField.FindStringSubmatch(s.shows(t, "/updates/ready", 200))[1]
+		other := consoletest.CSRF(s.shows(t, "/updates/ready", 200))
 		_, _, shown := u.logIn(t, "admin").get(t, "/updates/ready")
-		foreign := csrfField.FindStringSubmatch(shown)[1]
+		foreign := consoletest.CSRF(shown)
 		for _, fields := range [][]string{{"to", "4.17.2", "FILE", "state"}, {"to", "4.17.2", "FILE", "state", "csrf", other}, {"csrf", foreign, "to", "4.17.2", "FILE", "state"}} {
 			if code, _, _ := s.sendFile(t, "/updates/ready", strings.NewReader(exported), fields...); code != 403 {
 				t.Errorf("%q: %d", fields, code)

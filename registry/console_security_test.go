@@ -25,6 +25,7 @@ import (
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/registry/console"
+	"github.com/mirror-appliance/appliance/registry/console/consoletest"
 )
 
 // parameters are what pages take in their addresses; each of them is sent to each page.
@@ -231,9 +232,9 @@ func TestConsole_everyFormIsProtected(t *testing.T) {
 	r, _ := withHostileContent(t)
 	s, other, reader := r.logIn(t, "admin"), r.logIn(t, "admin"), r.logIn(t, "pull")
 	_, _, shown := other.get(t, "/users")
-	foreign := csrfField.FindStringSubmatch(shown)[1]
+	foreign := consoletest.CSRF(shown)
 	_, _, shown = reader.get(t, "/documentation")
-	own := csrfField.FindStringSubmatch(shown)[1]
+	own := consoletest.CSRF(shown)
 	before, err := r.admin.Users(t.Context())
 	must(t, err)
 	forms := 0
@@ -259,7 +260,7 @@ func TestConsole_everyFormIsProtected(t *testing.T) {
 		if pattern == "POST /logout" {
 			reader = r.logIn(t, "pull")
 			_, _, shown = reader.get(t, "/documentation")
-			own = csrfField.FindStringSubmatch(shown)[1]
+			own = consoletest.CSRF(shown)
 		}
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+host+path, strings.NewReader(url.Values{"csrf": {foreign}}.Encode()))
 		must(t, err)
@@ -319,7 +320,7 @@ func TestConsole_tooMuch(t *testing.T) {
 		}
 	}
 	_, _, shown := s.get(t, "/users")
-	csrf := csrfField.FindStringSubmatch(shown)[1]
+	csrf := consoletest.CSRF(shown)
 	long := url.Values{"csrf": {csrf}, "name": {"new"}, "password": {"long-enough"}, "role": {"admin"}, "repositories": {strings.Repeat("a/*\n", 3<<20)}}
 	for _, path := range []string{"/users", "/login", "/upstreams/link"} {
 		if code, _, _ := s.post(t, path, long); code < 400 || code >= 500 {

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/net/publicsuffix"
 
 	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/console/consoletest"
 )
 
 // surfer is a browser without scripts.
@@ -68,17 +69,15 @@ func (s *surfer) post(t *testing.T, path string, form url.Values) (code int, at,
 	return s.do(t, req)
 }
 
-var csrfField = regexp.MustCompile(`name="csrf" value="([^"]+)"`)
-
 // send posts a form of a page, with what the page has put into it.
 func (s *surfer) send(t *testing.T, page, path string, form url.Values) (code int, at, body string) {
 	t.Helper()
 	_, _, shown := s.get(t, page)
-	found := csrfField.FindStringSubmatch(shown)
-	if found == nil {
+	csrf := consoletest.CSRF(shown)
+	if csrf == "" {
 		t.Fatalf("%s has no form: %s", page, shown)
 	}
-	form.Set("csrf", found[1])
+	form.Set("csrf", csrf)
 	return s.post(t, path, form)
 }
 
@@ -169,7 +168,7 @@ func TestConsole_forms(t *testing.T) {
 		t.Errorf("without the session's value: %d", code)
 	}
 	_, _, shown := other.get(t, "/users")
-	u.Set("csrf", csrfField.FindStringSubmatch(shown)[1])
+	u.Set("csrf", consoletest.CSRF(shown))
 	if code, _, _ := s.post(t, "/users", u); code != http.StatusForbidden {
 		t.Errorf("with another session's value: %d", code)
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/console/consoletest"
 )
 
 var wasFields = regexp.MustCompile(`name="(was-[a-z]+)" value="([^"]*)"`)
@@ -15,7 +16,7 @@ var wasFields = regexp.MustCompile(`name="(was-[a-z]+)" value="([^"]*)"`)
 // change sends the form of a user as it was shown in page, with what is typed into it.
 func (s *surfer) change(t *testing.T, page, name string, typed url.Values) (code int, at, body string) {
 	t.Helper()
-	form := url.Values{"csrf": {csrfField.FindStringSubmatch(page)[1]}}
+	form := url.Values{"csrf": {consoletest.CSRF(page)}}
 	for _, field := range wasFields.FindAllStringSubmatch(page, -1) {
 		form.Add(field[1], field[2])
 	}

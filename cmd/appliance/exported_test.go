@@ -42,6 +42,7 @@ func unusedExports() map[string]string {
 		"registry/store/postgres/postgrestest.Server.Standby":     "for tests alone",
 		"registry/store/postgres/postgrestest.Server.Synchronous": "for tests alone",
 		"registry/store/postgres/postgrestest.Start":              "for tests alone",
+		"registry/console/consoletest.CSRF":                       "for tests alone",
 		"registry/store/database.Group.Queued":                    "tests of engines wait until writes are queued",
 	}
 }

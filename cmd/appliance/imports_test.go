@@ -87,6 +87,8 @@ func rooms() map[string][]string {
 
 		"registry/admin/openapi": {"registry/admin/api"},
 
+		"registry/console/consoletest": nil,
+
 		"registry/store/blobstore":  nil,
 		"registry/store/blobfile":   {"registry/store/blobstore"},
 		"registry/store/blobs3":     {"registry/store/blobstore"},

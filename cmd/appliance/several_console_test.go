@@ -7,11 +7,11 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
-	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/console/consoletest"
 )
 
 // tab is a browser whose requests come to the daemons in turn.
@@ -21,8 +21,6 @@ type tab struct {
 }
 
 const tabPassword = "password-of-a-tab"
-
-var csrfOfTab = regexp.MustCompile(`name="csrf" value="([^"]+)"`)
 
 // send sends a request, with a form unless that is nil, and returns the status, where it leads, and the page.
 func (b *tab) send(t *testing.T, path string, form url.Values) (status int, leads, body string) {
@@ -70,11 +68,11 @@ func (b *tab) shown(t *testing.T, when string, want int) {
 func (b *tab) form(t *testing.T, page, path string, form url.Values) (status int, leads, body string) {
 	t.Helper()
 	_, _, body = b.send(t, page, nil)
-	field := csrfOfTab.FindStringSubmatch(body)
-	if field == nil {
+	csrf := consoletest.CSRF(body)
+	if csrf == "" {
 		t.Fatalf("%s has no form: %s", page, body)
 	}
-	form.Set("csrf", field[1])
+	form.Set("csrf", csrf)
 	return b.send(t, path, form)
 }
 
