@@ -140,3 +140,11 @@ func TestUnreachable_anotherName(t *testing.T) {
 		t.Errorf("error %v, hint %q", err, hint.Of(err))
 	}
 }
+
+// What people read of a request that had no answer is the address without parameters.
+func TestUnreachable_withoutParameters(t *testing.T) {
+	err := unreachable("https://first.example.com", &url.Error{Op: "Get", URL: "https://first.example.com/api/v1/changes?follower=A&since=B", Err: errors.New("TLS handshake timeout")})
+	if text := err.Error(); strings.Contains(text, "since") || !strings.Contains(text, "https://first.example.com/api/v1/changes") || !strings.Contains(text, "TLS handshake timeout") {
+		t.Errorf("it is %s", text)
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"syscall"
 
@@ -106,6 +107,10 @@ func is[E error](err error) bool {
 
 // unreachable says why there was no answer, and what to do.
 func unreachable(base string, err error) error {
+	var request *url.Error
+	if errors.As(err, &request) {
+		request.URL, _, _ = strings.Cut(request.URL, "?") // whose parameters tell people nothing
+	}
 	var dial *net.OpError
 	isDial := errors.As(err, &dial) && dial.Op == "dial"
 	switch {
