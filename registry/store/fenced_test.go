@@ -84,7 +84,14 @@ func (s *split) daemon(of, other *postgrestest.Server) *fixture {
 	return f
 }
 
-// note removes the note of the storage.
+// promote makes a primary of the standby, once it has what was written.
+func (s *split) promote() {
+	s.t.Helper()
+	s.must(s.primary.Until(s.t.Context(), `SELECT coalesce(bool_and(replay_lsn = pg_current_wal_lsn()), false) FROM pg_stat_replication`))
+	s.must(s.standby.Promote(s.t.Context()))
+}
+
+// forget removes the note of the storage.
 func (s *split) forget() {
 	s.t.Helper()
 	dir := filepath.Join(s.dir, "storage")
@@ -129,9 +136,7 @@ func TestFenced_collectionAtAnOldPrimaryOnPostgreSQL(t *testing.T) {
 			s := newSplit(t, inBucket)
 			old := s.daemon(s.primary, s.primary)
 			old.pushImage("app", "before", "v1")
-			s.must(s.standby.Until(t.Context(), `SELECT pg_last_wal_replay_lsn() IS NOT NULL`))
-			s.must(s.primary.Until(t.Context(), `SELECT bool_and(replay_lsn = pg_current_wal_lsn()) FROM pg_stat_replication`))
-			s.must(s.standby.Promote(t.Context()))
+			s.promote()
 			now := s.daemon(s.primary, s.standby)
 			now.pushImage("app", "after", "v2")
 
@@ -155,6 +160,25 @@ func TestFenced_collectionAtAnOldPrimaryOnPostgreSQL(t *testing.T) {
 			s.daemon(s.primary, s.primary).mustHave("app", "v1")
 		})
 	}
+}
+
+// A daemon at an old primary ceases to write there by itself, soon after the new one is used.
+func TestFenced_ceasesByItselfOnPostgreSQL(t *testing.T) {
+	s := newSplit(t, true)
+	old := s.daemon(s.primary, s.primary)
+	s.promote()
+	now := s.daemon(s.primary, s.standby)
+	s.must(now.SetNote(now.ctx, "a", "b"))
+	began, written := time.Now(), 0
+	var err error
+	for err == nil {
+		if err = old.SetNote(old.ctx, "a", fmt.Sprint(written)); err == nil {
+			written++
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
+	s.superseded("a write", err)
+	t.Logf("%d writes are acknowledged at the old primary, for %v", written, time.Since(began).Round(time.Millisecond))
 }
 
 // The looks cost a request for each batch, and not for each blob. One that takes long is looked after again, and ends.

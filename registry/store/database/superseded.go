@@ -31,11 +31,11 @@ type SupersededError struct {
 }
 
 func (e *SupersededError) Error() string {
-	there := fmt.Sprintf("since %s, by host %s (%s)", e.Since.Format(time.RFC3339), e.Host, e.Place)
+	there := fmt.Sprintf("is used since %s by host %s (%s)", e.Since.Format(time.RFC3339), e.Host, e.Place)
 	if e.Here.Precedes(e.By) {
-		return fmt.Sprintf("the server is an old primary with timeline %d: a standby that was promoted is used with timeline %d %s", e.Here.Timeline, e.By.Timeline, there)
+		return fmt.Sprintf("it is an old primary with timeline %d; one with timeline %d %s", e.Here.Timeline, e.By.Timeline, there)
 	}
-	return fmt.Sprintf("the server has %s, and the blobs are those of a database at another one, %s, used %s", e.Here, e.By, there)
+	return fmt.Sprintf("it has %s, and the blobs are those of a database at another one: %s %s", e.Here, e.By, there)
 }
 
 // Hint returns the next step.
