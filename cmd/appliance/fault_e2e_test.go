@@ -20,9 +20,6 @@ import (
 // kills is how often TestKilled kills.
 const kills = 200
 
-// bucketKills is how often TestKilled_S3 does.
-const bucketKills = 50
-
 // backupKills is how often the tests of backup, restore and scrub do.
 const backupKills = 20
 

@@ -6,8 +6,5 @@ package main_test
 // do so more often.
 const kills = 8
 
-// bucketKills is how often TestKilled_S3 does.
-const bucketKills = 8
-
 // backupKills is how often the tests of backup, restore and scrub do.
 const backupKills = 2
