@@ -142,7 +142,7 @@ func TestPostgres_onlyOneDaemon(t *testing.T) {
 	other, _ := configure(t)
 	p.on(t)(other)
 	var locked *store.LockedError
-	if err := registry.Run(t.Context(), other, registry.Options{}); !errors.As(err, &locked) || !strings.Contains(hint.Of(err), "stop the other appliance") {
+	if err := registry.Run(t.Context(), other, registry.Options{}); !errors.As(err, &locked) || !strings.Contains(hint.Of(err), "needs all others stopped") {
 		t.Errorf("a second daemon ends with %v, %q", err, hint.Of(err))
 	}
 	r.await(t, "/v2/_catalog")

@@ -151,7 +151,7 @@ func TestFollower_powerCut(t *testing.T) {
 		}
 		if w.IntN(3) == 0 {
 			f := first.start(second)
-			f.catchUp()
+			mustCatchUp(t, f)
 			f.stop()
 			equal(t, first, second)
 		}
@@ -160,7 +160,7 @@ func TestFollower_powerCut(t *testing.T) {
 		}
 	}
 	f := first.start(second)
-	f.catchUp()
+	mustCatchUp(t, f)
 	equal(t, first, second)
 	if t.Logf("%d of %d cuts came while it followed, of at most %d operations", between, *cuts, most); between == 0 {
 		t.Error("no cut came while it followed")
@@ -232,7 +232,7 @@ func TestFirst_powerCut(t *testing.T) {
 			w.moment()
 		}
 		f := first.start(second)
-		f.catchUp()
+		mustCatchUp(t, f)
 		f.stop()
 		equal(t, first, second)
 		if t.Failed() {
