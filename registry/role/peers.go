@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"slices"
+
+	"github.com/mirror-appliance/appliance/registry/admin/api"
 )
 
 // strangerError is the answer of an appliance that does not know this one by the token of the two.
@@ -36,7 +38,7 @@ func (f *Family) unknownTo(ctx context.Context, p Peer) error {
 			text += ", was not told that this one is the primary, and may take changes"
 			next = "have that be a copy of this one, on its host: appliance follow https://" + f.Address + " --credentials FILE"
 		case n.First != nil && n.First.ID == p.ID:
-			text, next = "this appliance was removed as a follower", wayBack(p.Address)
+			text, next = "this appliance was removed as a follower", api.WayBack(p.Address)
 		}
 		f.Log.WarnContext(ctx, text, "address", p.Address, "next", next)
 	})
@@ -44,11 +46,6 @@ func (f *Family) unknownTo(ctx context.Context, p Peer) error {
 		return err
 	}
 	return &strangerError{p.Address}
-}
-
-// wayBack is what to do with a follower that its first does not know.
-func wayBack(address string) string {
-	return fmt.Sprintf("have this appliance be its copy again: appliance follow https://%s --credentials FILE; or be an appliance of its own, with what it has: appliance follow --stop", address)
 }
 
 // Registered takes what an appliance that registers as a follower tells of itself in the place of what was

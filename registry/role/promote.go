@@ -88,7 +88,7 @@ func (f *Family) Promote(ctx context.Context, q api.PromoteRequest, progress fun
 
 // removed refuses the promotion of a follower that its first does not know.
 func removed(first Peer) error {
-	return refused(wayBack(first.Address), "https://%[1]s answers that it does not know this appliance as its follower, such as after it was removed there: it cannot be asked to give way, and would go on taking changes", first.Address)
+	return refused(api.WayBack(first.Address), "https://%[1]s answers that it does not know this appliance as its follower, such as after it was removed there: it cannot be asked to give way, and would go on taking changes", first.Address)
 }
 
 // lackingError is about content that did not arrive after the primary gave way.

@@ -26,7 +26,7 @@ func (f Family) Summary() (text, next string) {
 		}
 		if f.Removed {
 			return text + "; removed at https://" + f.Follows + ", which does not know this appliance as its follower any more",
-				"be its copy again: appliance follow https://" + f.Follows + " --credentials FILE; or be an appliance of its own, with what it has: appliance follow --stop"
+				WayBack(f.Follows)
 		}
 		if f.Primary != "" && f.PrimaryID != "" && !slices.Contains(f.Above, f.PrimaryID) {
 			return text + "; https://" + f.Primary + " has taken the place of that", "what comes there does not come here: " + again
@@ -44,6 +44,11 @@ func (f Family) Summary() (text, next string) {
 		text = fmt.Sprintf("primary of generation %d", f.Generation)
 	}
 	return text, ""
+}
+
+// WayBack is what to do with a follower that the appliance at an address does not know any more.
+func WayBack(first string) string {
+	return "have this appliance be its copy again: appliance follow https://" + first + " --credentials FILE; or be an appliance of its own, with what it has: appliance follow --stop"
 }
 
 // strangers describes a primary that was promoted while another appliance, which does not know it, could not be reached.
