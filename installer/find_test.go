@@ -2,6 +2,7 @@ package installer
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -50,5 +51,16 @@ func TestIdentity_CheckPort(t *testing.T) {
 		}
 		b.edit("port: 8443", "port: 8444")
 		b.edit(":8443", ":8444")
+	}
+}
+
+// A path is absolute before a command runs again as the registry's user, who may have no way to this directory.
+func TestLocate_relative(t *testing.T) {
+	want, err := filepath.Abs("config.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if path, err := locate(newBox(t, false).deps, "config.yaml", ""); err != nil || path != want {
+		t.Errorf("locate gives %s, %v, want %s", path, err, want)
 	}
 }

@@ -63,7 +63,7 @@ func locate(d Deps, file, root string) (string, error) {
 		return inRoot, nil
 	}
 	if file != "" {
-		return file, nil
+		return filepath.Abs(file) // another user may have no way to this directory, see Identity.Command
 	}
 	if found, err := find(d, d.Geteuid() != 0); err == nil {
 		return found.Config, nil

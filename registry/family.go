@@ -53,7 +53,10 @@ func (d *daemon) ownCA() string {
 }
 
 // turn is called at each change of the role. When it returns, nothing is copied any more.
-func (f *family) turn(role.State) {
+func (f *family) turn(now role.State) {
+	if now.First != nil {
+		f.dropFollower(now.First.ID)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.engine.end()
@@ -63,6 +66,15 @@ func (f *family) turn(role.State) {
 	f.end()
 	f.primary, f.end = context.WithCancel(context.Background())
 	f.d.holdUpstreams()
+}
+
+// dropFollower removes the appliance that this one follows from its followers: it was one until it took this one's place.
+func (f *family) dropFollower(id string) {
+	ctx, cancel := context.WithTimeout(context.Background(), checkLimit)
+	defer cancel()
+	if err := f.d.store.Feed.Remove(ctx, id); err != nil && !errors.Is(err, store.ErrNotFound) {
+		f.d.log.Warn("the appliance that is followed could not be removed from the followers of this one", "id", id, "error", err)
+	}
 }
 
 // whilePrimary calls do while the appliance takes changes, until ctx ends.

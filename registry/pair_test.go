@@ -212,6 +212,9 @@ func TestPair_switched(t *testing.T) {
 	if !first.has(t, "app:v2") {
 		t.Error("the former first lacks what the new one has had since")
 	}
+	if left, err := first.admin.Followers(t.Context()); err != nil || len(left) > 0 {
+		t.Errorf("the one that is followed is still a follower: %+v, %v", left, err)
+	}
 	for _, o := range []*one{first, second} {
 		if log := o.log.String() + o.access.String(); strings.Contains(log, password) {
 			t.Error("a log has the password")

@@ -81,7 +81,7 @@ func runStoreCopy(ctx context.Context, std stdio, o storeCopyOptions) error {
 	if err != nil {
 		return err
 	}
-	if done, err := asOwner(ctx, both, std); done || err != nil {
+	if done, err := asOwner(ctx, both, std, "--from", from.Path, "--to", to.Path); done || err != nil {
 		return err
 	}
 	say := nowAndThen(std.err)

@@ -111,11 +111,12 @@ var (
 // explain turns an error of the store into a *problem if the client can act on it.
 func (c errorCodes) explain(err error) error {
 	var (
-		told    *problem
-		missing *store.MissingError
-		full    *store.FullError
-		inUse   *store.InUseError
-		kept    *store.KeptError
+		told     *problem
+		missing  *store.MissingError
+		full     *store.FullError
+		inUse    *store.InUseError
+		kept     *store.KeptError
+		removing *store.RemovingError
 
 		readOnly interface {
 			error
@@ -162,6 +163,9 @@ func (c errorCodes) explain(err error) error {
 		p := refusal(http.StatusForbidden, codeDenied)
 		p.message = kept.Error()
 		return p
+	case errors.As(err, &removing):
+		return &problem{status: http.StatusServiceUnavailable, code: codeUnavailable, cause: err, message: removing.Error(),
+			header: map[string]string{"Retry-After": "10"}}
 	case errors.Is(err, store.ErrUnavailable):
 		return &problem{status: http.StatusServiceUnavailable, code: codeUnavailable, cause: err,
 			message: "the storage of the blobs does not answer; the log of the appliance says more",

@@ -7,8 +7,20 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/mirror-appliance/appliance/registry/store"
 )
+
+// A removal that hangs is another reason than a storage that does not answer.
+func TestExplain_removing(t *testing.T) {
+	d := digest.FromString("x")
+	var p *problem
+	if err := blobCodes.explain(fmt.Errorf("put: %w", &store.RemovingError{Digest: d})); !errors.As(err, &p) || p.status != http.StatusServiceUnavailable ||
+		p.header["Retry-After"] == "" || !strings.Contains(p.message, "a collection is removing blob "+d.String()) {
+		t.Errorf("got %v, %+v", err, p)
+	}
+}
 
 // A database that does not answer is a matter of the server, which clients try again.
 func TestExplain_databaseIsNotAvailable(t *testing.T) {

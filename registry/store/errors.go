@@ -12,6 +12,7 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store/blobstore"
 	"github.com/mirror-appliance/appliance/registry/store/database"
 	"github.com/mirror-appliance/appliance/registry/store/guard"
+	"github.com/mirror-appliance/appliance/registry/store/leases"
 )
 
 // The errors of the packages below, for callers that match them.
@@ -22,6 +23,7 @@ type (
 	SchemaError      = database.SchemaError
 	NotDatabaseError = database.NotDatabaseError
 	UnavailableError = database.UnavailableError
+	RemovingError    = leases.RemovingError
 )
 
 // ErrUnavailable reports that the storage of the blobs does not answer: a client may ask again.

@@ -17,7 +17,7 @@ import (
 const (
 	hintAddress = "compare `storage:` in config.yaml with the bucket and the endpoint of the storage"
 	hintAccess  = "check that the credentials in the environment or in the file of `storageCredentials:` may read, write, list and delete in the bucket"
-	hintWait    = "it is tried again by itself; if it lasts, look at the storage and at the network between"
+	hintWait    = "a daemon tries again by itself, a command is to be repeated; if it lasts, look at the storage and at the network between"
 	hintRoom    = "make room in the storage, or raise its quota"
 	hintPart    = "the storage has lost a part of an upload: push or sync the image again"
 	hintClock   = "set the clock of this host (timedatectl): S3 refuses requests of another time"

@@ -118,8 +118,19 @@ type Put struct {
 // ErrRemoved is the error of a put during which a removal of the blob began: it is to be placed again.
 var ErrRemoved = errors.New("the blob was removed at the same time")
 
-// Begin waits until no removal of a blob is under way, and begins a put. An error that is
-// blobstore.ErrUnavailable when that takes too long.
+// RemovingError refuses the put of a blob whose removal takes too long, since the daemon that removes it hangs or
+// was lost. It is a blobstore.ErrUnavailable: a client may ask again.
+type RemovingError struct{ Digest digest.Digest }
+
+func (e *RemovingError) Error() string {
+	return fmt.Sprintf("a collection is removing blob %s, and the daemon that does it does not answer; try again in a minute", e.Digest)
+}
+
+// Is makes it a blobstore.ErrUnavailable.
+func (e *RemovingError) Is(target error) bool { return target == blobstore.ErrUnavailable }
+
+// Begin waits until no removal of a blob is under way, and begins a put: *RemovingError when that takes too
+// long.
 func (b *Blobs) Begin(ctx context.Context, d digest.Digest) (*Put, error) {
 	for began := time.Now(); ; {
 		seq, open, err := last(ctx, b.db.Reader(), d)
@@ -130,7 +141,7 @@ func (b *Blobs) Begin(ctx context.Context, d digest.Digest) (*Put, error) {
 			return &Put{b, d, seq}, nil
 		}
 		if time.Since(began) > patience {
-			return nil, fmt.Errorf("a collection is removing blob %s: try again: %w", d, blobstore.ErrUnavailable)
+			return nil, &RemovingError{d}
 		}
 		if err := retry.Sleep(ctx, 20*time.Millisecond); err != nil {
 			return nil, err
