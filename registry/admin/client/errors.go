@@ -118,7 +118,7 @@ func unreachable(base string, err error) error {
 		return err
 	case isDial && dial.Net == "unix" && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)):
 		return hint.New(fmt.Errorf("%w: %w", ErrNotRunning, dial),
-			"start it: systemctl start appliance, or systemctl --user start appliance if it was installed without root")
+			"start it: systemctl start appliance, or systemctl --user start appliance if it was installed without root; one that was started and waits for its database or storage tells so in its log: journalctl -u appliance")
 	case isDial && dial.Net == "unix" && errors.Is(err, fs.ErrPermission):
 		return hint.New(dial, "run this as root, or as the user that the registry runs as")
 	case isDial:
