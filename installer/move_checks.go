@@ -20,7 +20,9 @@ func (s *site) checkMove() {
 		p, remedy := s.placeOf(m), "move that away, and run the command again; or take the move back: appliance upgrade --rollback"
 		going, _ := s.moving() // a copy that was killed is gone on with
 		ours := slices.ContainsFunc(going, func(g relocation) bool { return g.To == m.To && g.From == m.From })
-		if !ours {
+		if ours {
+			p.ours = append(slices.Clone(p.ours), m.tree(s.Host).Unfinished(p.names)...)
+		} else {
 			p.ours, remedy = nil, chooseEmpty
 		}
 		s.checkAlone(p, remedy)

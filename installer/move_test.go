@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -190,6 +191,7 @@ func TestMove_killedAtEachStep(t *testing.T) {
 			}
 			return p.steps
 		}
+		unfinished := 0
 		for way, again := range ways {
 			for i, step := range steps() {
 				p, err := PlanUpgrade(t.Context(), r, b.deps)
@@ -205,6 +207,12 @@ func TestMove_killedAtEachStep(t *testing.T) {
 				site.look()
 				moves, stopped := site.moving()
 				decided := site.decided()
+				for _, m := range moves {
+					if names, _ := b.deps.Host.Names(m.To); len(names) > 0 && m.Copy && m.File != "" && !stopped { // in the middle of a file
+						b.write(m.To+"/.moving-"+filepath.Base(m.File)+".reserve", "half of it")
+						unfinished++
+					}
+				}
 				err = again()
 				switch {
 				case way == "the same command", decided && way == "the unit":
@@ -259,6 +267,9 @@ func TestMove_killedAtEachStep(t *testing.T) {
 					return
 				}
 			}
+		}
+		if p, err := PlanUpgrade(t.Context(), r, b.deps); err != nil || unfinished == 0 && slices.ContainsFunc(p.site.moves, func(m relocation) bool { return m.Copy }) {
+			t.Errorf("no copy was killed in the middle of a file: %v", err)
 		}
 	})
 }

@@ -105,15 +105,22 @@ func (t *Tree) Measure(ctx context.Context, to bool) (size Size, err error) {
 // names lists the entries that move.
 func (t *Tree) names(dir *os.Root) ([]string, error) {
 	entries, err := fs.ReadDir(dir.FS(), ".")
-	var names, left []string
+	var names []string
 	for _, e := range entries {
 		names = append(names, e.Name())
-		if of, ok := strings.CutPrefix(e.Name(), temporary); ok && len(t.Ours([]string{of})) > 0 {
-			left = append(left, e.Name()) // of a copy that was killed
-		}
 	}
 	ours := slices.DeleteFunc(t.Ours(names), func(name string) bool { return !slices.Contains(names, name) })
-	return append(ours, left...), err
+	return append(ours, t.Unfinished(names)...), err
+}
+
+// Unfinished returns those of the names of a directory that a copy has left which was killed in the middle of a file.
+func (t *Tree) Unfinished(names []string) (unfinished []string) {
+	for _, name := range names {
+		if of, ok := strings.CutPrefix(name, temporary); ok && slices.Contains(t.Ours([]string{of}), of) {
+			unfinished = append(unfinished, name)
+		}
+	}
+	return unfinished
 }
 
 // temporary is before the name of a file that is not copied to its end.

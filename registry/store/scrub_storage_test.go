@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"os"
@@ -58,6 +59,38 @@ func TestStore_GarbageBlobs_ofAStorageThatIsAnother(t *testing.T) {
 	f.must(os.Rename(dir+".elsewhere", dir))
 	if garbage := f.garbage(f.clock.now()); len(garbage) != 2 {
 		t.Errorf("of ours there is %v", garbage)
+	}
+}
+
+// The file of a small blob is written during the transaction that commits its row.
+func TestStore_GarbageBlobs_whileFilesAreBehindTheirRows(t *testing.T) {
+	f := newFileFixture(t)
+	f.blob("app", "blob 0")
+	f.clock.add(48 * time.Hour)
+	left := f.path(digest.FromString("left by a crash"))
+	f.must(os.MkdirAll(filepath.Dir(left), 0o750))
+	f.must(os.WriteFile(left, []byte("left by a crash"), 0o600))
+	f.must(os.Chtimes(left, time.Time{}, f.clock.now().Add(-24*time.Hour)))
+	plan := func() error {
+		return f.Garbage.GarbageBlobs(f.ctx, f.clock.now(), func(digest.Digest, int64) error { return nil })
+	}
+	var ends []func()
+	for i := range 4 {
+		d := digest.FromString(fmt.Sprint("behind ", i))
+		put, err := f.guard.Blobs.Put(f.ctx, d)
+		f.must(err)
+		ends = append(ends, put.End)
+		f.must(f.db.Write(f.ctx, func(tx *sql.Tx) error {
+			_, err := tx.ExecContext(f.ctx, `INSERT INTO blobs (digest, size, created) VALUES (?, 1, 1)`, d)
+			return err
+		}))
+	}
+	f.must(plan())
+	for _, end := range ends {
+		end()
+	}
+	if err := plan(); !errors.As(err, new(*StorageError)) {
+		t.Errorf("after the puts a plan says %v", err)
 	}
 }
 

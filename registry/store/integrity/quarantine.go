@@ -149,9 +149,9 @@ func (c *Checker) CheckStorage(ctx context.Context, a digest.Algorithm, except d
 }
 
 // try returns how many of a sample of blobs can be opened, of another algorithm when there are none
-// of this one.
+// of this one. One that is being put, whose file is behind its row, is not of the sample.
 func (c *Checker) try(ctx context.Context, a digest.Algorithm, except digest.Digest) (tried, opened int, err error) {
-	seen := map[digest.Digest]bool{}
+	seen, behind := map[digest.Digest]bool{}, 0
 	for _, a := range []digest.Algorithm{a, digest.SHA256, digest.SHA512} {
 		if len(seen) > 0 {
 			break
@@ -168,12 +168,15 @@ func (c *Checker) try(ctx context.Context, a digest.Algorithm, except digest.Dig
 				continue
 			}
 			seen[other] = true
+			inFlight := c.Guard.InFlight(other) // before it is opened: a put ends after its file is there
 			if c.Storage.Blob(other).Readable(ctx) {
 				opened++
+			} else if inFlight {
+				behind++
 			}
 		}
 	}
-	return len(seen), opened, nil
+	return len(seen) - behind, opened, nil
 }
 
 // lookTime is how long a storage has to answer within a transaction, which all other writes wait for.
