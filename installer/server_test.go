@@ -164,7 +164,7 @@ func TestUninstall_keepsWithAServer(t *testing.T) {
 	}
 }
 
-// A plan with a database that is to be migrated says what nothing takes back.
+// A plan that migrates the database warns that an older program cannot use it afterwards.
 func TestPlanUpgrade_migratesAServer(t *testing.T) {
 	b := newBox(t, false)
 	b.another("first")
