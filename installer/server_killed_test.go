@@ -18,11 +18,7 @@ func TestPlanUpgrade_killedOnAServer(t *testing.T) {
 			t.Parallel()
 			steps := 0
 			for n := 1; n == 1 || n < steps; n++ {
-				b := newBox(t, false)
-				b.another("first")
-				b.install()
-				c := b.onServer()
-				b.another("second")
+				b, c := secondOnServer(t)
 				c.knows["second"] = knows
 				before := b.snapshot()
 				p, err := PlanUpgrade(t.Context(), b.request(), b.deps)
@@ -65,11 +61,7 @@ func TestPlanUpgrade_failsAfterAKilledOneOnAServer(t *testing.T) {
 		"the killed one, and another follows": {schemaTwo, "third"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newBox(t, false)
-			b.another("first")
-			b.install()
-			c := b.onServer()
-			b.another("second")
+			b, c := secondOnServer(t)
 			c.knows["second"], c.knows["third"] = tc.second, schemaTwo
 			p, err := PlanUpgrade(t.Context(), b.request(), b.deps)
 			if err != nil {
@@ -100,11 +92,7 @@ func TestPlanUpgrade_failsAfterAKilledOneOnAServer(t *testing.T) {
 
 // What fails before the program is exchanged is taken back, also while nothing tells of the database.
 func TestPlanUpgrade_failsBeforeTheExchangeOnAServer(t *testing.T) {
-	b := newBox(t, false)
-	b.another("first")
-	b.install()
-	c := b.onServer()
-	b.another("second")
+	b, c := secondOnServer(t)
 	c.knows["second"] = schemaTwo
 	before := b.snapshot()
 	p, err := PlanUpgrade(t.Context(), b.request(), b.deps)
@@ -123,11 +111,7 @@ func TestPlanUpgrade_failsBeforeTheExchangeOnAServer(t *testing.T) {
 
 // A program that never served is no less the one of before, and knows tables that the database has only by now.
 func TestPlanRollback_toAKilledUpgradeOnAServer(t *testing.T) {
-	b := newBox(t, false)
-	b.another("first")
-	b.install()
-	c := b.onServer()
-	b.another("second")
+	b, c := secondOnServer(t)
 	c.knows["second"], c.knows["third"] = schemaTwo, Schema{Version: 15, Own: 3, Made: "three"}
 	p, err := PlanUpgrade(t.Context(), b.request(), b.deps)
 	if err != nil {

@@ -36,6 +36,17 @@ var (
 	schemaTwo = Schema{Version: 15, Own: 3, Made: "two"}
 )
 
+// secondOnServer returns a host with its database in PostgreSQL, whose program is to be upgraded to a second one.
+func secondOnServer(t *testing.T) (*box, *common) {
+	t.Helper()
+	b := newBox(t, false)
+	b.another("first")
+	b.install()
+	c := b.onServer()
+	b.another("second")
+	return b, c
+}
+
 // onServer moves the content of an installed appliance to PostgreSQL and S3, as docs/several.md says.
 func (b *box) onServer() *common {
 	b.t.Helper()
@@ -166,11 +177,7 @@ func TestUninstall_keepsWithAServer(t *testing.T) {
 
 // A plan that migrates the database warns that an older program cannot use it afterwards.
 func TestPlanUpgrade_migratesAServer(t *testing.T) {
-	b := newBox(t, false)
-	b.another("first")
-	b.install()
-	c := b.onServer()
-	b.another("second")
+	b, c := secondOnServer(t)
 	c.knows["second"] = schemaTwo
 	p, err := PlanUpgrade(t.Context(), b.request(), b.deps)
 	if err != nil {
@@ -205,11 +212,7 @@ func TestPlanUpgrade_migratesAServer(t *testing.T) {
 
 // The second host is upgraded after the first has migrated the database, with its daemon stopped, and goes back after a restore.
 func TestPlanRollback_ofTheSecondHostOnAServer(t *testing.T) {
-	b := newBox(t, false)
-	b.another("first")
-	b.install()
-	c := b.onServer()
-	b.another("second")
+	b, c := secondOnServer(t)
 	c.knows["second"], c.have, c.stopped, c.daemons = schemaTwo, schemaTwo, true, []string{"a.example.com (process 7)"}
 	if err := b.upgrade(b.request()); err != nil {
 		t.Fatal(err)
@@ -258,11 +261,7 @@ func TestPlanUpgrade_refusesOnAServer(t *testing.T) {
 		for verb, plan := range map[string]func(context.Context, Request, Deps) (*Plan, error){"upgrade": PlanUpgrade, "install": PlanInstall} {
 			t.Run(name+" by "+verb, func(t *testing.T) {
 				t.Parallel()
-				b := newBox(t, false)
-				b.another("first")
-				b.install()
-				c := b.onServer()
-				b.another("second")
+				b, c := secondOnServer(t)
 				c.knows["second"] = schemaTwo
 				r := b.request()
 				tc.prepare(b, c, &r)
