@@ -139,6 +139,7 @@ Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see
 		newOfflineCommand(plain),
 		newFollowCommand(plain),
 		newPromoteCommand(plain),
+		newForgetCommand(plain),
 		newMissesCommand(plain),
 		newUpdatesCommand(plain),
 		newReadyCommand(plain),

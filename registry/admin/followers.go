@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"errors"
 	"net/http"
 	"strconv"
 	"time"
@@ -33,14 +34,27 @@ func (h *Handler) listFollowers(r *http.Request, _ api.None) ([]api.Follower, er
 	return all, err
 }
 
+// removeFollower forgets a follower, and an appliance that was not told yet of this primary. One may be both.
 func (h *Handler) removeFollower(r *http.Request, _ api.None) (api.None, error) {
 	id := r.PathValue("id")
 	err := h.store.Feed.Remove(r.Context(), id)
 	if err == nil {
 		h.audit(r, "follower removed", "id", id)
-		if h.family != nil {
-			err = h.family.Removed(r.Context(), id)
+	}
+	if h.family == nil || err != nil && !errors.Is(err, store.ErrNotFound) {
+		return api.None{}, err
+	}
+	if err == nil {
+		if err := h.family.Removed(r.Context(), id); err != nil {
+			return api.None{}, err
 		}
+	}
+	address, ok, ferr := h.family.Forget(r.Context(), id)
+	if ok {
+		h.audit(r, "appliance forgotten", "id", id, "address", address)
+	}
+	if ok || ferr != nil {
+		err = ferr
 	}
 	return api.None{}, err
 }

@@ -19,9 +19,11 @@ type Family interface {
 	Follow(ctx context.Context, q api.FollowRequest) (api.Followed, error)
 	Leave(ctx context.Context) (api.Family, error)
 	Promote(ctx context.Context, q api.PromoteRequest, progress func(api.PromoteProgress)) (api.Promoted, error)
-	// Registered takes what a follower tells of itself, and Removed forgets one.
+	// Registered takes what a follower tells of itself, Removed forgets one, and Forget an appliance that was not told
+	// of this primary.
 	Registered(ctx context.Context, p role.Peer) error
 	Removed(ctx context.Context, id string) error
+	Forget(ctx context.Context, id string) (address string, ok bool, err error)
 }
 
 // An effect is what a call changes.

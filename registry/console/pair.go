@@ -14,6 +14,7 @@ const pairPath = "/pair"
 
 // pairPage is what the appliance is among those with the same content, and how far its followers are.
 type pairPage struct {
+	Address   string // of this appliance
 	Family    api.Family
 	Following *api.Following // nil unless it is a follower
 	Followers []api.Follower
@@ -52,7 +53,7 @@ func (v *visit) family() (p pairPage, err error) {
 	if err != nil {
 		return p, err
 	}
-	p.Family, p.Following = *status.Family, status.Following
+	p.Address, p.Family, p.Following = status.Address, *status.Family, status.Following
 	p.Followers, err = v.c.api.Followers(v.r.Context())
 	p.Follow = "appliance follow https://" + status.Address + " --credentials FILE --ca FILE"
 	return p, err
@@ -97,42 +98,55 @@ func (v *visit) promote() error {
 	return v.done(pairPath, v.c.views.text("pair.promote.done"))
 }
 
-// forgetPage asks whether a follower is to be forgotten.
-type forgetPage struct {
-	CSRF     string
-	Follower api.Follower
+// Untold lists the appliances that were not told yet that this one is the primary.
+func (p pairPage) Untold() []api.Other {
+	return slices.DeleteFunc(p.Family.Others(p.Followers), func(o api.Other) bool { return !o.Untold })
 }
 
-// follower returns the follower that the path names by its id.
-func (v *visit) follower() (api.Follower, error) {
+// forgetPage asks whether a follower, or an appliance that was not told yet, is to be forgotten.
+type forgetPage struct {
+	CSRF  string
+	Other api.Other
+	Means string
+}
+
+// other returns the appliance that the path names by its id.
+func (v *visit) other() (other api.Other, p pairPage, err error) {
 	id := v.r.PathValue("id")
-	all, err := v.c.api.Followers(v.r.Context())
-	if err != nil {
-		return api.Follower{}, err
+	if p, err = v.family(); err != nil {
+		return other, p, err
 	}
-	i := slices.IndexFunc(all, func(f api.Follower) bool { return f.ID == id })
+	all := p.Family.Others(p.Followers)
+	i := slices.IndexFunc(all, func(o api.Other) bool { return o.ID == id })
 	if i < 0 {
-		return api.Follower{}, &client.Refused{Status: http.StatusNotFound, Refusal: api.Refusal{
+		return other, p, &client.Refused{Status: http.StatusNotFound, Refusal: api.Refusal{
 			Problem: v.c.views.text("pair.unknown", id), Hint: v.c.views.text("pair.unknown.hint")}}
 	}
-	return all[i], nil
+	return all[i], p, nil
 }
 
 func (v *visit) askForget() error {
-	f, err := v.follower()
+	o, p, err := v.other()
 	if err != nil {
 		return err
 	}
-	return v.show("pair-forget", "pair", v.c.views.text("pair.forget.title", f.Address), forgetPage{v.session.CSRF, f})
+	title := "pair.forget.title"
+	if !o.Follower {
+		title = "pair.forget.other"
+	}
+	return v.show("pair-forget", "pair", v.c.views.text(title, o.Address), forgetPage{v.session.CSRF, o, o.Forgotten(p.Address)})
 }
 
 func (v *visit) forget() error {
-	f, err := v.follower()
+	o, _, err := v.other()
 	if err == nil {
-		err = v.c.api.RemoveFollower(v.r.Context(), f.ID)
+		err = v.c.api.RemoveFollower(v.r.Context(), o.ID)
 	}
 	if err != nil {
 		return err
 	}
-	return v.done(pairPath, v.c.views.text("pair.forgotten", f.Address))
+	if !o.Follower {
+		return v.done(pairPath, v.c.views.text("pair.forgotten.other", o.Address))
+	}
+	return v.done(pairPath, v.c.views.text("pair.forgotten", o.Address))
 }

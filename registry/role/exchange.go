@@ -43,7 +43,7 @@ func (f *Family) Talk(ctx context.Context) error {
 	for {
 		var mu sync.Mutex
 		var all sync.WaitGroup
-		for _, p := range f.others(ctx) {
+		for _, p := range f.expected(ctx) {
 			if f.Now().Before(next[p.ID]) {
 				continue
 			}
@@ -77,7 +77,7 @@ func (f *Family) first(ctx context.Context) {
 	limited, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
 	var all sync.WaitGroup
-	for _, p := range f.others(limited) {
+	for _, p := range f.expected(limited) {
 		all.Go(func() {
 			if err := f.talk(limited, p); err != nil {
 				f.Log.WarnContext(ctx, "another appliance of the family could not be asked at the start whether it has taken this one's place",
@@ -203,7 +203,7 @@ func (f *Family) hear(ctx context.Context, from api.Exchange) error {
 			n.setPeer(*row)
 		}
 		if p := n.peer(from.ID); p != nil {
-			p.Told, p.Unknown = theirs, false
+			p.Told, p.Unknown, p.Forgotten = theirs, false, false
 		}
 		if first {
 			n.First.Above, n.Lineage = from.Above, from.Lineage
@@ -221,10 +221,11 @@ func (f *Family) hear(ctx context.Context, from api.Exchange) error {
 	})
 }
 
-// told reports whether a peer has confirmed a newer term than before, or an appliance knows this one again.
+// told reports whether a peer has confirmed a newer term than before, an appliance knows this one again, or one that
+// was forgotten comes back.
 func (s *State) told(id string, now Term) bool {
 	p := s.peer(id)
-	return p != nil && (p.Unknown || now.After(p.Told) && (s.First == nil || s.First.ID != id))
+	return p != nil && (p.Unknown || p.Forgotten || now.After(p.Told) && (s.First == nil || s.First.ID != id))
 }
 
 // elsewhere reports whether the primary has another address than before. It tells that itself, and to those

@@ -53,7 +53,7 @@ func (f *Family) unknownTo(ctx context.Context, p Peer) error {
 func (f *Family) Registered(ctx context.Context, p Peer) error {
 	return f.change(ctx, func(s *State) bool {
 		known := s.peer(p.ID)
-		return known != nil && (s.First == nil || s.First.ID != p.ID) && (known.Token != p.Token || known.Address != p.Address || known.CA != p.CA)
+		return known != nil && (s.First == nil || s.First.ID != p.ID) && (known.Token != p.Token || known.Address != p.Address || known.CA != p.CA || known.Forgotten)
 	}, func(n *State) {
 		known := n.peer(p.ID)
 		p.Told = known.Told
@@ -70,6 +70,26 @@ func (f *Family) Removed(ctx context.Context, id string) error {
 	}, func(n *State) {
 		n.Peers = slices.DeleteFunc(n.Peers, func(p Peer) bool { return p.ID == id })
 	})
+}
+
+// Forget ends the attempts of a primary to tell an appliance that does not come back, and what is told of them.
+// It keeps the token of the two: one that comes back nevertheless is told when it asks, and expected from then on.
+// ok reports whether id is that of one that was not told.
+func (f *Family) Forget(ctx context.Context, id string) (address string, ok bool, err error) {
+	err = f.change(ctx, func(s *State) bool {
+		known := s.peer(id)
+		return s.Role == Primary && known != nil && s.untold(*known)
+	}, func(n *State) {
+		known := n.peer(id)
+		known.Forgotten = true
+		address, ok = known.Address, true
+	})
+	return address, ok && err == nil, err
+}
+
+// expected returns the appliances to ask: the others without those that are forgotten.
+func (f *Family) expected(ctx context.Context) []Peer {
+	return slices.DeleteFunc(f.others(ctx), func(p Peer) bool { return p.Forgotten })
 }
 
 // change changes the state by change, if it is as is wants it.

@@ -64,6 +64,8 @@ type Peer struct {
 	Told Term `json:"told,omitzero"`
 	// Unknown reports that it has answered, to the last question, that it does not know this appliance.
 	Unknown bool `json:"unknown,omitempty"`
+	// Forgotten reports that an administrator does not expect it back: it is not asked, and answered still.
+	Forgotten bool `json:"forgotten,omitempty"`
 }
 
 // First is the appliance that a follower follows.
@@ -262,8 +264,9 @@ func (f *Family) Describe() api.Family {
 	}
 	if s.Role == Primary {
 		for _, p := range s.Peers {
-			if s.Known.After(p.Told) {
+			if s.untold(p) {
 				told.Untold = append(told.Untold, p.Address)
+				told.UntoldIDs = append(told.UntoldIDs, p.ID)
 				if p.Unknown {
 					told.Strangers = append(told.Strangers, p.Address)
 				}
@@ -272,6 +275,9 @@ func (f *Family) Describe() api.Family {
 	}
 	return told
 }
+
+// untold reports whether another appliance, which is expected back, has not confirmed the term yet.
+func (s *State) untold(p Peer) bool { return !p.Forgotten && s.Known.After(p.Told) }
 
 // setPeer adds a peer, or replaces what is known of it.
 func (s *State) setPeer(p Peer) {

@@ -119,7 +119,8 @@ var (
 	DetachCluster = Call[None, None]{http.MethodDelete, "/api/v1/clusters/{id}", http.StatusNoContent, 0}
 
 	// RegisterFollower registers an appliance that follows this one, ListFollowers lists these, and RemoveFollower forgets
-	// one. GetChanges returns what has changed here since a position, or all that there is after a registration. It is
+	// one, or another appliance of untoldIDs in the status: that is not told any more that this one is the primary, except
+	// when it asks, and nothing warns of it. GetChanges returns what has changed here since a position, or all that there is after a registration. It is
 	// refused with status 410 where the changes since then are not known any more: the follower registers again.
 	RegisterFollower = Call[NewFollower, RegisteredFollower]{http.MethodPost, "/api/v1/followers", http.StatusOK, MaxJSON}
 	ListFollowers    = Call[None, []Follower]{http.MethodGet, "/api/v1/followers", http.StatusOK, 0}

@@ -23,6 +23,7 @@ type Family struct {
 	Above      []string  `json:"above,omitempty"`     // the ids of that appliance, and of those that it follows itself
 	Removed    bool      `json:"removed,omitempty"`   // that appliance does not know this one as its follower
 	Untold     []string  `json:"untold,omitempty"`    // appliances that have not confirmed yet that this one is the primary
+	UntoldIDs  []string  `json:"untoldIDs,omitempty"` // their ids, in the same order
 	// Strangers are those of Untold that answer that they do not know this appliance. They may take changes.
 	Strangers []string  `json:"strangers,omitempty"`
 	Now       time.Time `json:"now"`

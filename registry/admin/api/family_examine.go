@@ -18,6 +18,10 @@ const AtRest = "scheduled syncs, views of catalogs, what attached clusters need,
 // Summary describes the role in a line, and what to type where something is to be done.
 func (f Family) Summary() (text, next string) {
 	again := "appliance follow https://" + f.Primary + " --credentials FILE"
+	gone := "appliance forget https://HOST:PORT"
+	if len(f.Untold) == 1 {
+		gone = "appliance forget https://" + f.Untold[0]
+	}
 	switch {
 	case f.Role == "follower":
 		text = "a copy of https://" + f.Follows + ", read-only"
@@ -36,10 +40,10 @@ func (f Family) Summary() (text, next string) {
 	case f.Role == "superseded":
 		return "read-only: https://" + f.Primary + " has taken its place", "have it be a copy of that: " + again
 	case len(f.Strangers) > 0:
-		return f.strangers(), "have that be a copy of this one, on its host: " + again + "; until then make sure that no client reaches it"
+		return f.strangers(), "have that be a copy of this one, on its host: " + again + "; until then make sure that no client reaches it. If it does not come back, or its host was put up anew: " + gone
 	case len(f.Untold) > 0:
 		return "primary of generation " + fmt.Sprint(f.Generation) + "; not told yet: " + strings.Join(f.Untold, " "),
-			"make sure that these are off, or reached by no client; each is told when it is reached, and asks when it starts"
+			"make sure that these are off, or reached by no client; each is told when it is reached, and asks when it starts. If one does not come back: " + gone
 	default:
 		text = fmt.Sprintf("primary of generation %d", f.Generation)
 	}
