@@ -65,6 +65,25 @@ func TestFamily_Forget(t *testing.T) {
 		second.asks()
 		first.mustBe(role.Superseded)
 	})
+	t.Run("once one asks that was told of an earlier promotion", func(t *testing.T) {
+		first, second, third := newAppliance(t), newAppliance(t), newAppliance(t)
+		second.follows(first)
+		_, err := second.promote(false)
+		must(t, err)
+		third.follows(second)
+		_, err = third.promote(false)
+		must(t, err)
+		third.kill()
+		_, err = second.promote(true)
+		must(t, err)
+		second.forgets(first, true)
+		first.notes.at, first.notes.after = first.notes.writes+1, false // the answer is not kept
+		first.talk()
+		_ = first.Check(t.Context())
+		if now := second.Describe(); !slices.Contains(now.Untold, first.address()) {
+			t.Errorf("not told are %v", now.Untold)
+		}
+	})
 	t.Run("it follows", func(t *testing.T) {
 		first, second := replaced(t)
 		second.forgets(first, true)

@@ -53,7 +53,7 @@ func (f *Family) unknownTo(ctx context.Context, p Peer) error {
 func (f *Family) Registered(ctx context.Context, p Peer) error {
 	return f.change(ctx, func(s *State) bool {
 		known := s.peer(p.ID)
-		return known != nil && (s.First == nil || s.First.ID != p.ID) && (known.Token != p.Token || known.Address != p.Address || known.CA != p.CA || known.Forgotten)
+		return known != nil && (s.First == nil || s.First.ID != p.ID) && (known.Token != p.Token || known.Address != p.Address || known.CA != p.CA)
 	}, func(n *State) {
 		known := n.peer(p.ID)
 		p.Told = known.Told
