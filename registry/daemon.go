@@ -125,7 +125,7 @@ func (d *daemon) onClose(c func() error) { d.closers = append(d.closers, c) }
 func (d *daemon) openStore(ctx context.Context) error {
 	s, err := store.Open(ctx, store.Options{
 		Database: cmp.Or(d.cfg.DatabaseServer(), d.cfg.Database), Storage: d.cfg.Storage, Credentials: d.cfg.StorageCredentials, MinFree: int64(d.cfg.MinFree), Log: d.log,
-		Current: d.offline, Existing: d.given.Existing, Starting: d.given.starting,
+		Current: d.offline, Existing: d.given.Existing, Starting: d.given.starting, Waiting: d.given.waiting,
 		Shared: d.cfg.Shared() && !d.offline, // a command has the store alone
 	})
 	if err != nil {

@@ -84,6 +84,21 @@ func run(t *testing.T, cfg *config.Config, roots *x509.CertPool) *running {
 
 func runOn(t *testing.T, cfg *config.Config, roots *x509.CertPool, l net.Listener) *running {
 	t.Helper()
+	r := beginOn(t, cfg, roots, l)
+	// The listener was there before the daemon, so this waits until it serves.
+	want := http.StatusOK
+	if cfg.MinFree > 1<<50 { // more than any disk has: every push is refused
+		want = http.StatusServiceUnavailable
+	}
+	if status, body := r.get(t, "/health/instance"); status != want {
+		t.Fatalf("health is %d %s\n%s", status, body, r.log)
+	}
+	return r
+}
+
+// beginOn begins a daemon, which may not serve yet.
+func beginOn(t *testing.T, cfg *config.Config, roots *x509.CertPool, l net.Listener) *running {
+	t.Helper()
 	r := &running{cfg: cfg, roots: roots, addr: l.Addr().String(), log: &buffer{}, access: &buffer{}, ended: make(chan error, 1)}
 	r.http = r.client(&tls.Config{RootCAs: roots, ServerName: cfg.Hostname})
 	r.admin = client.NewUnix(cfg.ControlSocket)
@@ -96,14 +111,6 @@ func runOn(t *testing.T, cfg *config.Config, roots *x509.CertPool, l net.Listene
 		})
 	}()
 	t.Cleanup(func() { r.end(t) })
-	// The listener was there before the daemon, so this waits until it serves.
-	want := http.StatusOK
-	if cfg.MinFree > 1<<50 { // more than any disk has: every push is refused
-		want = http.StatusServiceUnavailable
-	}
-	if status, body := r.get(t, "/health/instance"); status != want {
-		t.Fatalf("health is %d %s\n%s", status, body, r.log)
-	}
 	return r
 }
 

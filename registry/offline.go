@@ -91,13 +91,6 @@ func Offline(ctx context.Context, cfg *config.Config, o Options) (stop func() er
 	}, nil
 }
 
-// LookAtServer looks at the database in PostgreSQL, which a daemon that runs would tell of.
-func LookAtServer(ctx context.Context, cfg *config.Config) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	return store.LookAtServer(ctx, cfg.DatabaseServer())
-}
-
 // ServerState looks at the database in PostgreSQL before another version of the program serves it.
 func ServerState(ctx context.Context, cfg *config.Config) (postgres.State, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)

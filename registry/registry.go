@@ -13,12 +13,14 @@ import (
 	"net"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/mirror-appliance/appliance/mirror"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/config"
+	"github.com/mirror-appliance/appliance/registry/store"
 	"github.com/mirror-appliance/appliance/systemd"
 )
 
@@ -38,7 +40,8 @@ type Options struct {
 	// Existing has Offline refuse a database of PostgreSQL that is empty.
 	Existing bool
 
-	starting context.Context // of Run: ends when the daemon is to end
+	starting context.Context  // of Run: ends when the daemon is to end
+	waiting  func(store.Wait) // of Run
 }
 
 // Run serves until ctx ends and then drains: requests under way have 30 seconds before they are cut
@@ -49,7 +52,10 @@ func Run(ctx context.Context, cfg *config.Config, o Options) error {
 	}
 	// The store outlives ctx, since requests continue while draining.
 	o.starting = ctx
+	wait := &startWait{cfg: cfg, given: o, began: time.Now(), log: o.Log}
+	o.waiting = wait.note
 	d, err := open(context.WithoutCancel(ctx), cfg, o)
+	wait.end()
 	if err != nil {
 		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 			err = nil // it was to end while it waited

@@ -31,7 +31,9 @@ func Ask(ctx context.Context, control *client.Client, version string, tell func(
 	}
 	t.version(status, version)
 	status.Examine(time.Now(), tell)
-	t.upstreams(ctx, control, status)
+	if status.Waiting == nil {
+		t.upstreams(ctx, control, status)
+	}
 	return &status
 }
 

@@ -10,15 +10,15 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 )
 
-// NotifyReady tells systemd that the service serves. Without systemd it does nothing, as the other
-// two.
+// NotifyReady tells systemd that the service serves. Without systemd it does nothing, as the others
+// here.
 func NotifyReady() error { return notify(daemon.SdNotifyReady) }
 
 // NotifyStopping tells systemd that the service drains.
 func NotifyStopping() error { return notify(daemon.SdNotifyStopping) }
 
-// notifyStatus sets the line that systemctl status shows.
-func notifyStatus(text string) error {
+// NotifyStatus sets the line that systemctl status shows; "" removes it.
+func NotifyStatus(text string) error {
 	return notify("STATUS=" + strings.Join(strings.Fields(text), " "))
 }
 
@@ -77,10 +77,10 @@ func ask(ctx context.Context, limit time.Duration, alive func(context.Context) e
 
 func tell(problem error, ailing bool) error {
 	if problem != nil {
-		return notifyStatus("not alive: " + problem.Error())
+		return NotifyStatus("not alive: " + problem.Error())
 	}
 	if ailing {
-		return errors.Join(notify(daemon.SdNotifyWatchdog), notifyStatus("alive again"))
+		return errors.Join(notify(daemon.SdNotifyWatchdog), NotifyStatus("alive again"))
 	}
 	return notify(daemon.SdNotifyWatchdog)
 }

@@ -43,7 +43,7 @@ func TestNotify(t *testing.T) {
 	for want, send := range map[string]func() error{
 		"READY=1":               NotifyReady,
 		"STOPPING=1":            NotifyStopping,
-		"STATUS=two lines here": func() error { return notifyStatus("two\nlines  here\n") },
+		"STATUS=two lines here": func() error { return NotifyStatus("two\nlines  here\n") },
 	} {
 		if err := send(); err != nil {
 			t.Fatal(err)
@@ -56,7 +56,7 @@ func TestNotify(t *testing.T) {
 
 func TestNotify_WithoutSystemd(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", "")
-	if err := errors.Join(NotifyReady(), notifyStatus("x")); err != nil {
+	if err := errors.Join(NotifyReady(), NotifyStatus("x")); err != nil {
 		t.Error(err)
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -116,26 +115,15 @@ func examine(ctx context.Context, o *locateOptions, tell func(finding.Finding)) 
 	})
 	if err != nil {
 		tell(finding.Finding{Check: "daemon", Level: finding.Failed, Text: err.Error(), Hint: hintOf(err)})
-		if id.Config.DatabaseServer() != "" {
-			tellOfServer(ctx, id, tell)
+		servers, err := lookAtServers(ctx, id)
+		if err != nil {
+			finding.Teller(tell).Warn("daemon", "", "the servers that its start needs cannot be looked at: "+err.Error(), hintOf(err))
+		}
+		for _, f := range servers {
+			tell(f)
 		}
 	}
 	return status, ctx.Err()
-}
-
-// tellOfServer looks at the database in PostgreSQL while no daemon tells of it. Root does not: a server may know the
-// registry's user by its login at this host, and the file of passwords is that user's.
-func tellOfServer(ctx context.Context, id *installer.Identity, tell finding.Teller) {
-	if os.Geteuid() == 0 && id.UID != 0 {
-		tell.Warn("database", "", fmt.Sprintf("PostgreSQL is not looked at: its login is that of user %d, who runs the registry", id.UID),
-			hint.Words("setpriv", "--reuid", strconv.Itoa(id.UID), "--regid", strconv.Itoa(id.GID), "--clear-groups", "appliance", "doctor", "--config", id.Path))
-		return
-	}
-	if err := registry.LookAtServer(ctx, id.Config); err != nil {
-		tell(finding.Finding{Check: "database", Level: finding.Failed, Text: err.Error(), Hint: hintOf(err)})
-		return
-	}
-	tell.OK("database", "", "PostgreSQL answers, and has the tables of this version")
 }
 
 // tellFindings prints what look finds, and returns an error, that begins with failed, if something
@@ -171,11 +159,7 @@ func printFinding(w io.Writer, f finding.Finding) {
 	if f.Level == finding.Failed {
 		level = "FAILED"
 	}
-	subject := f.Subject
-	if subject != "" {
-		subject += ": "
-	}
-	fmt.Fprintf(w, "%-8s %-11s %s\n", level, f.Check, plain.Line(subject+f.Text))
+	fmt.Fprintf(w, "%-8s %-11s %s\n", level, f.Check, plain.Line(f.Line()))
 	if f.Hint != "" && f.Level != finding.OK {
 		fmt.Fprintf(w, "%-8s %-11s hint: %s\n", "", "", typed(plain.Line(f.Hint)))
 	}

@@ -4,6 +4,7 @@ package main_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net"
 	"net/http"
@@ -20,6 +21,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/registry/store/blobs3/s3test"
 )
@@ -135,7 +137,7 @@ func TestDown_S3(t *testing.T) {
 	if code != 0 || stderr != "" {
 		t.Errorf("status: exit code %d\n%s", code, stderr)
 	}
-	contains(t, stdout, "healthy       no: disk_space; see below\n", "held          1 repositories, 1 tags", "last gc       never\n", "trouble: write to s3://"+s3test.Bucket, "connection refused", "hint: it is tried again by itself")
+	contains(t, stdout, "healthy       no: disk_space; see below\n", "held          1 repositories, 1 tags", "last gc       never\n", "trouble: write to s3://"+s3test.Bucket, "connection refused", "hint: a daemon tries again by itself")
 	code, stdout, _ = outcome(t, f.command("doctor"))
 	if code != 1 {
 		t.Errorf("doctor: exit code %d", code)
@@ -152,4 +154,59 @@ func TestDown_S3(t *testing.T) {
 		}
 	}
 	f.kill()
+
+	// While no daemon runs, the cause is what is seen: the database is a file, and well.
+	f.refuses(t, []string{"status"}, "the registry is not running on this host", "; write to s3://"+s3test.Bucket, "connection refused", "look at the storage and at the network between")
+	code, stdout, _ = outcome(t, f.command("doctor"))
+	if code != 1 || strings.Contains(stdout, "tables") {
+		t.Errorf("doctor: exit code %d\n%s", code, stdout)
+	}
+	contains(t, stdout, "FAILED   daemon      the registry is not running", "FAILED   storage     write to s3://"+s3test.Bucket)
+}
+
+// TestWaits_S3 starts a daemon before its storage: commands tell what it waits for, and it goes on when the storage is
+// there. A second daemon that waits as well is refused then.
+func TestWaits_S3(t *testing.T) {
+	bucket := s3test.Start(t)
+	f := newFaulty(t, "")
+	f.inBucket(t, bucket)
+	bucket.Halt()
+	f.serve(t)
+	eventuallyHolds(t, "status tells of the storage", func() bool {
+		code, stdout, _ := outcome(t, f.command("status"))
+		return code == 0 && strings.Contains(stdout, "connection refused")
+	})
+	_, stdout, _ := outcome(t, f.command("status"))
+	contains(t, stdout, "healthy     no: disk_space; see below\n", "waits for   the storage s3://"+s3test.Bucket, ", since ", "trouble: write to s3://"+s3test.Bucket, "hint: ")
+	code, stdout, _ := outcome(t, f.command("doctor"))
+	if code != 1 || strings.Contains(stdout, "FAILED   database") || strings.Contains(stdout, "tables") {
+		t.Errorf("doctor: exit code %d\n%s", code, stdout)
+	}
+	contains(t, stdout, "ok       daemon      version ", "FAILED   storage     s3://"+s3test.Bucket, "the start of the registry waits for it since ")
+	code, stdout, _ = outcome(t, f.command("status", "-o", "json"))
+	var status api.Status
+	must(t, json.Unmarshal([]byte(stdout), &status))
+	if w := status.Waiting; code != 0 || status.Healthy || w == nil || w.For != api.WaitingStorage || !strings.Contains(w.Reason, "connection refused") || w.Hint == "" || w.Since.Before(status.Started) {
+		t.Errorf("exit code %d, %s", code, stdout)
+	}
+	f.refuses(t, []string{"gc"}, "the registry cannot do this before its start is over", "connection refused")
+
+	other := *f
+	second, serves := &other, f
+	second.serve(t)
+	eventuallyHolds(t, "the second waits", func() bool { return strings.Contains(second.said.String(), "another daemon answers on") })
+	bucket.Begin(t)
+	select {
+	case <-second.gone:
+	case <-f.gone:
+		serves, second = second, f
+	}
+	serves.awaitsAnswer(t)
+	if said := second.said.String(); !strings.Contains(said, "in use by another process") && !strings.Contains(said, "error: control socket: another daemon answers") {
+		t.Errorf("the other ended with: %s", said)
+	}
+	if code, stdout, _ := outcome(t, f.command("status")); code != 0 || strings.Contains(stdout, "waits for") {
+		t.Errorf("afterwards: exit code %d\n%s", code, stdout)
+	}
+	serves.kill()
 }

@@ -163,6 +163,7 @@ Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see
 		newPrepareCommand(plain),
 		newControlCommand(plain),
 		newLookAtServerCommand(plain),
+		newLookAtServersCommand(plain),
 		newEnterCommand(),
 		newRemoteRunCommand(std),
 		newDocsCommand(plain),

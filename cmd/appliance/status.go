@@ -26,7 +26,8 @@ func newStatusCommand(std stdio) *cobra.Command {
 		Long: `How the registry on this host is: whether it is healthy, what it holds, how much room there is, and what its
 collections and scrubs do and have done.
 
-Exit codes: 0 it runs, healthy or not (see healthy in --output json); 1 it does not, or could not be asked.`,
+Exit codes: 0 it runs, healthy or not (see healthy in --output json), or waits at its start for its database or storage
+(waiting); 1 it does not, or could not be asked.`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error { return runStatus(c.Context(), std, o) },
 	}
@@ -40,7 +41,8 @@ type shownStatus struct {
 	Followers []api.Follower `json:"followers,omitempty"`
 }
 
-// runStatus asks the daemon only: opening the store to answer would say nothing of the registry.
+// runStatus asks the daemon only: opening the store to answer would say nothing of the registry. While none answers, it
+// looks at the servers that one needs to start.
 func runStatus(ctx context.Context, std stdio, o askOptions) error {
 	_, err := askDaemon(ctx, std, &o, func(control *client.Client) (shownStatus, error) {
 		now, err := control.Status(ctx)
@@ -63,7 +65,7 @@ func runStatus(ctx context.Context, std stdio, o askOptions) error {
 		}
 		return status, nil
 	}, printStatus)
-	return err
+	return withServers(ctx, &o.locateOptions, err)
 }
 
 func printStatus(w io.Writer, s shownStatus) {
@@ -73,6 +75,12 @@ func printStatus(w io.Writer, s shownStatus) {
 	}
 	row("address", "https://%s", s.Address)
 	row("healthy", "%s", healthy(s.Status))
+	if s.Waiting != nil {
+		row("version", "%s, started %s", s.Version, when(s.Started))
+		row("waits for", "the %s %s, since %s", s.Waiting.For, s.Waiting.Name, when(s.Waiting.Since))
+		printTroubles(w, t, s.Trouble)
+		return
+	}
 	row("version", "%s, up since %s", s.Version, when(s.Started))
 	renewal := "renews by itself"
 	if !s.Renews {
@@ -112,8 +120,13 @@ func printStatus(w io.Writer, s shownStatus) {
 		row("config", "config.yaml has changed since it was read: %s", s.PendingConfig)
 	}
 	printJobs(row, s.Status)
+	printTroubles(w, t, s.Trouble)
+}
+
+// printTroubles ends the table, and prints what is wrong.
+func printTroubles(w io.Writer, t *tabwriter.Writer, all []api.Trouble) {
 	_ = t.Flush() // w keeps an error, see output
-	for _, trouble := range s.Trouble {
+	for _, trouble := range all {
 		printTrouble(w, trouble)
 	}
 }

@@ -23,6 +23,14 @@ type Finding struct {
 	Hint    string `json:"hint,omitempty"` // what to do
 }
 
+// Line returns the thing and what there is to tell of it.
+func (f Finding) Line() string {
+	if f.Subject == "" {
+		return f.Text
+	}
+	return f.Subject + ": " + f.Text
+}
+
 // Teller is what takes findings, one by one.
 type Teller func(Finding)
 

@@ -9,7 +9,10 @@ import (
 	"github.com/mirror-appliance/appliance/internal/durable"
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/pgurl"
+	"github.com/mirror-appliance/appliance/internal/s3url"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/blobs3"
+	"github.com/mirror-appliance/appliance/registry/store/blobstore"
 	"github.com/mirror-appliance/appliance/registry/store/database"
 	"github.com/mirror-appliance/appliance/registry/store/migrations"
 	"github.com/mirror-appliance/appliance/registry/store/postgres"
@@ -85,6 +88,7 @@ func (s *Store) openServer(ctx context.Context, o Options) (err error) {
 	options.Several, options.Rehearse, options.Log = o.Shared, o.rehearse, s.log
 	options.Changed, options.Committed, options.Topic, options.Told = s.changed, s.committed, topicOf, s.told
 	options.Use = s.uses
+	options.Waiting = func(name string, err error) { o.waits(Wait{Name: name, Err: err}) }
 	db, err := postgres.Open(ctx, options)
 	if err != nil {
 		return err
@@ -95,6 +99,20 @@ func (s *Store) openServer(ctx context.Context, o Options) (err error) {
 	}
 	s.shared = sharedrows.New(s.db)
 	return nil
+}
+
+// LookAtBucket returns an error unless a storage in S3 can be used: it writes, reads and removes an object, once and without
+// a wait for a storage that does not answer yet.
+func LookAtBucket(ctx context.Context, address, credentials string) error {
+	a, err := s3url.Parse(address)
+	if err != nil {
+		return err
+	}
+	bucket, err := blobs3.Open(blobstore.Once(ctx), blobs3.Options{Address: a, Credentials: credentials})
+	if err != nil {
+		return err
+	}
+	return bucket.Close()
 }
 
 // LookAtServer returns an error unless a database in PostgreSQL can be reached and has the tables of this version. It

@@ -28,6 +28,7 @@ func (s *core) openBucket(ctx context.Context, o Options) error {
 		return &InvalidError{What: "address of the storage", Reason: err.Error()}
 	}
 	var bucket *blobs3.Storage
+	o.waits(Wait{Storage: true, Name: address.String()})
 	err = retry.Await(o.Starting, func() error {
 		bucket, err = blobs3.Open(ctx, blobs3.Options{Address: address, Credentials: o.Credentials, Log: s.log})
 		return err
@@ -36,11 +37,13 @@ func (s *core) openBucket(ctx context.Context, o Options) error {
 			return false
 		}
 		s.log.WarnContext(ctx, "waiting for the storage", "storage", address.String(), "error", err, "hint", hint.Of(err))
+		o.waits(Wait{Storage: true, Name: address.String(), Err: err})
 		return true
 	})
 	if err != nil {
 		return err
 	}
+	o.waits(Wait{})
 	s.blobs = bucket
 	if !s.isNew() {
 		return nil

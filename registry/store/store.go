@@ -29,11 +29,26 @@ type Options struct {
 	Existing    bool             // refuse an empty database of PostgreSQL
 	Shared      bool             // other daemons may have a database of PostgreSQL and a storage in S3 as well: those that have Shared too
 	Starting    context.Context  // while it lasts, a server that does not answer yet is waited for; nil: it is not
+	Waiting     func(Wait)       // called while Starting lasts: before the first attempt, after each that failed, and with a zero Wait when one succeeded; nil: it is not
 	MinFree     int64            // bytes that pushes leave free on both file systems; 0: enough to delete
 	Now         func() time.Time // nil: time.Now
 	Log         *slog.Logger     // nil: discard
 
 	rehearse bool // run each transaction of PostgreSQL twice, in tests
+}
+
+// Wait is a server that Open waits for.
+type Wait struct {
+	Storage bool   // it is the storage of the blobs, not the database
+	Name    string // its address, without a password
+	Err     error  // of the last attempt; nil: the first is under way
+}
+
+// waits tells what is waited for.
+func (o Options) waits(w Wait) {
+	if o.Waiting != nil && o.Starting != nil {
+		o.Waiting(w)
+	}
 }
 
 // Store is an opened store. It and its parts are safe for concurrent use.

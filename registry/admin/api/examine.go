@@ -16,6 +16,10 @@ import (
 // Examine tells what of a status is as it should be, and what is not, with what to type.
 func (s Status) Examine(now time.Time, tell func(finding.Finding)) {
 	t := teller{tell}
+	if s.Waiting != nil {
+		t.waiting(*s.Waiting)
+		return
+	}
 	t.daemon(s)
 	t.family(s, now)
 	t.jobs(s, now)
@@ -25,6 +29,11 @@ type teller struct{ finding.Teller }
 
 // serverDown is what to look at while the server of the database does not answer.
 const serverDown = "see whether PostgreSQL runs and can be reached from here (pg_isready); the appliance connects again by itself"
+
+// waiting tells what the start of the daemon waits for.
+func (t teller) waiting(w Waiting) {
+	t.Fail(w.For, w.Name, "the start of the registry waits for it since "+w.Since.Local().Format(time.DateTime)+": "+w.Problem(), w.Hint)
+}
 
 // daemon tells of the daemon and its database.
 func (t teller) daemon(s Status) {

@@ -1,6 +1,9 @@
 package api
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // Status is the state of the daemon.
 type Status struct {
@@ -41,10 +44,32 @@ type Status struct {
 
 	Updates *UpdatesState `json:"updates,omitempty"` // of the update service; nil: there is no release
 
+	// Waiting is what a daemon that starts waits for. Then nothing is known but what this daemon is, and what fails.
+	Waiting *Waiting `json:"waiting,omitempty"`
+
 	// PendingConfig is what config.yaml has by now and is not in force: PendingNothing,
 	// PendingReload, or the keys for which a restart is needed, or the error of reading it.
 	PendingConfig string `json:"pendingConfig,omitempty"`
 }
+
+// Waiting is what a daemon waits for before it serves. After a minute it ends with the reason, and systemd starts it
+// again.
+type Waiting struct {
+	For    string    `json:"for"`              // WaitingDatabase or WaitingStorage
+	Name   string    `json:"name"`             // the address, without a password
+	Since  time.Time `json:"since"`            // in this process
+	Reason string    `json:"reason,omitempty"` // of the last attempt; "": the first has no answer yet
+	Hint   string    `json:"hint,omitempty"`   // what to do
+}
+
+// Values of Waiting.For.
+const (
+	WaitingDatabase = "database"
+	WaitingStorage  = "storage"
+)
+
+// Problem returns the reason, also before the first attempt has ended.
+func (w Waiting) Problem() string { return cmp.Or(w.Reason, "there is no answer yet") }
 
 // Values of Status.PendingConfig.
 const (

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"syscall"
 
@@ -105,6 +106,14 @@ func is[E error](err error) bool {
 	return errors.As(err, &e)
 }
 
+// startHint is what to type when no daemon answers on this host.
+func startHint() string {
+	if os.Geteuid() == 0 {
+		return "start it: systemctl start appliance; why one that was started has ended is in its log: journalctl -u appliance"
+	}
+	return "start it: systemctl start appliance, or systemctl --user start appliance if it was installed without root; why one that was started has ended is in its log: journalctl -u appliance, or journalctl --user -u appliance"
+}
+
 // unreachable says why there was no answer, and what to do.
 func unreachable(base string, err error) error {
 	var request *url.Error
@@ -118,7 +127,7 @@ func unreachable(base string, err error) error {
 		return err
 	case isDial && dial.Net == "unix" && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)):
 		return hint.New(fmt.Errorf("%w: %w", ErrNotRunning, dial),
-			"start it: systemctl start appliance, or systemctl --user start appliance if it was installed without root; one that was started and waits for its database or storage tells so in its log: journalctl -u appliance")
+			startHint())
 	case isDial && dial.Net == "unix" && errors.Is(err, fs.ErrPermission):
 		return hint.New(dial, "run this as root, or as the user that the registry runs as")
 	case isDial:

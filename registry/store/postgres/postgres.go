@@ -44,6 +44,10 @@ type Options struct {
 	// Use is called before the first write at a server. While it returns an error, nothing is written there. nil: it is not.
 	Use func(context.Context, database.Server) error
 
+	// Waiting is called while Starting lasts, as that of the store: with the name of the database and the error of the
+	// last attempt, and with neither when one succeeded. nil: it is not.
+	Waiting func(name string, err error)
+
 	Changed   func(database.Change) // called after each change of a row, before the write is acknowledged; a table "" means that any may have changed
 	Committed func()                // called after that
 
@@ -162,14 +166,25 @@ func (db *DB) prepare(ctx context.Context, o Options) error {
 
 // await connects, and waits for the server.
 func (db *DB) await(ctx context.Context, o Options) error {
-	return retry.Await(o.Starting, func() error { return db.writer.PingContext(ctx) }, func(err error) bool {
+	waits := func(name string, err error) {
+		if o.Waiting != nil {
+			o.Waiting(name, err)
+		}
+	}
+	waits(db.server.name, nil)
+	err := retry.Await(o.Starting, func() error { return db.writer.PingContext(ctx) }, func(err error) bool {
 		var unavailable *database.UnavailableError
 		if !errors.As(err, &unavailable) || lasting(err) {
 			return false
 		}
 		db.server.log.Warn("waiting for the database", "database", db.server.name, "error", unavailable.Err, "hint", unavailable.Next)
+		waits(db.server.name, err)
 		return true
 	})
+	if err == nil {
+		waits("", nil)
+	}
+	return err
 }
 
 // closeAll closes the connections.

@@ -135,8 +135,21 @@ func serve(t testing.TB, program string, args ...string) {
 	}
 }
 
-// Halt stops the server for good: no connection to it is accepted.
+// Halt stops the server: no connection to it is accepted.
 func (s *Server) Halt() { s.front.Close() }
+
+// Begin starts a server that Halt has stopped, without TLS, at the same address.
+func (s *Server) Begin(t testing.TB) {
+	t.Helper()
+	l, err := net.Listen("tcp", s.front.Listener.Addr().String())
+	must(t, err)
+	again := httptest.NewUnstartedServer(s.front.Config.Handler)
+	must(t, again.Listener.Close())
+	again.Listener = l
+	again.Start()
+	t.Cleanup(again.Close)
+	s.front = again
+}
 
 func (s *Server) proxy(w http.ResponseWriter, r *http.Request, back http.Handler) {
 	s.mu.Lock()
