@@ -1,11 +1,13 @@
 package registry_test
 
 import (
+	"database/sql"
 	"errors"
 	"net/http"
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/admin/client"
@@ -60,4 +62,33 @@ func TestPair_firstIsForgotten(t *testing.T) {
 	if done.Forced != "" || len(done.Family.Untold) > 0 {
 		t.Errorf("promoted: %+v", done)
 	}
+}
+
+// A first that was off for months is told by its follower, and may have been up alone before.
+func TestPair_firstWasOffForLong(t *testing.T) {
+	first, second := newOne(t), newOne(t)
+	second.follows(t, first)
+	first.end(t)
+	_, err := second.admin.Promote(t.Context(), api.PromoteRequest{Force: true}, nil)
+	must(t, err)
+	second.end(t)
+	db, err := sql.Open("sqlite", first.cfg.Database)
+	must(t, err)
+	_, err = db.Exec(`UPDATE followers SET seen = ?`, time.Now().Add(-100*24*time.Hour).UnixNano())
+	must(t, err)
+	must(t, db.Close())
+	first.again(t)
+	must(t, first.push(t, "alone:v1"))
+	_, err = first.admin.RegisterFollower(t.Context(), api.NewFollower{ID: "x", Address: "x:1", Token: "x"})
+	must(t, err)
+	must(t, first.admin.RemoveFollower(t.Context(), "x")) // which drops what followers do not need
+	second.again(t)
+	second.await(t, func(s api.Status) bool { return len(s.Family.Untold) == 0 })
+	first.refuses(t, "https://"+second.address()+" has taken its place")
+	first.end(t)
+	first.again(t)
+	q := second.asks(t)
+	q.Force = true
+	_, err = first.admin.Follow(t.Context(), q)
+	must(t, err)
 }

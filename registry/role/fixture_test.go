@@ -223,7 +223,7 @@ func (a *appliance) has(p role.Peer) {
 	must(a.t, a.Registered(a.t.Context(), p))
 }
 
-// forget drops the row of a follower, as after 30 days.
+// forget drops the row of a follower, as when that leaves.
 func (a *appliance) forget(other *appliance) {
 	a.list.Lock()
 	defer a.list.Unlock()

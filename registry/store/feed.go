@@ -24,7 +24,9 @@ const (
 	// changesKept is how many changes are kept for a slow follower, which lists all again when it is
 	// further behind.
 	changesKept = 1_000_000
-	// followerKept is how long a follower that does not ask is kept.
+	// followerKept is for how long changes are kept for a follower that does not ask: one that does not come back
+	// takes no space for ever. It stays registered until it is removed, since it may have taken this appliance's
+	// place, and then is to be asked, and to be believed.
 	followerKept = 30 * 24 * time.Hour
 	// followerSeen bounds how old the time of the last request of a follower may be in its row.
 	followerSeen = time.Minute
@@ -190,11 +192,11 @@ func checkFollower(ctx context.Context, q database.Querier, id string, p positio
 		Scan(&session, &since, &users, &given, &head)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
-		return false, nil, &RelistError{"the follower is not registered, or has not asked for too long"}
+		return false, nil, &RelistError{"the follower is not registered"}
 	case err != nil:
 		return false, nil, err
 	case session == "":
-		return false, nil, &RelistError{"the follower was too far behind"}
+		return false, nil, &RelistError{"the follower was too far behind, or has not asked for too long"}
 	case session != p.Session:
 		return false, nil, &RelistError{"it is of another registration"}
 	case p.Seq < since || p.Seq > head:
@@ -322,11 +324,11 @@ func pruneSome(ctx context.Context, tx *sql.Tx) (more bool, err error) {
 	return n == changesPruned, err
 }
 
-// prune forgets followers that do not ask, has those list all again that are too far behind, and deletes
-// the changes that no follower needs.
+// prune has followers list all again that do not ask or are too far behind, and deletes the changes that no
+// follower needs.
 func (s *core) prune(ctx context.Context) error {
 	err := s.db.WriteFreeing(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `DELETE FROM followers WHERE seen < ?`, database.Nanos(s.now().Add(-followerKept)))
+		_, err := tx.ExecContext(ctx, `UPDATE followers SET session = '' WHERE seen < ? AND session <> ''`, database.Nanos(s.now().Add(-followerKept)))
 		if err != nil {
 			return err
 		}
@@ -336,7 +338,7 @@ func (s *core) prune(ctx context.Context) error {
 			return nil
 		}
 		if err == nil {
-			_, err = tx.ExecContext(ctx, `UPDATE followers SET session = '' WHERE since < ?`, first)
+			_, err = tx.ExecContext(ctx, `UPDATE followers SET session = '' WHERE since < ? AND session <> ''`, first)
 		}
 		return err
 	})

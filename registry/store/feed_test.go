@@ -173,8 +173,15 @@ func TestFeed_isBounded(t *testing.T) {
 	f.must(f.Maintain(f.ctx))
 	all, err := f.Feed.List(f.ctx)
 	f.must(err)
-	if len(all) != 1 || all[0].ID != "alive" {
+	if len(all) != 2 || all[0].ID != "alive" || all[0].Relist || all[1].ID != "dead" || !all[1].Relist || all[1].Address != "dead:8443" {
 		t.Errorf("there are the followers %v", all)
+	}
+	f.pushImage("app", "later", "later")
+	_, alive, _ = f.readFeed("alive", alive, 100)
+	_, _, _ = f.readFeed("alive", alive, 100) // which confirms it
+	f.must(f.Maintain(f.ctx))
+	if n := f.count(countChanges); n > 0 {
+		t.Errorf("%d changes are kept for one that does not ask", n)
 	}
 	_, err = f.Feed.Page(f.ctx, "dead", again, 10)
 	mustRelist(t, err)
