@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 
@@ -159,10 +160,10 @@ func (h *Handler) stopFollowing(r *http.Request, _ api.None) (api.Family, error)
 	if err := h.hasFamily(); err != nil {
 		return api.Family{}, err
 	}
-	was := h.family.Describe().Follows
+	was := h.family.Describe()
 	now, err := h.family.Leave(r.Context())
 	if err == nil {
-		h.audit(r, "follows no more", "address", was)
+		h.audit(r, "follows no more", "address", cmp.Or(was.Follows, was.Primary))
 	}
 	return now, err
 }

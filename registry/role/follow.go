@@ -140,7 +140,8 @@ func (f *Family) follow(ctx context.Context, first First, there api.Family) erro
 }
 
 // Leave makes a follower an appliance of its own: with what it has, and of another family, so that the
-// one that it has followed stays the primary of its own.
+// one that it has followed stays the primary of its own. A superseded appliance leaves only if the one that has
+// taken its place does not know it any more, which it can neither follow nor replace then without a login.
 func (f *Family) Leave(ctx context.Context) (api.Family, error) {
 	if !f.acting.TryLock() {
 		return api.Family{}, errBusy
@@ -150,10 +151,10 @@ func (f *Family) Leave(ctx context.Context) (api.Family, error) {
 		return api.Family{}, err
 	}
 	s := f.State()
-	if s.Role != Follower {
+	if s.Role != Follower && !s.stranger() {
 		return api.Family{}, refused("appliance status shows the role", "this appliance follows no other")
 	}
-	if f.Unregister != nil {
+	if f.Unregister != nil && s.First != nil {
 		if err := f.Unregister(ctx, *s.First); err != nil { // it forgets a follower that does not come any more
 			f.Log.WarnContext(ctx, "the appliance that was followed could not be told", "address", s.First.Address, "error", err)
 		}

@@ -39,6 +39,8 @@ func (f *Family) unknownTo(ctx context.Context, p Peer) error {
 			next = "have that be a copy of this one, on its host: appliance follow https://" + f.Address + " --credentials FILE"
 		case n.First != nil && n.First.ID == p.ID:
 			text, next = "this appliance was removed as a follower", api.WayBack(p.Address)
+		case n.stranger():
+			text, next = "the appliance that has taken the place of this one does not know it any more", api.WayBack(p.Address)
 		}
 		f.Log.WarnContext(ctx, text, "address", p.Address, "next", next)
 	})

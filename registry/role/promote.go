@@ -29,8 +29,8 @@ var errBusy = &RefusedError{"another command that changes the role is under way"
 // repeated, and a promotion that was interrupted goes on when it is asked for again.
 //
 // With force it goes on where the primary does not answer, or where it would be refused since this appliance
-// lacks something; what could not be done is in the result. A follower whose first answers that it does not
-// know it is refused with force as well: that one is there, and would go on taking changes.
+// lacks something; what could not be done is in the result. Where the primary answers that it does not know this
+// appliance, force is refused as well: that one is there, and would go on taking changes.
 func (f *Family) Promote(ctx context.Context, q api.PromoteRequest, progress func(api.PromoteProgress)) (api.Promoted, error) {
 	if !f.acting.TryLock() {
 		return api.Promoted{}, errBusy
@@ -50,8 +50,8 @@ func (f *Family) Promote(ctx context.Context, q api.PromoteRequest, progress fun
 	switch {
 	case known:
 		trouble = f.yield(ctx, before, q.Force, progress)
-		if was.Role == Follower && errors.As(trouble, new(*strangerError)) {
-			trouble = removed(before)
+		if errors.As(trouble, new(*strangerError)) {
+			trouble = removed(was.Role, before)
 		}
 		if errors.As(trouble, new(*RefusedError)) {
 			return result, trouble
@@ -86,8 +86,11 @@ func (f *Family) Promote(ctx context.Context, q api.PromoteRequest, progress fun
 	return result, nil
 }
 
-// removed refuses the promotion of a follower that its first does not know.
-func removed(first Peer) error {
+// removed refuses the promotion of an appliance that the primary does not know.
+func removed(as Role, first Peer) error {
+	if as == Superseded {
+		return refused(api.WayBack(first.Address), "https://%[1]s has taken the place of this appliance and answers that it does not know it, such as after it was put up anew: it cannot be asked to give way, and would go on taking changes", first.Address)
+	}
 	return refused(api.WayBack(first.Address), "https://%[1]s answers that it does not know this appliance as its follower, such as after it was removed there: it cannot be asked to give way, and would go on taking changes", first.Address)
 }
 

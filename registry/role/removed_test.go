@@ -101,6 +101,71 @@ func TestFamily_Promote_removedWhileUnreachable(t *testing.T) {
 	bothWays(t, second, first)
 }
 
+// A superseded appliance does not take the place of a primary that is there and does not know it.
+func TestFamily_Promote_supersededUnknown(t *testing.T) {
+	unknown := func(t *testing.T) (first, second *appliance) {
+		first, second = newAppliance(t), newAppliance(t)
+		second.follows(first)
+		_, err := second.promote(false)
+		must(t, err)
+		second.removes(first)
+		for _, force := range []bool{false, true} {
+			_, err := first.promote(force)
+			if err == nil || !strings.Contains(err.Error(), "https://"+second.address()+" has taken the place of this appliance and answers that it does not know it") {
+				t.Fatalf("with force %t: %v", force, err)
+			}
+			for _, want := range []string{"appliance follow https://" + second.address(), "appliance follow --stop"} {
+				if !strings.Contains(hint.Of(err), want) {
+					t.Errorf("the hint %q lacks %q", hint.Of(err), want)
+				}
+			}
+		}
+		first.mustBe(role.Superseded)
+		first.restart()
+		text, next := first.Describe().Summary()
+		if !strings.Contains(text, "does not know this appliance any more") || !strings.Contains(next, "appliance follow --stop") {
+			t.Errorf("it describes itself as %q, and next %q", text, next)
+		}
+		if log := first.log.String(); !strings.Contains(log, "does not know it any more") {
+			t.Errorf("the log has\n%s", log)
+		}
+		return first, second
+	}
+	t.Run("it follows", func(t *testing.T) {
+		first, second := unknown(t)
+		first.follows(second)
+		bothWays(t, second, first)
+	})
+	t.Run("it is of its own", func(t *testing.T) {
+		first, second := unknown(t)
+		_, err := first.Leave(t.Context())
+		must(t, err)
+		first.mustBe(role.Primary)
+		if first.State().Lineage == second.State().Lineage {
+			t.Error("they are of one family still")
+		}
+		second.follows(first)
+		bothWays(t, first, second)
+	})
+	t.Run("the other is off", func(t *testing.T) {
+		first, second := unknown(t)
+		second.kill()
+		_, err := first.promote(true)
+		must(t, err)
+		first.mustBe(role.Primary)
+	})
+	t.Run("one that is known does not leave", func(t *testing.T) {
+		first, second := newAppliance(t), newAppliance(t)
+		second.follows(first)
+		_, err := second.promote(false)
+		must(t, err)
+		if _, err := first.Leave(t.Context()); err == nil || !strings.Contains(err.Error(), "follows no other") {
+			t.Errorf("error is %v", err)
+		}
+		first.mustBe(role.Superseded)
+	})
+}
+
 // What is known of another appliance is replaced when that follows again.
 func TestFamily_Registered(t *testing.T) {
 	for _, tc := range []struct {

@@ -262,6 +262,7 @@ func (f *Family) Describe() api.Family {
 		told.Follows, told.Users, told.Removed = s.First.Address, s.First.Users, s.First.Unknown
 		told.Above = append([]string{s.First.ID}, s.First.Above...)
 	}
+	told.Removed = told.Removed || s.stranger()
 	if s.Role == Primary {
 		for _, p := range s.Peers {
 			if s.untold(p) {
@@ -274,6 +275,12 @@ func (f *Family) Describe() api.Family {
 		}
 	}
 	return told
+}
+
+// stranger reports whether the appliance that has taken this one's place answers that it does not know it.
+func (s *State) stranger() bool {
+	p := s.peer(s.Known.ID)
+	return s.Role == Superseded && p != nil && p.Unknown
 }
 
 // untold reports whether another appliance, which is expected back, has not confirmed the term yet.

@@ -21,7 +21,7 @@ type Family struct {
 	Follows    string    `json:"follows,omitempty"`   // host:port of the appliance that a follower copies
 	Users      bool      `json:"users,omitempty"`     // they are copied too
 	Above      []string  `json:"above,omitempty"`     // the ids of that appliance, and of those that it follows itself
-	Removed    bool      `json:"removed,omitempty"`   // that appliance does not know this one as its follower
+	Removed    bool      `json:"removed,omitempty"`   // that appliance, or the one that has taken this one's place, does not know this one
 	Untold     []string  `json:"untold,omitempty"`    // appliances that have not confirmed yet that this one is the primary
 	UntoldIDs  []string  `json:"untoldIDs,omitempty"` // their ids, in the same order
 	// Strangers are those of Untold that answer that they do not know this appliance. They may take changes.

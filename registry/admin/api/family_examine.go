@@ -37,6 +37,8 @@ func (f Family) Summary() (text, next string) {
 		}
 	case f.Role == "superseded" && f.Promoting:
 		return "read-only: its promotion was interrupted", "go on: appliance promote"
+	case f.Role == "superseded" && f.Removed:
+		return "read-only: https://" + f.Primary + " has taken its place, and does not know this appliance any more", WayBack(f.Primary)
 	case f.Role == "superseded":
 		return "read-only: https://" + f.Primary + " has taken its place", "have it be a copy of that: " + again
 	case len(f.Strangers) > 0:
