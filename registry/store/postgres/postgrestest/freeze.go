@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // Freeze stops all processes of the server: connections to it are accepted, and nothing is answered.
@@ -18,8 +20,18 @@ func (s *Server) Thaw() error { return s.signal(syscall.SIGCONT) }
 
 // signal signals the server first, which then starts no process.
 func (s *Server) signal(sig syscall.Signal) error {
-	if err := syscall.Kill(s.serve.Process.Pid, sig); err != nil {
+	server := s.serve.Process.Pid
+	if err := syscall.Kill(server, sig); err != nil {
 		return err
+	}
+	if sig == syscall.SIGSTOP { // until it has stopped it may start a process that is not among the children
+		var err error
+		for again := true; again; again = errors.Is(err, unix.EINTR) {
+			err = unix.Waitid(unix.P_PID, server, nil, unix.WSTOPPED|unix.WNOWAIT, nil)
+		}
+		if err != nil {
+			return fmt.Errorf("wait until the server has stopped: %w", err)
+		}
 	}
 	children, err := s.children()
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"golang.org/x/sys/unix"
 )
 
 // Standby starts a server that follows s. The caller calls Stop.
@@ -53,6 +54,11 @@ func (s *Server) Kill() error {
 	if err != nil {
 		return err
 	}
+	ends, err := endsOf(children)
+	defer closeAll(ends)
+	if err != nil {
+		return err
+	}
 	for _, pid := range append(children, s.serve.Process.Pid) {
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 			return err
@@ -60,6 +66,48 @@ func (s *Server) Kill() error {
 	}
 	_ = s.serve.Wait() // which reports the signal
 	s.serve = nil
+	return awaitEnds(ends)
+}
+
+// endsOf returns what tells of the ends of processes, which are not this process's own.
+func endsOf(pids []int) (ends []unix.PollFd, err error) {
+	for _, pid := range pids {
+		fd, err := unix.PidfdOpen(pid, 0)
+		if errors.Is(err, unix.ESRCH) {
+			continue // it has ended
+		}
+		if err != nil {
+			return ends, fmt.Errorf("watch process %d: %w", pid, err)
+		}
+		ends = append(ends, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
+	}
+	return ends, nil
+}
+
+func closeAll(ends []unix.PollFd) {
+	for _, end := range ends {
+		_ = unix.Close(int(end.Fd))
+	}
+}
+
+// awaitEnds waits until all processes have ended. One that was killed has the shared memory of the server until then, and
+// the next server refuses to start beside it.
+func awaitEnds(ends []unix.PollFd) error {
+	for i := range ends {
+		for {
+			n, err := unix.Poll(ends[i:i+1], int(time.Minute.Milliseconds()))
+			if errors.Is(err, unix.EINTR) {
+				continue
+			}
+			if err == nil && n == 0 {
+				err = errors.New("a process of the server that was killed does not end")
+			}
+			if err != nil {
+				return err
+			}
+			break
+		}
+	}
 	return nil
 }
 
