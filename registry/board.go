@@ -147,33 +147,70 @@ func (b *board[P, R]) keep(r *R) {
 	}
 }
 
+// sight is what a board shows.
+type sight[P, R any] struct {
+	doing *P // nil: no daemon does it
+	last  *R // the last result
+
+	// interrupted is how far work was whose daemon was killed or has lost the database, nil if there is none, and told
+	// when it told that.
+	interrupted *P
+	host        string // of that daemon
+	told        time.Time
+}
+
 // look returns how far the work is, nil if no daemon does it, and the last result.
 func (b *board[P, R]) look(ctx context.Context) (doing *P, last *R) {
+	s := b.see(ctx)
+	return s.doing, s.last
+}
+
+func (b *board[P, R]) see(ctx context.Context) sight[P, R] {
 	b.looking.Lock()
 	defer b.looking.Unlock()
-	doing = b.here()
-	if b.rows == nil {
-		return doing, b.last
-	}
-	ctx, cancel := context.WithTimeout(ctx, boardTime)
-	defer cancel()
-	other, text, ended, err := b.rows.Get(ctx, b.name, b.ended)
-	if err == nil && ended != b.ended {
-		b.last, b.ended = nil, ended
-		if text != "" {
-			b.last = new(R)
-			err = json.Unmarshal([]byte(text), b.last)
+	s := sight[P, R]{doing: b.here()}
+	if b.rows != nil {
+		ctx, cancel := context.WithTimeout(ctx, boardTime)
+		defer cancel()
+		if err := b.read(ctx, &s); err != nil {
+			b.log.Warn("what other daemons do is not known", "work", b.name, "error", err)
 		}
 	}
-	if doing == nil && err == nil && other != nil {
-		doing = new(P)
-		err = json.Unmarshal([]byte(other.Progress), doing)
-		b.at(doing, other.Host)
+	s.last = b.last
+	return s
+}
+
+// read adds what the row has; the caller holds looking.
+func (b *board[P, R]) read(ctx context.Context, s *sight[P, R]) error {
+	row, err := b.rows.Get(ctx, b.name, b.ended)
+	if err == nil && row.Ended != b.ended {
+		b.last, b.ended = nil, row.Ended
+		if row.Result != "" {
+			b.last = new(R)
+			err = json.Unmarshal([]byte(row.Result), b.last)
+		}
 	}
-	if err != nil {
-		b.log.Warn("what other daemons do is not known", "work", b.name, "error", err)
+	if err != nil || s.doing != nil {
+		return err
 	}
-	return doing, b.last
+	if row.Interrupted != nil {
+		s.told, s.host = row.Told, row.Interrupted.Host
+		s.interrupted, err = b.progress(row.Interrupted)
+		return err
+	}
+	s.doing, err = b.progress(row.Doing)
+	return err
+}
+
+// progress returns how far another daemon has told to be, nil if it has told nothing.
+func (b *board[P, R]) progress(of *sharedrows.Doing) (*P, error) {
+	if of == nil {
+		return nil, nil
+	}
+	p := new(P)
+	err := json.Unmarshal([]byte(of.Progress), p)
+	b.at(p, of.Host)
+	return p, err
 }
 
 // stop ends the work, here or at another daemon, and reports whether there is any.

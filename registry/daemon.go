@@ -77,6 +77,7 @@ type daemon struct {
 	draft     *draftRunner
 	drafts    *board[api.MirrorProgress, api.DraftPlanState]
 	verifying *board[api.VerifyProgress, struct{}]
+	reading   *board[api.CatalogReading, []api.ReachedCatalog]
 	views     *views.Views
 	updates   *updates.Service
 	verdicts  *verdicts
@@ -269,6 +270,7 @@ func (d *daemon) openJobs(ctx context.Context) {
 		store: d.store, refetch: d.refetch, log: d.log,
 		latest:   jobs.OpenNote[api.ScrubState](ctx, d.store, "scrub.latest", d.log),
 		complete: jobs.OpenNote[api.ScrubState](ctx, d.store, "scrub.complete", d.log),
+		board:    newBoard[api.ScrubState, struct{}](d, "scrub", func(p *api.ScrubState, host string) { p.Host = host }),
 	}
 	d.verified = jobs.OpenNote[api.VerifyResult](ctx, d.store, "verify.last", d.log)
 	d.usage, d.watch = newUsage(d), openSpaceWatch(ctx, d.store, d.log)
@@ -277,6 +279,7 @@ func (d *daemon) openJobs(ctx context.Context) {
 		MirrorNames: d.cfg.Updates.Payloads == config.PayloadsMirror, Log: d.log})
 	collecting, scrubbing := d.collector.kind(d.draining), d.scrubber.kind(d.draining)
 	collecting.Run = shown(d.collector.planned, func() bool { return d.jobs.GC.Stop() }, collecting.Run)
+	scrubbing.Run = shown(d.scrubber.board, func() bool { return d.jobs.Scrub.Stop() }, scrubbing.Run)
 	collecting.Alone, scrubbing.Alone = d.alone(collecting.Name), d.alone(scrubbing.Name)
 	collecting.Latest = latest(d.store, d.collector.last, func(r *api.GCResult) (at time.Time) {
 		if r.Error == "" {
@@ -291,7 +294,7 @@ func (d *daemon) openJobs(ctx context.Context) {
 	d.jobs.Pin = jobs.New(jobs.Kind[api.PinRequest, api.PinProgress, api.PinResult]{Name: "pin", Alone: d.alone("pin"), Run: changing(d.family, nil, pinner{d}.run), Drain: d.draining, Log: d.log})
 	d.openMirrors(ctx)
 	d.views = views.New(ctx, views.Options{Catalogs: d.cfg.Catalogs, Store: d.store, Registry: d.cfg.Address(),
-		Dir: d.cfg.Database + ".catalogs", Changes: d.family, Drain: d.draining, Log: d.log})
+		Dir: d.cfg.Database + ".catalogs", Changes: d.family, Recalled: reaching{d}.has, Drain: d.draining, Log: d.log})
 	d.jobs.Catalogs = d.views.Runner()
 	d.clusters = retain.New(retain.Options{Store: d.store, Registry: d.cfg.Address(), Updates: d.updates, Catalogs: d.views, Log: d.log})
 	d.jobs.Prune = jobs.New(jobs.Kind[api.PruneRequest, api.PruneProgress, api.PruneResult]{Name: "prune", Alone: d.alone("prune"), Run: changing(d.family, api.PruneRequest.Plans, d.clusters.Prune),
@@ -307,7 +310,7 @@ func (d *daemon) openJobs(ctx context.Context) {
 
 // newAdmin returns the control API; status is nil if no daemon runs.
 func (d *daemon) newAdmin(status func(context.Context) (api.Status, error)) *admin.Handler {
-	o := admin.Options{Store: d.store, Auth: d.auth, Jobs: d.jobs, Catalogs: d.views, Link: d.link, Misses: d.misses, Mirrors: mirrors{d}, Pins: pinner{d}, Updates: d.updates, Verdicts: d.verdicts, Clusters: d.clusters, Audit: d.audit, Upkeep: upkeep{d}, Family: d.family,
+	o := admin.Options{Store: d.store, Auth: d.auth, Jobs: d.jobs, Catalogs: d.views, Reaching: reaching{d}, Link: d.link, Misses: d.misses, Mirrors: mirrors{d}, Pins: pinner{d}, Updates: d.updates, Verdicts: d.verdicts, Clusters: d.clusters, Audit: d.audit, Upkeep: upkeep{d}, Family: d.family,
 		Status: status, Serves: d.serves, Drain: d.draining, Log: d.log}
 	described := &images.Images{Store: d.store, Alone: !d.cfg.DeleteReferrers, Verify: d.verdicts.judge.Verify}
 	o.Images = described

@@ -432,7 +432,7 @@ func TestScrub_resumed(t *testing.T) {
 		t.Errorf("error is %v", err)
 	}
 	d.openJobs(t.Context())
-	stopped := d.scrubState()
+	stopped := d.scrubber.state(t.Context())
 	if stopped == nil || stopped.Running || stopped.Blobs != 1 || stopped.Of != (api.ScrubSize{Blobs: blobs, Bytes: bytes}) {
 		t.Fatalf("stopped at %+v", stopped)
 	}
@@ -444,8 +444,8 @@ func TestScrub_resumed(t *testing.T) {
 		t.Error(err)
 	}
 	d.openJobs(t.Context())
-	if s := d.scrubber.complete.Get(); d.scrubState() != nil || s == nil || s.Blobs != blobs || s.Bytes != bytes || !s.Began.Equal(stopped.Began) {
-		t.Errorf("in the end there is %+v, %+v", d.scrubState(), s)
+	if s := d.scrubber.complete.Get(); d.scrubber.state(t.Context()) != nil || s == nil || s.Blobs != blobs || s.Bytes != bytes || !s.Began.Equal(stopped.Began) {
+		t.Errorf("in the end there is %+v, %+v", d.scrubber.state(t.Context()), s)
 	}
 }
 

@@ -180,7 +180,7 @@ func (d snapshot) Collect(out chan<- prometheus.Metric) {
 	size, wal := d.store.DatabaseBytes()
 	s.gauge("database_size_bytes", "Size of the database file.", float64(size))
 	s.gauge("database_wal_size_bytes", "Size of the write-ahead log of the database.", float64(wal))
-	s.gauge("scrub_progress_ratio", "The part of the store that the unfinished scrub has read; absent if there is none.", progress(d.scrubState()))
+	s.gauge("scrub_progress_ratio", "The part of the store that the unfinished scrub has read; absent if there is none.", progress(d.scrubber.state(context.Background())))
 	d.collectFollowers(s)
 	d.collectStore(s)
 }

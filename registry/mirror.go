@@ -14,6 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/mirror"
 	"github.com/mirror-appliance/appliance/mirror/imageset"
 	"github.com/mirror-appliance/appliance/mirror/plan"
@@ -42,6 +43,8 @@ type scheduled struct {
 	log    *slog.Logger
 	last   *jobs.Note[api.MirrorResult] // without runs that were stopped
 	runner *mirrorRunner
+	runs   *board[api.MirrorProgress, struct{}]
+	at     string // as daemon.several
 
 	planner  *planRunner
 	planning *board[api.MirrorProgress, api.MirrorPlan]
@@ -54,13 +57,15 @@ func (d *daemon) openMirrors(ctx context.Context) {
 	d.openDraft(turn)
 	d.openReach()
 	for _, set := range d.cfg.Sync {
-		s := &scheduled{
+		s := &scheduled{at: d.several(),
 			set: set, open: d.given.Mirror, served: d.resources().Files, link: d.link, store: d.store, host: d.cfg.Address(), turn: turn,
 			log:  d.log.With("imageSet", set.ImageSet),
 			last: jobs.OpenNote[api.MirrorResult](ctx, d.store, "mirror.last "+set.ImageSet, d.log),
 		}
+		s.runs = newBoard[api.MirrorProgress, struct{}](d, "mirror run of "+set.ImageSet, atHost)
 		kind := jobs.Kind[api.MirrorRequest, api.MirrorProgress, api.MirrorResult]{
-			Name: "mirror run", Alone: d.alone("mirror run of " + set.ImageSet), Run: changing(d.family, nil, s.run), Drain: d.draining, Log: s.log,
+			Name: "mirror run", Alone: d.alone("mirror run of " + set.ImageSet), Drain: d.draining, Log: s.log,
+			Run: shown(s.runs, func() bool { return s.runner.Stop() }, changing(d.family, nil, s.run)),
 		}
 		if last := s.last.Get(); last != nil && last.Error == "" {
 			kind.LastSuccess = last.Ended
@@ -99,9 +104,14 @@ func (d *daemon) scheduleMirrors(ctx context.Context) error {
 }
 
 // state returns the state of the image set.
-func (s *scheduled) state() api.MirrorState {
+func (s *scheduled) state(ctx context.Context) api.MirrorState {
+	seen, last := s.runs.see(ctx), s.last.Get()
+	if cut := seen.interrupted; cut != nil && (last == nil || last.Began.Before(cut.Began)) {
+		last = &api.MirrorResult{Began: cut.Began, Ended: seen.told, Mirrored: cut.Copied + cut.Existed, Planned: cut.Images, Fetched: cut.Fetched,
+			Failures: cut.Failures, Error: "it was interrupted: the daemon on host " + seen.host + ", which ran it, has ended", Host: seen.host}
+	}
 	return api.MirrorState{ImageSet: s.set.ImageSet, Every: api.Duration(s.set.Interval),
-		Running: s.runner.Progress(), Last: s.last.Get(), Next: s.runner.Next()}
+		Running: seen.doing, Last: last, Next: s.runner.Next()}
 }
 
 // check returns an error if the image set cannot be read.
@@ -111,9 +121,21 @@ func (s *scheduled) check() error {
 		err = mirror.CheckStorage(set)
 	}
 	if err != nil {
-		return fmt.Errorf("sync: %s: %w", s.set.ImageSet, err)
+		return s.ofHost(fmt.Errorf("sync: %s: %w", s.set.ImageSet, err))
 	}
 	return nil
+}
+
+// ofHost adds to the error of a file that is not here which host may have it.
+func (s *scheduled) ofHost(err error) error {
+	if s.at == "" || !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	err = fmt.Errorf("host %s lacks a file: %w", s.at, err)
+	if last := s.last.Get(); last != nil && last.Host != "" && last.Host != s.at {
+		return hint.New(err, "the last run was on host "+last.Host+", which has it: ask the daemon there, or copy the file")
+	}
+	return hint.New(err, "each host has files of its own: ask the daemon of the host that has it, or copy the file")
 }
 
 // run mirrors the image set once, after a run of another.
@@ -126,7 +148,7 @@ func (s *scheduled) run(ctx context.Context, _ api.MirrorRequest,
 	defer func() { <-s.turn }()
 	f := &following{now: now, tell: progress}
 	report, err := s.mirror(store.WithUser(ctx, "sync"), f.event)
-	result := api.MirrorResult{Began: now.Began, Ended: time.Now(), Fetched: f.fetched()}
+	result := api.MirrorResult{Began: now.Began, Ended: time.Now(), Fetched: f.fetched(), Host: s.at}
 	if report != nil {
 		result.Mirrored, result.Planned = len(report.Mirrored), report.Planned
 		result.Report, result.Resources = report.File, report.Resources

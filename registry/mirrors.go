@@ -41,10 +41,10 @@ type planRunner = jobs.Runner[api.MirrorRequest, api.MirrorProgress, api.MirrorP
 type mirrors struct{ d *daemon }
 
 // List implements admin.Mirrors.
-func (m mirrors) List() []api.MirrorState {
+func (m mirrors) List(ctx context.Context) []api.MirrorState {
 	all := []api.MirrorState{}
 	for _, s := range m.d.mirrors {
-		state := s.state()
+		state := s.state(ctx)
 		state.Trouble = troubleOf(s.check())
 		all = append(all, state)
 	}
@@ -62,7 +62,7 @@ func troubleOf(err error) *api.Trouble {
 func (m mirrors) named(file string) (*scheduled, error) {
 	i := slices.IndexFunc(m.d.mirrors, func(s *scheduled) bool { return s.set.ImageSet == file })
 	if i < 0 {
-		return nil, admin.UnknownImageSet(file)
+		return nil, admin.UnknownImageSet(file, m.d.several())
 	}
 	return m.d.mirrors[i], nil
 }
@@ -95,13 +95,16 @@ func (m mirrors) LastPlan(ctx context.Context, file string) (api.MirrorPlanState
 	return api.MirrorPlanState{Running: running, Last: last}, nil
 }
 
-// StopPlan implements admin.Mirrors.
-func (m mirrors) StopPlan(ctx context.Context, file string) (running bool, err error) {
-	s, err := m.named(file)
+// Stop implements admin.Mirrors.
+func (m mirrors) Stop(ctx context.Context, q api.MirrorStop) (running bool, err error) {
+	s, err := m.named(q.ImageSet)
 	if err != nil {
 		return false, err
 	}
-	return s.planning.stop(ctx, s.planner.Stop), nil
+	if q.Plan {
+		return s.planning.stop(ctx, s.planner.Stop), nil
+	}
+	return s.runs.stop(ctx, s.runner.Stop), nil
 }
 
 var (
@@ -120,7 +123,7 @@ func (m mirrors) Text(file string) (api.ImageSetFile, error) {
 	}
 	data, err := regular.ReadFile(s.set.ImageSet)
 	if err != nil {
-		return api.ImageSetFile{}, fmt.Errorf("read the image set: %w", err)
+		return api.ImageSetFile{}, s.ofHost(fmt.Errorf("read the image set: %w", err))
 	}
 	var kind struct{ Kind string }
 	if err := yaml.Unmarshal(data, &kind); err != nil || !strings.HasSuffix(kind.Kind, "ImageSetConfiguration") {
@@ -151,6 +154,9 @@ func (m mirrors) Report(q api.MirrorReportRequest) (a api.MirrorReport, err erro
 		return a, admin.NoReport(q.ImageSet)
 	}
 	r, err := mirror.ReadReport(last.Report, maxReport)
+	if err != nil && s.at != "" && last.Host != "" && last.Host != s.at {
+		return a, hint.New(fmt.Errorf("the report is a file of host %s, which ran the image set last; this is host %s: %w", last.Host, s.at, err), "ask the daemon of that host")
+	}
 	if err != nil {
 		return a, hint.New(err, "it is in the workspace of the image set, on the host of the registry")
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"github.com/mirror-appliance/appliance/registry/admin"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/jobs"
+	"github.com/mirror-appliance/appliance/registry/store"
 )
 
 const (
@@ -33,28 +35,106 @@ var (
 	errTooLong  = hint.New(fmt.Errorf("the catalog was not read within %s", readTime), "the line is slow: type the names of packages, a run fetches only what they need")
 )
 
+// reachedAtMost is how many catalogs of other registries are remembered. Each is a file of some megabytes.
+const reachedAtMost = 8
+
 // openReach makes the job that reads catalogs at their registries. It takes no turn among the runs, of which
 // one may last for hours.
 func (d *daemon) openReach() {
+	const name = "reading of a catalog"
+	d.reading = newBoard[api.CatalogReading, []api.ReachedCatalog](d, name, func(p *api.CatalogReading, host string) { p.Host = host })
 	d.jobs.Reach = jobs.New(jobs.Kind[api.CatalogRead, api.CatalogReading, api.ReachedCatalog]{
-		Name: "reading of a catalog", Drain: d.draining, Log: d.log,
-		Run: func(ctx context.Context, q api.CatalogRead, progress func(api.CatalogReading)) (api.ReachedCatalog, error) {
-			now := api.CatalogReading{Began: time.Now(), Catalog: q.Catalog}
-			progress(now)
-			one, err := d.reach(ctx, q, func(fetched int64) {
-				now.Fetched = fetched
-				progress(now)
-			})
-			if err != nil && ctx.Err() == nil {
-				d.views.NotReached(q.Catalog, *troubleOf(err))
-			}
-			return one, err
-		},
+		Name: name, Alone: d.alone(name), Drain: d.draining, Log: d.log,
+		Run: shown(d.reading, func() bool { return d.jobs.Reach.Stop() }, reaching{d}.run),
 	})
 	d.onClose(func() error {
 		d.jobs.Reach.Wait()
 		return nil
 	})
+}
+
+// reaching has the catalogs that were read at their registries.
+type reaching struct{ *daemon }
+
+// run is the job.
+func (r reaching) run(ctx context.Context, q api.CatalogRead, progress func(api.CatalogReading)) (api.ReachedCatalog, error) {
+	now := api.CatalogReading{Began: time.Now(), Catalog: q.Catalog}
+	progress(now)
+	one, err := r.reach(ctx, q, func(fetched int64) {
+		now.Fetched = fetched
+		progress(now)
+	})
+	if err != nil && ctx.Err() != nil {
+		return one, err
+	}
+	all := r.list(context.WithoutCancel(ctx))
+	kept := one
+	if err != nil {
+		kept = all.of(q.Catalog)
+		kept.Error = troubleOf(err)
+	}
+	all = all.with(kept)
+	r.reading.keep((*[]api.ReachedCatalog)(&all))
+	return one, err
+}
+
+// reachedCatalogs are catalogs that were read at other registries, the last one first.
+type reachedCatalogs []api.ReachedCatalog
+
+func (r reaching) list(ctx context.Context) reachedCatalogs {
+	if _, all := r.reading.look(ctx); all != nil {
+		return *all
+	}
+	return reachedCatalogs{}
+}
+
+// of returns what is known of a catalog by its name.
+func (all reachedCatalogs) of(name string) api.ReachedCatalog {
+	if i := slices.IndexFunc(all, func(c api.ReachedCatalog) bool { return c.Catalog == name }); i >= 0 {
+		return all[i]
+	}
+	return api.ReachedCatalog{Catalog: name}
+}
+
+// with returns the list with one in the first place.
+func (all reachedCatalogs) with(one api.ReachedCatalog) reachedCatalogs {
+	others := slices.DeleteFunc(slices.Clone(all), func(c api.ReachedCatalog) bool { return c.Catalog == one.Catalog })
+	others = slices.Insert(others, 0, one)
+	return others[:min(len(others), reachedAtMost)]
+}
+
+// has reports whether one of them has a digest.
+func (r reaching) has(d digest.Digest) bool {
+	return slices.ContainsFunc(r.list(context.Background()), func(c api.ReachedCatalog) bool { return c.Digest == d })
+}
+
+// Reached implements admin.Reaching.
+func (r reaching) Reached(ctx context.Context) api.ReachedCatalogs {
+	seen := r.reading.see(ctx)
+	all := reachedCatalogs{}
+	if seen.last != nil {
+		all = *seen.last
+	}
+	if cut := seen.interrupted; cut != nil && all.of(cut.Catalog).Read.Before(cut.Began) {
+		one := all.of(cut.Catalog)
+		one.Error = troubleOf(hint.New(fmt.Errorf("the daemon on host %s ended while it read the catalog", seen.host), "read it again"))
+		all = all.with(one)
+	}
+	return api.ReachedCatalogs{Running: seen.doing, Read: all}
+}
+
+// Packages implements admin.Reaching.
+func (r reaching) Packages(ctx context.Context, q api.ReachedPackagesRequest) (api.CatalogPackages, error) {
+	d := r.list(ctx).of(q.Catalog).Digest
+	if d == "" {
+		return api.CatalogPackages{Packages: []api.CatalogPackage{}}, &store.NotFoundError{Kind: "reading of catalog", Name: q.Catalog}
+	}
+	return r.views.ReachedPackages(ctx, q, d)
+}
+
+// Stop implements admin.Reaching.
+func (r reaching) Stop(ctx context.Context) (running bool) {
+	return r.reading.stop(ctx, r.jobs.Reach.Stop)
 }
 
 // reach reads what a catalog offers at its registry, as a run reads it.
@@ -95,8 +175,12 @@ func (d *daemon) reach(ctx context.Context, q api.CatalogRead, fetched func(int6
 		if err != nil {
 			return err
 		}
-		one, err = d.views.Reach(ctx, q.Catalog, &metered{Source: source, tell: fetched}, root)
-		return causeOf(ctx, err)
+		n, err := d.views.Reach(ctx, &metered{Source: source, tell: fetched}, root)
+		if err != nil {
+			return causeOf(ctx, err)
+		}
+		one = api.ReachedCatalog{Catalog: q.Catalog, Digest: root, Read: time.Now(), Packages: n}
+		return nil
 	})
 	return one, err
 }

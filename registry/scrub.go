@@ -28,6 +28,8 @@ type scrubber struct {
 	latest   *jobs.Note[api.ScrubState] // at the last checkpoint
 	complete *jobs.Note[api.ScrubState] // the last that completed
 
+	board *board[api.ScrubState, struct{}]
+
 	read, damaged, repaired atomic.Int64 // since the start
 }
 
@@ -38,6 +40,19 @@ func (s *scrubber) kind(drain context.Context) jobs.Kind[api.ScrubRequest, api.S
 		kind.LastSuccess = last.Ended
 	}
 	return kind
+}
+
+// state returns the state of the scrub under way, or of one that was stopped half way, or nil.
+func (s *scrubber) state(ctx context.Context) *api.ScrubState {
+	seen := s.board.see(ctx)
+	if seen.doing != nil {
+		return seen.doing
+	}
+	if cut, complete := seen.interrupted, s.complete.Get(); cut != nil && (complete == nil || cut.Began.After(complete.Began)) {
+		cut.Running = false
+		return cut
+	}
+	return s.unfinished()
 }
 
 // unfinished returns the state of a scrub that was stopped half way, or nil.

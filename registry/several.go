@@ -15,6 +15,14 @@ import (
 // heedEvery is how often a daemon reads what it goes by and others may have written, if it is not told.
 const heedEvery = 5 * time.Second
 
+// several names this host where other daemons may have the same store; "": there is no other.
+func (d *daemon) several() string {
+	if !d.store.Several() {
+		return ""
+	}
+	return hostHere()
+}
+
 // heedOthers has this daemon go by what another one of its store has decided: the role, whether the
 // link is cut, and the certificate. It returns when ctx ends, and at once where there is no other.
 func (d *daemon) heedOthers(ctx context.Context) error {

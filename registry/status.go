@@ -71,7 +71,7 @@ func (d *daemon) storedState(ctx context.Context, s *api.Status) (troubles []err
 	if d.store.Damage() != nil {
 		err = nil // for health to tell
 	}
-	s.LastGC, s.Scrub, s.LastScrub = d.collector.last.Get(), d.scrubState(), d.scrubber.complete.Get()
+	s.LastGC, s.Scrub, s.LastScrub = d.collector.last.Get(), d.scrubber.state(ctx), d.scrubber.complete.Get()
 	s.GC, _ = d.collector.planned.look(ctx)
 	s.Verify, _ = d.verifying.look(ctx)
 	if verified := d.verified.Get(); verified != nil {
@@ -84,7 +84,7 @@ func (d *daemon) storedState(ctx context.Context, s *api.Status) (troubles []err
 	}
 	troubles = append(troubles, err, d.checkClock(ctx))
 	for _, m := range d.mirrors {
-		s.Sync = append(s.Sync, m.state())
+		s.Sync = append(s.Sync, m.state(ctx))
 		troubles = append(troubles, m.check())
 	}
 	return troubles
@@ -103,14 +103,6 @@ func failing(found findings) map[string]api.Trouble {
 		all["auth"] = api.Trouble{Problem: "users cannot be looked up without the database", Hint: "mend the database first"}
 	}
 	return all
-}
-
-// scrubState returns the state of the scrub under way, or of one that was stopped half way, or nil.
-func (d *daemon) scrubState() *api.ScrubState {
-	if running := d.jobs.Scrub.Progress(); running != nil {
-		return running
-	}
-	return d.scrubber.unfinished()
 }
 
 func timeOrNil(t time.Time) *time.Time {

@@ -4,6 +4,7 @@ package registry
 
 import (
 	"testing"
+	"time"
 
 	"github.com/mirror-appliance/appliance/registry/store/postgres"
 	"github.com/mirror-appliance/appliance/registry/store/sharedrows"
@@ -23,11 +24,20 @@ func TestPostgres_work(t *testing.T) {
 	}
 	shows := func(when string, doing bool, known int64, want string) (ended int64) {
 		t.Helper()
-		now, result, ended, err := other.Get(t.Context(), "plan", known)
-		if err != nil || (now != nil) != doing || now != nil && (now.Host != "one" || now.Progress != `{"of":1}`) || result != want {
-			t.Errorf("%s: %+v, result %q, %v", when, now, result, err)
+		seen, err := other.Get(t.Context(), "plan", known)
+		now := seen.Doing
+		if err != nil || (now != nil) != doing || now != nil && (now.Host != "one" || now.Progress != `{"of":1}`) || seen.Result != want {
+			t.Errorf("%s: %+v, result %q, %v", when, now, seen.Result, err)
 		}
-		return ended
+		return seen.Ended
+	}
+	interrupted := func(when string, want bool) {
+		t.Helper()
+		seen, err := other.Get(t.Context(), "plan", 0)
+		cut := seen.Interrupted
+		if err != nil || (cut != nil) != want || cut != nil && (cut.Host != "one" || cut.Progress != `{"of":1}` || time.Since(seen.Told).Round(time.Hour) != 0) {
+			t.Errorf("%s: %+v, told at %s, %v", when, cut, seen.Told, err)
+		}
 	}
 	shows("at first", false, 0, "")
 	if running, err := other.Stop(t.Context(), "plan"); running || err != nil {
@@ -55,6 +65,7 @@ func TestPostgres_work(t *testing.T) {
 
 	tell("3", false)
 	shows("under way again", true, 0, "")
+	interrupted("while it is under way", false)
 	db, err := postgres.Beside(address, nil)
 	must(t, err)
 	defer db.Close()
@@ -68,7 +79,11 @@ func TestPostgres_work(t *testing.T) {
 	if running, err := other.Stop(t.Context(), "plan"); running || err != nil {
 		t.Errorf("a daemon that has ended is asked to end it: %t, %v", running, err)
 	}
+	interrupted("when its daemon says nothing more", true)
 	must(t, one.Keep(t.Context(), "plan", "one", "third"))
+	interrupted("after a result that is not the run's", true)
+	must(t, one.End(t.Context(), "plan", "3"))
+	interrupted("after its end", false)
 	must(t, other.Sweep(t.Context()))
 	shows("while it is young", false, 0, "third")
 	later("8 * 86400000000000")

@@ -15,7 +15,6 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/registry/admin/api"
-	"github.com/mirror-appliance/appliance/registry/config"
 )
 
 // silent is a registry that answers nothing, until it is closed.
@@ -41,14 +40,8 @@ func TestSeveral_work(t *testing.T) {
 	hanging, end := silent(t)
 	set := filepath.Join(t.TempDir(), "set.yaml")
 	must(t, os.WriteFile(set, []byte(imageSetOf(hanging+"/of/set:v1")), 0o644))
-	for _, d := range f.daemons {
-		d.cfg.Sync = []config.Sync{{ImageSet: set, Workspace: filepath.Join(d.root, "sync"), Interval: 24 * time.Hour}}
-		text, err := d.cfg.Marshal()
-		must(t, err)
-		must(t, os.WriteFile(config.Path(d.root), text, 0o644))
-		d.stop(t)
-		d.start(t)
-	}
+	source := plainUpstream(t)
+	f.mirrors(t, set, 24*time.Hour)
 	one, other := f.daemons[0].admin, f.daemons[1].admin
 	host, err := os.Hostname()
 	must(t, err)
@@ -103,6 +96,8 @@ func TestSeveral_work(t *testing.T) {
 			return now.Running == nil
 		})
 	})
+	t.Run("a run of an image set", func(t *testing.T) { f.onRequest(t, set, host) })
+	t.Run("catalogs", func(t *testing.T) { f.catalogs(t, hanging, source, host) })
 	end()
 	t.Run("results", func(t *testing.T) {
 		must(t, other.BeginDraft(t.Context(), api.DraftRequest{Text: draft}))
@@ -144,6 +139,23 @@ func TestSeveral_work(t *testing.T) {
 			return now.Verify == nil && now.LastVerify != nil && now.LastVerify.Content
 		})
 	})
+	t.Run("a scrub", func(t *testing.T) {
+		must(t, other.BeginScrub(t.Context(), api.ScrubRequest{BytesPerSecond: 128 << 10}))
+		var now api.Status
+		eventuallyHolds(t, "the other daemon shows the scrub", func() bool {
+			now, err = one.Status(t.Context())
+			must(t, err)
+			return now.Scrub != nil && now.Scrub.Running
+		})
+		elsewhere(t, now.Scrub.Host)
+		busy(t, one.BeginScrub(t.Context(), api.ScrubRequest{}))
+		eventuallyHolds(t, "the other daemon shows the result", func() bool {
+			now, err = one.Status(t.Context())
+			must(t, err)
+			return now.Scrub == nil && now.LastScrub != nil && now.LastScrub.Blobs > 0
+		})
+	})
+	t.Run("files of a host", func(t *testing.T) { f.ownFiles(t, set, host) })
 	t.Run("the plan of a collection, in a browser", func(t *testing.T) {
 		b := f.logIn(t, "collects")
 		if status, leads, _ := b.form(t, "/storage/gc", "/storage/gc/plan", url.Values{}); status != http.StatusSeeOther || leads != "/storage/gc" {
@@ -163,6 +175,7 @@ func TestSeveral_work(t *testing.T) {
 			t.Errorf("after a collection the other daemon has the plan %+v, %v", now.Last, err)
 		}
 	})
+	t.Run("what a schedule began, of a daemon that is killed", func(t *testing.T) { f.killed(t, host) })
 	for _, d := range f.daemons {
 		d.stop(t)
 	}

@@ -206,8 +206,10 @@ func printJobs(row func(name, format string, args ...any), s api.Status) {
 	if p := s.GC; p != nil && p.Planned {
 		row("gc", "since %s: freed %s of %s, %d of %s", when(p.Began), bytesOf(p.Done.Bytes),
 			bytesOf(p.Of.Bytes), p.Done.Blobs, count(p.Of.Blobs, "blob"))
+		atHost(row, p.Host)
 	} else if p != nil {
 		row("gc", "since %s: planning, %s to free so far", when(p.Began), bytesOf(p.Of.Bytes))
+		atHost(row, p.Host)
 	}
 	never := "never"
 	if !s.Services["database"] {
@@ -227,6 +229,11 @@ func printJobs(row func(name, format string, args ...any), s api.Status) {
 			state = "runs"
 		}
 		row("scrub", "since %s, %s: %s", when(p.Began), state, howFar(*p))
+		if p.Running {
+			atHost(row, p.Host)
+		} else if p.Host != "" {
+			row("", "interrupted: the daemon on host %s, which did it, has ended", p.Host)
+		}
 	}
 	if p := s.LastScrub; p != nil {
 		row("last scrub", "%s, read %s (%s), %d damaged, %d of them repaired", when(p.Ended),
@@ -254,6 +261,13 @@ func printJobs(row func(name, format string, args ...any), s api.Status) {
 	}
 }
 
+// atHost prints the host of another daemon that does what is shown; "": this one does.
+func atHost(row func(name, format string, args ...any), host string) {
+	if host != "" {
+		row("", "by the daemon on host %s", host)
+	}
+}
+
 // leftOutShown is how many of the bundles that a view leaves out are shown; appliance catalogs has
 // more.
 const leftOutShown = 3
@@ -262,6 +276,7 @@ const leftOutShown = 3
 func printSync(row func(name, format string, args ...any), s api.MirrorState) {
 	if p := s.Running; p != nil {
 		row("sync", "%s since %s: %s", s.ImageSet, when(p.Began), mirroring(*p))
+		atHost(row, p.Host)
 	}
 	r := s.Last
 	if r == nil {

@@ -37,6 +37,7 @@ type Options struct {
 	Jobs  Jobs
 	// Catalogs knows what the catalogs of the store need.
 	Catalogs Catalogs
+	Reaching Reaching
 	// Status returns the state of the daemon. It is nil when a command has opened the store
 	// because no daemon runs.
 	Status func(ctx context.Context) (api.Status, error)
@@ -91,6 +92,7 @@ type Handler struct {
 	document func() (json.RawMessage, error)
 
 	catalogs  Catalogs
+	reaching  Reaching
 	link      Link
 	upstreams Upstreams
 	misses    Misses
@@ -122,7 +124,7 @@ func NewHandler(o Options) *Handler {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	h := &Handler{store: o.Store, auth: o.Auth, status: o.Status, serves: o.Serves, drain: o.Drain, log: o.Log,
-		mux: http.NewServeMux(), mirrors: o.Mirrors, catalogs: o.Catalogs, link: o.Link, upstreams: o.Upstreams, misses: o.Misses, pins: o.Pins, updates: o.Updates, clusters: o.Clusters, audited: o.Audit, images: o.Images, certificate: o.Certificate}
+		mux: http.NewServeMux(), mirrors: o.Mirrors, catalogs: o.Catalogs, reaching: o.Reaching, link: o.Link, upstreams: o.Upstreams, misses: o.Misses, pins: o.Pins, updates: o.Updates, clusters: o.Clusters, audited: o.Audit, images: o.Images, certificate: o.Certificate}
 	h.upkeep, h.verdicts, h.family = o.Upkeep, o.Verdicts, o.Family
 	handle(h, api.Ping, h.ping)
 	handle(h, api.GetStatus, h.getStatus)

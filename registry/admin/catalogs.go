@@ -18,12 +18,18 @@ type Catalogs interface {
 	Held(ctx context.Context) ([]api.HeldCatalog, error)
 	Packages(ctx context.Context, q api.PackagesRequest) (api.CatalogPackages, error)
 	Package(ctx context.Context, q api.PackageRequest) (api.CatalogBundles, error)
-	// Reached lists the catalogs that were read at their registries, and ReachedPackages the packages of one.
-	Reached() []api.ReachedCatalog
-	ReachedPackages(q api.ReachedPackagesRequest) (api.CatalogPackages, error)
 	// CheckRollback returns an error for tags of catalogs that would offer, once they moved, bundles
 	// whose images are gone.
 	CheckRollback(ctx context.Context, moved []store.TagChange) error
+}
+
+// Reaching knows the catalogs that were read at their registries.
+type Reaching interface {
+	Reached(ctx context.Context) api.ReachedCatalogs
+	// Packages lists a part of the packages of one.
+	Packages(ctx context.Context, q api.ReachedPackagesRequest) (api.CatalogPackages, error)
+	// Stop ends the reading of one, and reports whether there is any.
+	Stop(ctx context.Context) (running bool)
 }
 
 func (h *Handler) getCatalog(r *http.Request, q api.Place) (api.CatalogContent, error) {
@@ -56,18 +62,18 @@ func (h *Handler) handleReached(reach *jobs.Runner[api.CatalogRead, api.CatalogR
 		}
 		runJob(h, w, r, q, reach, func() { h.audit(r, "reading of a catalog began", "catalog", q.Catalog) })
 	})
-	handle(h, api.ListReached, func(*http.Request, api.None) (api.ReachedCatalogs, error) {
+	handle(h, api.ListReached, func(r *http.Request, _ api.None) (api.ReachedCatalogs, error) {
 		if err := h.isDaemon(); err != nil {
 			return api.ReachedCatalogs{}, err
 		}
-		return api.ReachedCatalogs{Running: reach.Progress(), Read: h.catalogs.Reached()}, nil
+		return h.reaching.Reached(r.Context()), nil
 	})
-	handle(h, api.ListReachedPackages, func(_ *http.Request, q api.ReachedPackagesRequest) (api.CatalogPackages, error) {
-		return h.catalogs.ReachedPackages(q)
+	handle(h, api.ListReachedPackages, func(r *http.Request, q api.ReachedPackagesRequest) (api.CatalogPackages, error) {
+		return h.reaching.Packages(r.Context(), q)
 	})
 	handle(h, api.StopReading, func(r *http.Request, _ api.None) (api.None, error) {
 		err := h.isDaemon()
-		if err == nil && reach.Stop() {
+		if err == nil && h.reaching.Stop(r.Context()) {
 			h.audit(r, "reading of a catalog stopped")
 		}
 		return api.None{}, err

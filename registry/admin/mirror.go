@@ -13,13 +13,13 @@ import (
 
 // Mirrors are the image sets of the configuration. A file that it does not name is an error.
 type Mirrors interface {
-	List() []api.MirrorState
+	List(ctx context.Context) []api.MirrorState
 	// Job returns what runs an image set, and Plan what plans that.
 	Job(file string) (*jobs.Runner[api.MirrorRequest, api.MirrorProgress, api.MirrorResult], error)
 	Plan(file string) (*jobs.Runner[api.MirrorRequest, api.MirrorProgress, api.MirrorPlan], error)
 	LastPlan(ctx context.Context, file string) (api.MirrorPlanState, error)
-	// StopPlan ends the making of a plan, and reports whether there is any.
-	StopPlan(ctx context.Context, file string) (running bool, err error)
+	// Stop ends a run or the making of a plan, and reports whether there is any.
+	Stop(ctx context.Context, q api.MirrorStop) (running bool, err error)
 	// Text returns the file without logins, and Report the report of the last run.
 	Text(file string) (api.ImageSetFile, error)
 	Report(q api.MirrorReportRequest) (api.MirrorReport, error)
@@ -33,9 +33,14 @@ type Mirrors interface {
 	Missed(ctx context.Context, all []api.Miss) (string, error)
 }
 
-// UnknownImageSet is the error of an image set that the configuration does not name.
-func UnknownImageSet(file string) error {
-	return badRequest(fmt.Sprintf("the configuration names no image set %q", file),
+// UnknownImageSet is the error of an image set that the configuration does not name: that of a host, where other hosts
+// have others.
+func UnknownImageSet(file, host string) error {
+	of := ""
+	if host != "" {
+		of = " of host " + host
+	}
+	return badRequest(fmt.Sprintf("the configuration%s names no image set %q", of, file),
 		"name one of sync in config.yaml, as it is there; after a change of that file restart the service")
 }
 
@@ -78,11 +83,11 @@ func handleMirror[R any](h *Handler, job api.Job[api.MirrorRequest, api.MirrorPr
 	})
 }
 
-func (h *Handler) listMirrors(*http.Request, api.None) ([]api.MirrorState, error) {
+func (h *Handler) listMirrors(r *http.Request, _ api.None) ([]api.MirrorState, error) {
 	if err := h.isDaemon(); err != nil {
 		return nil, err
 	}
-	return h.mirrors.List(), nil
+	return h.mirrors.List(r.Context()), nil
 }
 
 func (h *Handler) getMirrorPlan(r *http.Request, q api.ImageSetName) (api.MirrorPlanState, error) {
@@ -106,16 +111,13 @@ func (h *Handler) editImageSet(_ *http.Request, q api.ImageSetEdits) (api.Edited
 
 // stopMirror ends a run or the making of a plan. That there is none is no error: it may have ended just now.
 func (h *Handler) stopMirror(r *http.Request, q api.MirrorStop) (api.None, error) {
+	running, err := h.mirrors.Stop(r.Context(), q)
+	what := "mirror"
 	if q.Plan {
-		running, err := h.mirrors.StopPlan(r.Context(), q.ImageSet)
-		if running {
-			h.audit(r, "plan stopped", "imageSet", q.ImageSet)
-		}
-		return api.None{}, err
+		what = "plan"
 	}
-	job, err := h.mirrors.Job(q.ImageSet)
-	if err == nil && job.Stop() {
-		h.audit(r, "mirror stopped", "imageSet", q.ImageSet)
+	if running {
+		h.audit(r, what+" stopped", "imageSet", q.ImageSet)
 	}
 	return api.None{}, err
 }

@@ -92,9 +92,12 @@ func (v *Views) listing(ctx context.Context, at api.Place) (*catalog.Listing, di
 func (v *Views) keepListing(ctx context.Context, d digest.Digest, of *catalog.Listing) {
 	err := v.listings.put(d, of)
 	if err == nil {
-		err = v.listings.kept.Prune(func(d digest.Digest) (bool, error) {
-			at, err := v.store.Manifests.Repositories(ctx, d)
-			return len(at) > 0 || v.reached.has(d), err
+		err = v.listings.kept.Prune(func(one digest.Digest) (bool, error) {
+			if one == d || v.recalled != nil && v.recalled(one) {
+				return true, nil
+			}
+			at, err := v.store.Manifests.Repositories(ctx, one)
+			return len(at) > 0, err
 		})
 	}
 	if err != nil {

@@ -1,10 +1,14 @@
 package views
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
+	"encoding/base64"
+	"encoding/json"
+	"io"
 	"os"
-	"slices"
-	"sync"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -14,87 +18,94 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
-// reachedAtMost is how many catalogs of other registries are remembered. Each is a file of some megabytes.
-const reachedAtMost = 8
-
-// reached are catalogs that were read at other registries.
-type reached struct {
-	mu  sync.Mutex
-	all []api.ReachedCatalog // the last one first
-}
-
-func (r *reached) list() []api.ReachedCatalog {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return append([]api.ReachedCatalog{}, r.all...)
-}
-
-// has reports whether one of them has a digest.
-func (r *reached) has(d digest.Digest) bool {
-	return slices.ContainsFunc(r.list(), func(c api.ReachedCatalog) bool { return c.Digest == d })
-}
-
-// of returns what is known of a catalog by its name.
-func (r *reached) of(name string) api.ReachedCatalog {
-	all := r.list()
-	if i := slices.IndexFunc(all, func(c api.ReachedCatalog) bool { return c.Catalog == name }); i >= 0 {
-		return all[i]
-	}
-	return api.ReachedCatalog{Catalog: name}
-}
-
-func (r *reached) put(one api.ReachedCatalog) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.all = slices.DeleteFunc(r.all, func(c api.ReachedCatalog) bool { return c.Catalog == one.Catalog })
-	r.all = slices.Insert(r.all, 0, one)
-	r.all = r.all[:min(len(r.all), reachedAtMost)]
-}
-
-// Reach reads what a catalog offers that a source of another registry has under a digest. One that was read
-// before is not read again.
-func (v *Views) Reach(ctx context.Context, name string, source catalog.Source, d digest.Digest) (api.ReachedCatalog, error) {
-	one := api.ReachedCatalog{Catalog: name, Digest: d}
-	of := v.listings.get(d)
-	if of == nil {
+// Reach reads what a catalog offers that a source of another registry has under a digest, and returns how many packages
+// it has. One that was read before is not read again.
+func (v *Views) Reach(ctx context.Context, source catalog.Source, d digest.Digest) (packages int, err error) {
+	of, err := v.reached(ctx, d)
+	if of == nil && err == nil {
 		if err := v.store.CheckSpace(); err != nil {
-			return one, err
+			return 0, err
 		}
 		dir := v.dir + ".reached" // a directory of its own: to read there takes longer than what is here may wait
 		defer os.RemoveAll(dir)
-		var err error
-		if of, err = catalog.List(ctx, source, d.String(), dir); err != nil {
-			return one, err
-		}
+		of, err = catalog.List(ctx, source, d.String(), dir)
 	}
-	one.Read, one.Packages = time.Now(), len(of.Packages)
-	v.reached.put(one)
+	if err == nil {
+		err = v.share(ctx, d, of)
+	}
+	if err != nil {
+		return 0, err
+	}
 	v.keepListing(context.WithoutCancel(ctx), d, of)
-	return one, nil
+	return len(of.Packages), nil
 }
-
-// NotReached keeps why a catalog could not be read at its registry.
-func (v *Views) NotReached(name string, why api.Trouble) {
-	one := v.reached.of(name)
-	one.Error = &why
-	v.reached.put(one)
-}
-
-// Reached lists the catalogs that were read at their registries last.
-func (v *Views) Reached() []api.ReachedCatalog { return v.reached.list() }
 
 // ReachedPackages lists a part of the packages of a catalog that was read at its registry.
-func (v *Views) ReachedPackages(q api.ReachedPackagesRequest) (api.CatalogPackages, error) {
-	page := api.CatalogPackages{Packages: []api.CatalogPackage{}, Digest: v.reached.of(q.Catalog).Digest}
-	if page.Digest == "" {
-		return page, &store.NotFoundError{Kind: "reading of catalog", Name: q.Catalog}
+func (v *Views) ReachedPackages(ctx context.Context, q api.ReachedPackagesRequest, d digest.Digest) (api.CatalogPackages, error) {
+	page := api.CatalogPackages{Packages: []api.CatalogPackage{}, Digest: d}
+	of, err := v.reached(ctx, d)
+	if of == nil && err == nil {
+		err = &store.NotFoundError{Kind: "reading of catalog", Name: q.Catalog}
 	}
-	of := v.listings.get(page.Digest)
-	if of == nil {
-		return page, &store.NotFoundError{Kind: "reading of catalog", Name: q.Catalog}
+	if err != nil {
+		return page, err
 	}
 	for _, p := range choose(&page, of, q.Page) {
 		page.Packages = append(page.Packages, packageOf(p))
 	}
 	return page, nil
+}
+
+// listingRow is the prefix of the names of rows that have what a catalog offers.
+const listingRow = "catalog "
+
+// sharing bounds the way of a listing to other daemons, and from them: a vendor's has some megabytes.
+const sharing = 30 * time.Second
+
+// share gives a listing to the other daemons of the store.
+func (v *Views) share(ctx context.Context, d digest.Digest, of *catalog.Listing) error {
+	if !v.store.Several() {
+		return nil
+	}
+	var text bytes.Buffer
+	encoded := base64.NewEncoder(base64.StdEncoding, &text)
+	packed := gzip.NewWriter(encoded)
+	if err := json.NewEncoder(packed).Encode(of); err != nil {
+		return err
+	}
+	if err := packed.Close(); err != nil {
+		return err
+	}
+	if err := encoded.Close(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, sharing)
+	defer cancel()
+	return v.store.Shared().Work.Keep(ctx, listingRow+d.String(), "", text.String())
+}
+
+// reached returns what a catalog offers that this daemon or another one of the store has read, nil if none has.
+func (v *Views) reached(ctx context.Context, d digest.Digest) (*catalog.Listing, error) {
+	if of := v.listings.get(d); of != nil || !v.store.Several() {
+		return of, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, sharing)
+	defer cancel()
+	row, err := v.store.Shared().Work.Get(ctx, listingRow+d.String(), 0)
+	if err != nil || row.Result == "" {
+		return nil, err
+	}
+	packed, err := gzip.NewReader(base64.NewDecoder(base64.StdEncoding, strings.NewReader(row.Result)))
+	if err != nil {
+		return nil, err
+	}
+	of := new(catalog.Listing)
+	if err := json.NewDecoder(packed).Decode(of); err != nil {
+		return nil, err
+	}
+	if _, err := io.Copy(io.Discard, packed); err != nil { // which compares the checksum
+		return nil, err
+	}
+	v.keepListing(context.WithoutCancel(ctx), d, of)
+	return of, nil
 }

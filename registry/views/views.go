@@ -47,9 +47,11 @@ type Options struct {
 	Changes interface {
 		Do(ctx context.Context, change func(context.Context) error) error
 	}
-	Drain context.Context
-	Log   *slog.Logger
-	Now   func() time.Time // nil: time.Now
+	// Recalled reports whether a catalog of a digest is remembered that was read at its registry.
+	Recalled func(d digest.Digest) bool
+	Drain    context.Context
+	Log      *slog.Logger
+	Now      func() time.Time // nil: time.Now
 }
 
 // Views are the views of a configuration.
@@ -63,7 +65,7 @@ type Views struct {
 
 	reading  sync.Mutex // held while a catalog is unpacked that no view keeps
 	listings listings
-	reached  reached
+	recalled func(d digest.Digest) bool
 	absence  absence
 }
 
@@ -72,7 +74,7 @@ type Runner = jobs.Runner[api.CatalogsRequest, api.CatalogsProgress, api.Catalog
 
 // New returns the views, and makes none.
 func New(ctx context.Context, o Options) *Views {
-	v := &Views{store: o.Store, dir: o.Dir, log: o.Log, listings: listings{kept: catalog.Listings{Dir: o.Dir + ".listings"}},
+	v := &Views{store: o.Store, dir: o.Dir, log: o.Log, recalled: o.Recalled, listings: listings{kept: catalog.Listings{Dir: o.Dir + ".listings"}},
 		absence: absence{changed: o.Store.Changed()}}
 	if o.Now == nil {
 		o.Now = time.Now

@@ -138,6 +138,8 @@ type ScrubState struct {
 	Of       ScrubSize `json:"of"`    // what there was when it began
 	Damaged  int64     `json:"damaged"`
 	Repaired int64     `json:"repaired"` // of these
+	// Host is that of the daemon, of several, that does it or has ended without ending it; "": the one that answers.
+	Host string `json:"host,omitempty"`
 }
 
 // ScrubSize is how much a scrub has to read.

@@ -79,6 +79,7 @@ type MirrorResult struct {
 	Report    string          `json:"report,omitempty"`    // its file, which has all of them
 	Resources []string        `json:"resources,omitempty"` // files of the cluster's resources
 	Error     string          `json:"error,omitempty"`     // why the run is not a success; only in a status
+	Host      string          `json:"host,omitempty"`      // of the daemon that ran it, of several: it has the files
 }
 
 // MirrorFailure is an image that could not be mirrored.
@@ -92,7 +93,7 @@ type MirrorState struct {
 	ImageSet string          `json:"imageSet"`
 	Every    Duration        `json:"every"`
 	Running  *MirrorProgress `json:"running,omitempty"`
-	Last     *MirrorResult   `json:"last,omitempty"` // also one that failed; not one that was stopped
+	Last     *MirrorResult   `json:"last,omitempty"` // also one that failed or whose daemon, of several, was killed; not one that was stopped
 	Next     time.Time       `json:"next,omitzero"`  // when it runs by itself; zero: it runs
 	Trouble  *Trouble        `json:"trouble,omitempty"`
 }

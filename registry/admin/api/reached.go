@@ -42,7 +42,8 @@ func (q CatalogRead) Detached() bool { return q.Detach }
 type CatalogReading struct {
 	Began   time.Time `json:"began"`
 	Catalog string    `json:"catalog"`
-	Fetched int64     `json:"fetched"` // bytes
+	Fetched int64     `json:"fetched"`        // bytes
+	Host    string    `json:"host,omitempty"` // of the daemon that does it, of several; "": the one that answers
 }
 
 // ReachedCatalog is an operator catalog as it was at its registry.
@@ -56,7 +57,7 @@ type ReachedCatalog struct {
 }
 
 // ReachedCatalogs are the operator catalogs that were read at their registries last, and the one that is being
-// read. They are forgotten when the registry stops.
+// read. They are forgotten when the registry stops; several daemons have them for a week.
 type ReachedCatalogs struct {
 	Running *CatalogReading  `json:"running,omitempty"`
 	Read    []ReachedCatalog `json:"read"` // the newest first

@@ -25,6 +25,18 @@ type Doing struct {
 	Host, Run, Progress string
 }
 
+// Seen is what the row of a kind of work has.
+type Seen struct {
+	Doing *Doing // nil: nothing is under way
+	// Interrupted is work of a daemon that has neither ended it nor told anything for a while; nil: none. Told is when it
+	// did last.
+	Interrupted *Doing
+	Told        time.Time
+
+	Result string // "" also for the one that is known
+	Ended  int64  // when the result was written; 0: there never was one
+}
+
 // Tell writes how far a run is. It reports whether the run is to end.
 func (w *Work) Tell(ctx context.Context, name string, d Doing) (stop bool, err error) {
 	err = w.db.WriteFreeing(ctx, func(tx *sql.Tx) error {
@@ -47,21 +59,26 @@ func (w *Work) Keep(ctx context.Context, name, host, result string) error {
 		ON CONFLICT (name) DO UPDATE SET result = excluded.result, ended = greatest(work.ended + 1, excluded.ended)`, name, host, result)
 }
 
-// Get returns the work under way, nil for none, and when the result was written, 0 if there never was one. The result
-// is "" if it is the one that was written at known.
-func (w *Work) Get(ctx context.Context, name string, known int64) (doing *Doing, result string, ended int64, err error) {
+// Get returns what there is of some work. The result that was written at known is left out.
+func (w *Work) Get(ctx context.Context, name string, known int64) (Seen, error) {
 	var d Doing
 	var progress, text sql.NullString
 	var alive bool
-	err = w.db.Reader().QueryRowContext(ctx, `SELECT host, run, progress, told > appliance_now() - ?1, CASE WHEN ended <> ?2 THEN result END, ended FROM work WHERE name = ?3`,
-		workSilent.Nanoseconds(), known, name).Scan(&d.Host, &d.Run, &progress, &alive, &text, &ended)
+	var s Seen
+	var told int64
+	err := w.db.Reader().QueryRowContext(ctx, `SELECT host, run, progress, told, told > appliance_now() - ?1, CASE WHEN ended <> ?2 THEN result END, ended FROM work WHERE name = ?3`,
+		workSilent.Nanoseconds(), known, name).Scan(&d.Host, &d.Run, &progress, &told, &alive, &text, &s.Ended)
 	if errors.Is(err, sql.ErrNoRows) {
-		return nil, "", 0, nil
+		return Seen{}, nil
 	}
-	if d.Progress = progress.String; progress.Valid && alive {
-		doing = &d
+	s.Result, s.Told, d.Progress = text.String, time.Unix(0, told).UTC(), progress.String
+	switch {
+	case progress.Valid && alive:
+		s.Doing = &d
+	case progress.Valid:
+		s.Interrupted = &d
 	}
-	return doing, text.String, ended, err
+	return s, err
 }
 
 // Stop asks for the end of the run under way, and reports whether there is one.
