@@ -244,7 +244,7 @@ func (d *daemon) openAPI(ctx context.Context) error {
 
 func (d *daemon) openControl(ctx context.Context) error {
 	d.openJobs(ctx)
-	pinner{d}.unpinStopped(ctx)
+	pinner{d}.start(ctx)
 	d.health = newHealth(d)
 	d.metrics = newMetrics(d)
 	d.admin = d.newAdmin(d.status)
@@ -291,7 +291,7 @@ func (d *daemon) openJobs(ctx context.Context) {
 	d.verdicts = newVerdicts(d)
 	d.jobs.Ready = d.verdicts.runner
 	d.pinning = jobs.OpenNote[pinning](ctx, d.store, "pinning", d.log)
-	d.jobs.Pin = jobs.New(jobs.Kind[api.PinRequest, api.PinProgress, api.PinResult]{Name: "pin", Alone: d.alone("pin"), Run: changing(d.family, nil, pinner{d}.run), Drain: d.draining, Log: d.log})
+	d.jobs.Pin = jobs.New(jobs.Kind[api.PinRequest, api.PinProgress, api.PinResult]{Name: pinName, Alone: d.alone(pinName), Run: changing(d.family, nil, pinner{d}.run), Drain: d.draining, Log: d.log})
 	d.openMirrors(ctx)
 	d.views = views.New(ctx, views.Options{Catalogs: d.cfg.Catalogs, Store: d.store, Registry: d.cfg.Address(),
 		Dir: d.cfg.Database + ".catalogs", Changes: d.family, Recalled: reaching{d}.has, Drain: d.draining, Log: d.log})

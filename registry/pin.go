@@ -14,6 +14,9 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
+// pinName names the job.
+const pinName = "pin"
+
 // pinner pins images: it fetches the rest of them, and has the store keep them from eviction.
 type pinner struct{ *daemon }
 
@@ -32,6 +35,7 @@ func (p pinner) run(ctx context.Context, q api.PinRequest, progress func(api.Pin
 	if p.upstreams.puller == nil {
 		return api.PinResult{}, errors.New("images are pinned by the registry while it runs")
 	}
+	p.unpinStopped(ctx) // at a daemon, of several, that was killed
 	now := api.PinProgress{Images: len(q.Images)}
 	return p.each(ctx, q, func(name string) (at store.Pinned, warning string, err error) {
 		now.Image, now.Blobs, now.OfBlobs, now.Bytes, now.OfBytes = name, 0, 0, 0, 0
@@ -147,6 +151,18 @@ func (p pinner) pin(ctx context.Context, name string, progress func(pull.Fetched
 type pinning struct {
 	Repository string        `json:"repository"`
 	Digest     digest.Digest `json:"digest"`
+}
+
+// start ends a pin that was stopped, unless another daemon may pin: it begins with this itself.
+func (p pinner) start(ctx context.Context) {
+	if alone := p.alone(pinName); alone != nil {
+		place, err := alone(ctx)
+		if err != nil {
+			return
+		}
+		defer place.Release()
+	}
+	p.unpinStopped(ctx)
 }
 
 // unpinStopped ends the pin of an image that was not fetched whole before the daemon was killed.

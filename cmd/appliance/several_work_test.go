@@ -41,6 +41,7 @@ func TestSeveral_work(t *testing.T) {
 	set := filepath.Join(t.TempDir(), "set.yaml")
 	must(t, os.WriteFile(set, []byte(imageSetOf(hanging+"/of/set:v1")), 0o644))
 	source := plainUpstream(t)
+	pass := f.slowUpstream(t)
 	f.mirrors(t, set, 24*time.Hour)
 	one, other := f.daemons[0].admin, f.daemons[1].admin
 	host, err := os.Hostname()
@@ -175,6 +176,7 @@ func TestSeveral_work(t *testing.T) {
 			t.Errorf("after a collection the other daemon has the plan %+v, %v", now.Last, err)
 		}
 	})
+	t.Run("pins", func(t *testing.T) { f.pins(t, pass) })
 	t.Run("what a schedule began, of a daemon that is killed", func(t *testing.T) { f.killed(t, host) })
 	for _, d := range f.daemons {
 		d.stop(t)
