@@ -23,10 +23,13 @@ func TestServer_Kill(t *testing.T) {
 		}
 	}()
 	for range 3 {
+		var connections []*pgx.Conn
 		for range 200 {
-			if _, err := pgx.Connect(t.Context(), s.address("postgres")); err != nil { // Kill ends it
+			c, err := pgx.Connect(t.Context(), s.address("postgres"))
+			if err != nil {
 				t.Fatal(err)
 			}
+			connections = append(connections, c)
 		}
 		children, err := s.children()
 		if err != nil || len(children) < 200 {
@@ -43,6 +46,9 @@ func TestServer_Kill(t *testing.T) {
 			if _, state, _ := strings.Cut(string(text), ") "); !strings.HasPrefix(state, "Z") && !strings.HasPrefix(state, "X") {
 				t.Fatalf("a process of the server goes on: %s", text)
 			}
+		}
+		for _, c := range connections {
+			_ = c.Close(t.Context()) // which the server has ended
 		}
 		if err := s.Begin(t.Context()); err != nil {
 			t.Fatal(err)
