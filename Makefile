@@ -60,7 +60,7 @@ test: ## vet, and all tests that need neither root nor other programs
 # Needs a server in /usr/lib/postgresql, of which each test process starts one of its own (Debian: postgresql-15, whose own
 # server need not run). The second run has each transaction run twice, as after a conflict with another process.
 postgres: ## the tests of the store with its database in PostgreSQL
-	go test -tags postgres -timeout 10m ./registry/store/postgres ./registry/store/migrations ./registry/sealed
+	go test -tags postgres -timeout 10m ./registry/store/postgres/... ./registry/store/migrations ./registry/sealed
 	go test -tags postgres -timeout 10m -run TestPostgres_ ./registry
 	APPLIANCE_TEST_DATABASE=postgres go test -timeout 20m ./registry/store
 	APPLIANCE_TEST_DATABASE=postgres-twice go test -timeout 30m ./registry/store
