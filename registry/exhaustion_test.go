@@ -40,7 +40,7 @@ func TestHealth_takenPlaces(t *testing.T) {
 	h := &health{
 		log:    slog.New(slog.DiscardHandler),
 		places: func() []error { return []error{limits.Exhaustion("all 4 places for connections are taken")} },
-		checks: []check{{"auth", func(context.Context) error { return nil }, true}},
+		checks: []check{{service: "auth", run: func(context.Context) error { return nil }, vital: true}},
 	}
 	code, a := asked(t, h)
 	if code != http.StatusOK || !slices.Equal(a.Data.Notes, []string{"all 4 places for connections are taken"}) {

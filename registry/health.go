@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/internal/pgurl"
 	"github.com/mirror-appliance/appliance/registry/limits"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
@@ -40,17 +41,32 @@ type check struct {
 	// vital means that a restart might repair it. The watchdog runs no other check: a restart
 	// because the disk is full would end the pulls that still work.
 	vital bool
+	// server is the address of the server that it asks, and next what to do about one without an answer; "": none.
+	server, next string
+}
+
+// late returns the error of a check without an answer.
+func (c check) late(limit time.Duration) error {
+	err := fmt.Errorf("no answer within %s", limit)
+	if c.server == "" {
+		return fmt.Errorf("%s: %w", c.service, err)
+	}
+	return &store.UnavailableError{Database: c.server, Next: c.next, Err: err}
 }
 
 func newHealth(d *daemon) *health {
 	restarts := d.cfg.DatabaseServer() == "" // a server that does not answer is not repaired by a restart of this program
+	database := check{service: "database", run: d.checkDatabase, vital: restarts}
+	if !restarts {
+		database.server, database.next = d.cfg.DatabaseName(), pgurl.Again
+	}
 	return &health{log: d.log, checks: []check{
-		{"auth", d.checkAuth, restarts},
-		{"database", d.checkDatabase, restarts},
-		{"disk_space", d.checkStorage, false},
-		{"registry_gunicorn", d.checkAPI, true},
-		{"service_key", d.checkCertificate, false},
-		{"web_gunicorn", d.checkControl, true},
+		{service: "auth", run: d.checkAuth, vital: restarts},
+		database,
+		{service: "disk_space", run: d.checkStorage},
+		{service: "registry_gunicorn", run: d.checkAPI, vital: true},
+		{service: "service_key", run: d.checkCertificate},
+		{service: "web_gunicorn", run: d.checkControl, vital: true},
 	}}
 }
 
@@ -181,6 +197,12 @@ func (h *health) run(ctx context.Context, checks []check) []error {
 	defer end()
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	ended := func(c check, err error) error {
+		if c.server != "" && errors.Is(err, context.DeadlineExceeded) && !errors.As(err, new(*store.UnavailableError)) {
+			return c.late(limit)
+		}
+		return err
+	}
 	results := make([]<-chan singleflight.Result, len(checks))
 	for i, c := range checks {
 		results[i] = h.flight.DoChan("check "+c.service, func() (any, error) { return nil, c.run(ctx) })
@@ -189,13 +211,13 @@ func (h *health) run(ctx context.Context, checks []check) []error {
 	for i := range checks {
 		select {
 		case r := <-results[i]:
-			errs[i] = r.Err
+			errs[i] = ended(checks[i], r.Err)
 		case <-late.Done():
 			select {
 			case r := <-results[i]: // while another was waited for
-				errs[i] = r.Err
+				errs[i] = ended(checks[i], r.Err)
 			default:
-				errs[i] = fmt.Errorf("%s: no answer within %s", checks[i].service, limit)
+				errs[i] = checks[i].late(limit)
 			}
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mirror-appliance/appliance/internal/pgurl"
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
@@ -61,7 +62,7 @@ func TestHealth_exhaustion(t *testing.T) {
 		"nothing wrong":                              {nil, true, true, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h := &health{log: slog.New(slog.DiscardHandler), checks: []check{{"database", func(context.Context) error { return c.err }, true}}}
+			h := &health{log: slog.New(slog.DiscardHandler), checks: []check{{service: "database", run: func(context.Context) error { return c.err }, vital: true}}}
 			if !c.left {
 				must(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 0, Max: was.Max}))
 			}
@@ -100,13 +101,17 @@ func TestHealth_silence(t *testing.T) {
 	var began atomic.Int32
 	end := make(chan struct{})
 	h := &health{log: slog.New(slog.DiscardHandler), limit: 10 * time.Millisecond, checks: []check{
-		{"database", func(context.Context) error {
+		{service: "database", run: func(context.Context) error {
 			began.Add(1)
 			<-end
 			return nil
-		}, false},
-		{"web_gunicorn", func(context.Context) error { return nil }, true},
+		}},
+		{service: "web_gunicorn", run: func(context.Context) error { return nil }, vital: true},
 	}}
+	h.checks[0].server, h.checks[0].next = "postgres://login@db/appliance", pgurl.Again
+	if told := failing(h.report(t.Context()))["database"]; told.Hint != pgurl.Again || told.Problem != "the database postgres://login@db/appliance is not available: no answer within 10ms" {
+		t.Errorf("the first report tells %+v", told)
+	}
 	for range 3 {
 		code, a := asked(t, h)
 		if code != http.StatusServiceUnavailable || a.Data.Services["database"] || !a.Data.Services["web_gunicorn"] {

@@ -212,7 +212,7 @@ func TestCutoff(t *testing.T) {
 
 func TestHealth_damaged(t *testing.T) {
 	damaged := fmt.Errorf("read: %w", &store.CorruptError{Path: "db", Err: errors.New("malformed")})
-	h := &health{log: slog.New(slog.DiscardHandler), checks: []check{{"database", func(context.Context) error { return damaged }, true}}}
+	h := &health{log: slog.New(slog.DiscardHandler), checks: []check{{service: "database", run: func(context.Context) error { return damaged }, vital: true}}}
 	if h.report(t.Context()).healthy() {
 		t.Error("a damaged database is healthy")
 	}

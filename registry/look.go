@@ -9,6 +9,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/finding"
 	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/internal/pgurl"
 	"github.com/mirror-appliance/appliance/internal/s3url"
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/registry/store"
@@ -48,7 +49,7 @@ func lookAtDatabase(ctx context.Context, cfg *config.Config, tell finding.Teller
 		tell.Warn(check, name, "PostgreSQL answers, and the database has no tables of an appliance: a registry makes them when its start is complete for the first time",
 			"if this registry has run before, let `database:` in config.yaml name the database that it had")
 	case ctx.Err() != nil:
-		tell.Fail(check, name, fmt.Sprintf("no answer within %s", lookTime), "see whether PostgreSQL runs and can be reached from here (pg_isready)")
+		tell.Fail(check, name, fmt.Sprintf("no answer within %s", lookTime), pgurl.Unreachable)
 	default:
 		tell.Fail(check, "", err.Error(), hint.Of(err)) // which names it
 	}

@@ -3,6 +3,7 @@
 package registry_test
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 	"strings"
@@ -56,6 +57,20 @@ func TestPostgres_down(t *testing.T) {
 	metrics(`appliance_healthy{service="database"} 1`, "appliance_store_tags 1")
 	if status, err := r.admin.Status(t.Context()); err != nil || !status.Healthy || len(status.Failing) > 0 {
 		t.Errorf("afterwards the status is %+v, %v", status, err)
+	}
+}
+
+// The first status of a server that accepts connections and answers nothing is as complete as later ones.
+func TestPostgres_hangs(t *testing.T) {
+	p := startPostgres(t)
+	r := start(t, p.on(t))
+	must(t, p.Freeze())
+	status, err := r.admin.Status(t.Context())
+	must(t, errors.Join(err, p.Thaw()))
+	f := status.Failing["database"]
+	if status.Healthy || !strings.HasPrefix(f.Problem, "the database postgres://login@/") || !strings.Contains(f.Problem, "no answer within 5s") || !strings.Contains(f.Hint, "pg_isready") ||
+		len(status.Trouble) != 1 || status.Trouble[0] != f {
+		t.Errorf("the status is %+v", status)
 	}
 }
 

@@ -2,11 +2,11 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
 
-	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/registry/admin"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/jobs"
@@ -49,12 +49,24 @@ func (d *daemon) status(ctx context.Context) (api.Status, error) {
 	room, spaceErr := d.store.Space()
 	s.Space, s.Traffic = d.spaces(room), d.traffic.state()
 	refused, notices := d.tls.Trouble()
-	for _, err := range slices.Concat(stored, []error{spaceErr}, found.exhausted, d.upstreams.troubles(), refused, notices) {
+	told := errors.As(found.reasons["database"], new(*store.UnavailableError))
+	for _, err := range slices.Concat(once(stored, told), []error{spaceErr}, found.exhausted, d.upstreams.troubles(), refused, notices) {
 		if err != nil {
-			s.Trouble = append(s.Trouble, api.Trouble{Problem: err.Error(), Hint: hint.Of(err)})
+			s.Trouble = append(s.Trouble, *troubleOf(err))
 		}
 	}
 	return s, nil
+}
+
+// once leaves of errors that the database does not answer the first, which each of its readers has found, or none if that
+// is told already.
+func once(all []error, told bool) []error {
+	return slices.DeleteFunc(slices.Clone(all), func(err error) bool {
+		down := errors.As(err, new(*store.UnavailableError))
+		again := down && told
+		told = told || down
+		return again
+	})
 }
 
 // down reports whether the server of the database does not answer: what would wait for it is left out then.

@@ -19,6 +19,12 @@ import (
 	"strings"
 )
 
+// Unreachable is what to look at while the server of a database does not answer.
+const Unreachable = "see whether PostgreSQL runs and can be reached from here (pg_isready)"
+
+// Again is Unreachable for a daemon.
+const Again = Unreachable + "; the appliance connects again by itself"
+
 // Address is the place of a database, and the files that a connection to it reads.
 type Address struct {
 	User, Hosts, Name string

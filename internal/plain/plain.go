@@ -14,8 +14,8 @@ import (
 	"unicode/utf8"
 )
 
-// maxField is how many bytes a field of a log line has at most.
-const maxField = 256
+// maxField is how many bytes a field of a log line has at most: the reasons of three hosts of a database fit in.
+const maxField = 512
 
 const more = "..."
 

@@ -27,9 +27,6 @@ func (s Status) Examine(now time.Time, tell func(finding.Finding)) {
 
 type teller struct{ finding.Teller }
 
-// serverDown is what to look at while the server of the database does not answer.
-const serverDown = "see whether PostgreSQL runs and can be reached from here (pg_isready); the appliance connects again by itself"
-
 // waiting tells what the start of the daemon waits for.
 func (t teller) waiting(w Waiting) {
 	t.Fail(w.For, w.Name, "the start of the registry waits for it since "+w.Since.Local().Format(time.DateTime)+": "+w.Problem(), w.Hint)
@@ -49,7 +46,7 @@ func (t teller) daemon(s Status) {
 	switch {
 	case !s.Services["database"] && pgurl.Is(s.Database):
 		f := s.Failing["database"]
-		t.Fail("database", s.Database, cmp.Or(f.Problem, "it does not answer"), cmp.Or(f.Hint, serverDown))
+		t.Fail("database", s.Database, cmp.Or(f.Problem, "it does not answer"), cmp.Or(f.Hint, pgurl.Again))
 	case !s.Services["database"]:
 		t.Fail("database", "", cmp.Or(s.Failing["database"].Problem, "it does not answer, or is damaged"), "appliance verify; appliance restore BACKUP")
 	case s.Store == nil:

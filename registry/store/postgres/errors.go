@@ -13,6 +13,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/diskspace"
 	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/internal/pgurl"
 	"github.com/mirror-appliance/appliance/registry/store/database"
 )
 
@@ -108,7 +109,7 @@ func (s *server) typed(ctx context.Context, err error) error {
 		if silent := s.watch.failure(); silent != nil {
 			err = silent // and not that the connection was ended
 		}
-		return unavailable("see whether PostgreSQL runs and can be reached from here (pg_isready); the appliance connects again by itself")
+		return unavailable(pgurl.Again)
 	case "53100":
 		return hint.New(&diskspace.FullError{Path: "PostgreSQL's disk of " + s.name, Err: err},
 			"free space at the server of the database, whose disk is full")
