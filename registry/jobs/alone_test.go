@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -75,36 +76,38 @@ func TestRunner_alone(t *testing.T) {
 	}
 }
 
-// Work of a kind that waits begins when another daemon has ended its own.
+// Work of a kind that waits begins when another daemon has ended its own. It tries once a second.
 func TestRunner_waitsForAnother(t *testing.T) {
-	d := daemons{make(chan *held, 1)}
-	a, b := d.runner(t), d.runner(t)
-	tries, alone := make(chan struct{}, 100), b.kind.Alone
-	b.kind.Waits, b.kind.Alone = true, func(ctx context.Context) (Alone, error) {
-		tries <- struct{}{}
-		return alone(ctx)
-	}
-	if err := a.Start(""); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan error, 1)
-	go func() {
-		n, err := b.Run(t.Context(), "four", nil)
-		if n != 4 {
-			err = errors.Join(err, errors.New("it has another result"))
+	synctest.Test(t, func(t *testing.T) {
+		d := daemons{make(chan *held, 1)}
+		a, b := d.runner(t), d.runner(t)
+		tries, alone := 0, b.kind.Alone
+		b.kind.Waits, b.kind.Alone = true, func(ctx context.Context) (Alone, error) {
+			tries++
+			return alone(ctx)
 		}
-		ended <- err
-	}()
-	<-tries
-	<-tries // it has tried again
-	a.Stop()
-	a.Wait()
-	if err := <-ended; err != nil {
-		t.Errorf("it ends with %v", err)
-	}
-	if n := len(tries); n > 5 {
-		t.Errorf("it has tried %d times more", n)
-	}
+		if err := a.Start(""); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() {
+			n, err := b.Run(t.Context(), "four", nil)
+			if n != 4 {
+				err = errors.Join(err, errors.New("it has another result"))
+			}
+			ended <- err
+		}()
+		time.Sleep(10*awaitEvery + awaitEvery/2)
+		synctest.Wait()
+		if tries != 11 {
+			t.Errorf("it has tried %d times in ten seconds and a half", tries)
+		}
+		a.Stop()
+		a.Wait()
+		if err := <-ended; err != nil || tries != 12 {
+			t.Errorf("it ends with %v after %d tries", err, tries)
+		}
+	})
 }
 
 // notes are those of several daemons.
