@@ -3,6 +3,7 @@ package jobs
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -81,9 +82,10 @@ func TestRunner_waitsForAnother(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := daemons{make(chan *held, 1)}
 		a, b := d.runner(t), d.runner(t)
-		tries, alone := 0, b.kind.Alone
+		var tries atomic.Int64
+		alone := b.kind.Alone
 		b.kind.Waits, b.kind.Alone = true, func(ctx context.Context) (Alone, error) {
-			tries++
+			tries.Add(1)
 			return alone(ctx)
 		}
 		if err := a.Start(""); err != nil {
@@ -99,13 +101,13 @@ func TestRunner_waitsForAnother(t *testing.T) {
 		}()
 		time.Sleep(10*awaitEvery + awaitEvery/2)
 		synctest.Wait()
-		if tries != 11 {
-			t.Errorf("it has tried %d times in ten seconds and a half", tries)
+		if n := tries.Load(); n != 11 {
+			t.Errorf("it has tried %d times in ten seconds and a half", n)
 		}
 		a.Stop()
 		a.Wait()
-		if err := <-ended; err != nil || tries != 12 {
-			t.Errorf("it ends with %v after %d tries", err, tries)
+		if err := <-ended; err != nil || tries.Load() != 12 {
+			t.Errorf("it ends with %v after %d tries", err, tries.Load())
 		}
 	})
 }
