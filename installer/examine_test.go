@@ -160,6 +160,11 @@ func TestExamine_balancer(t *testing.T) {
 		if want == "" && got != "" || !strings.Contains(got, want) || fmt.Sprint(":", asked) != listen {
 			t.Errorf("with listen: %s it asks at port %d and tells %q", listen, asked, got)
 		}
+		for _, line := range b.examine(Examination{ConfigOnly: true}) {
+			if want == "" && strings.HasPrefix(line, "failed port") {
+				t.Errorf("with listen: %s, on which it listens itself, it tells %q", listen, line)
+			}
+		}
 	}
 }
 
