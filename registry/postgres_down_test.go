@@ -4,6 +4,7 @@ package registry_test
 
 import (
 	"errors"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -49,7 +50,10 @@ func TestPostgres_down(t *testing.T) {
 		"appliance_build_info{", "appliance_certificate_not_after_timestamp_seconds ", "appliance_filesystem_free_bytes{", `appliance_family_role{role="primary"} 1`)
 	r.unavailable(t, "unknown", "/metrics")
 	r.unavailable(t, "unknown", "/mirror/cluster-resources/")
-	browser.unavailable(t, http.MethodGet, "/repositories")
+	if header, page := browser.unavailable(t, http.MethodGet, "/repositories"); header.Get("Refresh") != "5" || !strings.Contains(page, "<h1") ||
+		!strings.Contains(page, "is not available") || !strings.Contains(page, "pg_isready") {
+		t.Errorf("a page is answered %v\n%s", header, page)
+	}
 	browser.unavailable(t, http.MethodPost, "/login")
 
 	must(t, p.Begin(t.Context()))
@@ -75,7 +79,7 @@ func TestPostgres_hangs(t *testing.T) {
 }
 
 // unavailable asserts that a browser is to ask again.
-func (s *surfer) unavailable(t *testing.T, method, path string) {
+func (s *surfer) unavailable(t *testing.T, method, path string) (http.Header, string) {
 	t.Helper()
 	form := url.Values{"user": {"another"}, "password": {"another-password"}}
 	req, err := http.NewRequestWithContext(t.Context(), method, "https://"+host+path, strings.NewReader(form.Encode()))
@@ -83,8 +87,10 @@ func (s *surfer) unavailable(t *testing.T, method, path string) {
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	resp, err := s.http.Do(req)
 	must(t, err)
-	must(t, resp.Body.Close())
+	page, err := io.ReadAll(resp.Body)
+	must(t, errors.Join(err, resp.Body.Close()))
 	if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
 		t.Errorf("%s %s is answered %d %v", method, path, resp.StatusCode, resp.Header)
 	}
+	return resp.Header, string(page)
 }

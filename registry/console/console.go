@@ -15,6 +15,8 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
+	"time"
 
 	"github.com/mirror-appliance/appliance/registry/admin/client"
 	"github.com/mirror-appliance/appliance/registry/auth"
@@ -40,6 +42,8 @@ type Console struct {
 	views  *views
 	files  *files
 	routes *http.ServeMux
+
+	down atomic.Pointer[time.Time] // since when logins cannot be checked; nil: the last one could be
 }
 
 // New returns a Console. It fails if a text of the program is wrong, or a template that all pages have.

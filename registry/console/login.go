@@ -15,8 +15,8 @@ const logoutPath = "/logout"
 
 // loginPage is what the login page shows.
 type loginPage struct {
-	Address, Next, User, Problem string
-	Ended                        bool // what was sent was not done, as there was no login
+	Title, Address, Next, User, Problem string
+	Ended                               bool // what was sent was not done, as there was no login
 }
 
 // toLogin sends a browser to the login page, which leads back to where it was. A form that htmx sends stays
@@ -82,7 +82,11 @@ func ownPath(next string) string {
 
 func (c *Console) showLogin(w http.ResponseWriter, r *http.Request) {
 	next := ownPath(r.URL.Query().Get("next"))
-	if _, ok, err := c.Sessions.Peek(r); ok && err == nil {
+	switch _, ok, err := c.Sessions.Peek(r); {
+	case err != nil:
+		c.unchecked(w, r)
+		return
+	case ok:
 		http.Redirect(w, r, next, http.StatusSeeOther)
 		return
 	}
@@ -90,7 +94,38 @@ func (c *Console) showLogin(w http.ResponseWriter, r *http.Request) {
 }
 
 func (c *Console) writeLogin(w http.ResponseWriter, status int, data loginPage) {
+	data.Title = c.views.text("login.title")
 	c.write(w, status, "login", "bare", data)
+}
+
+// downPage is shown while the database that has the logins does not answer. It names no server: it is for those who are
+// not logged in, too.
+type downPage struct {
+	Title, Address string
+	Since          time.Time // when this daemon first found out
+}
+
+// unchecked answers a request whose login cannot be checked. A page that can be asked for again loads itself until it
+// is answered; the parts of a page stay as they are.
+func (c *Console) unchecked(w http.ResponseWriter, r *http.Request) {
+	if r.Context().Err() != nil {
+		return // the browser went away
+	}
+	w.Header().Set("Retry-After", retry.Later)
+	if r.Header.Get("HX-Request") == "true" || r.Header.Get("Accept") == "text/event-stream" {
+		http.Error(w, c.views.text("login.unchecked"), http.StatusServiceUnavailable)
+		return
+	}
+	if r.Method == http.MethodGet {
+		w.Header().Set("Refresh", retry.Later)
+	}
+	now := time.Now()
+	c.down.CompareAndSwap(nil, &now)
+	page := downPage{Title: c.views.text("login.down"), Address: c.Address, Since: now}
+	if since := c.down.Load(); since != nil {
+		page.Since = *since
+	}
+	c.write(w, http.StatusServiceUnavailable, "down", "bare", page)
 }
 
 // write writes a template that no session is needed for.

@@ -3,7 +3,6 @@ package console
 import (
 	"net/http"
 
-	"github.com/mirror-appliance/appliance/internal/retry"
 	"github.com/mirror-appliance/appliance/registry/admin/client"
 	"github.com/mirror-appliance/appliance/registry/auth"
 )
@@ -151,13 +150,14 @@ func (c *Console) page(p page) http.Handler {
 		switch {
 		case err != nil:
 			c.Log.ErrorContext(r.Context(), "session could not be checked", "err", err)
-			w.Header().Set("Retry-After", retry.Later)
-			http.Error(w, c.views.text("login.unchecked"), http.StatusServiceUnavailable)
+			c.unchecked(w, r)
 			return
 		case !ok:
+			c.down.Store(nil)
 			c.toLogin(w, r)
 			return
 		}
+		c.down.Store(nil)
 		v := &visit{c: c, session: session}
 		r = r.WithContext(client.WithRemote(session.With(r.Context()), r.RemoteAddr))
 		c.Admit(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -177,6 +177,9 @@ func (v *visit) fail(err error) {
 		v.w.Header().Set("HX-Reswap", "innerHTML")
 		err = v.respond(status, "error", "problem", problemOf(err))
 	} else {
+		if status == http.StatusServiceUnavailable && v.r.Method == http.MethodGet {
+			v.w.Header().Set("Refresh", retry.Later) // the page asks again
+		}
 		err = v.write(status, "error", "", "error.title", problemOf(err))
 	}
 	if err != nil {
