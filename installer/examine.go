@@ -220,10 +220,10 @@ func (x *examiner) checkReach(ctx context.Context) {
 		x.problem(here.Error(), "appliance status says more")
 		return
 	case here != nil && x.listener == nil:
-		x.problem("nothing listens on the port", "see why: "+x.systemctl("status appliance.socket appliance"))
+		x.problem("nothing listens on the port", x.ofUnit("see why: "+x.systemctl("status appliance.socket appliance"), "start its daemon, which no unit does"))
 		return
 	case here != nil:
-		x.problem("it gives no answer on this host: "+here.Error(), "see why: "+x.journalctl())
+		x.problem("it gives no answer on this host: "+here.Error(), x.ofUnit("see why: "+x.journalctl(), "see the log of its daemon"))
 		return
 	}
 	if x.lookupErr != nil {
@@ -258,7 +258,7 @@ func (x *examiner) checkLeaf() {
 	if x.now.After(leaf.NotAfter) {
 		x.problem(fmt.Sprintf("the certificate in %s expired at %s", x.cfg.TLS.Certificate,
 			leaf.NotAfter.Format(time.RFC3339)), "check the clock; replace the files if they are yours, otherwise: "+
-			x.systemctl("restart appliance"))
+			x.ofUnit(x.systemctl("restart appliance"), "restart its daemon"))
 	}
 	if err := leaf.VerifyHostname(x.cfg.Hostname); err != nil {
 		x.problem(fmt.Sprintf("the certificate in %s is not for %s: %v", x.cfg.TLS.Certificate, x.cfg.Hostname, err),
@@ -358,6 +358,15 @@ func (x *examiner) registryUser() host.Owner {
 		return host.Owner{UID: x.Geteuid(), GID: -1}
 	}
 	return host.Owner{UID: x.id.UID, GID: x.id.GID}
+}
+
+// ofUnit returns what to do where a unit runs the daemon, or by hand where none does: root has no unit of a user then,
+// nor need the host have systemd.
+func (x *examiner) ofUnit(unit, byHand string) string {
+	if x.unit == nil {
+		return byHand
+	}
+	return unit
 }
 
 // systemctl returns a command of systemctl for the unit of this install.

@@ -31,7 +31,10 @@ func (d *daemon) heedOthers(ctx context.Context) error {
 	}
 	failing, apart := false, ""
 	for {
-		err := errors.Join(d.family.Refresh(ctx), d.link.refresh(ctx))
+		err := d.family.Refresh(ctx)
+		if !errors.As(err, new(*store.UnavailableError)) { // which the link would find as well, and a log line cuts two of them
+			err = errors.Join(err, d.link.refresh(ctx))
+		}
 		if err != nil && ctx.Err() == nil && !failing {
 			d.log.WarnContext(ctx, "what other daemons of this store have decided cannot be read", "error", err)
 		}

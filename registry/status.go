@@ -50,7 +50,7 @@ func (d *daemon) status(ctx context.Context) (api.Status, error) {
 	s.Space, s.Traffic = d.spaces(room), d.traffic.state()
 	refused, notices := d.tls.Trouble()
 	told := errors.As(found.reasons["database"], new(*store.UnavailableError))
-	for _, err := range slices.Concat(once(stored, told), []error{spaceErr}, found.exhausted, d.upstreams.troubles(), refused, notices) {
+	for _, err := range once(slices.Concat(stored, []error{spaceErr}, found.exhausted, d.upstreams.troubles(), refused, notices), told) {
 		if err != nil {
 			s.Trouble = append(s.Trouble, *troubleOf(err))
 		}
@@ -61,7 +61,7 @@ func (d *daemon) status(ctx context.Context) (api.Status, error) {
 // once leaves of errors that the database does not answer the first, which each of its readers has found, or none if that
 // is told already.
 func once(all []error, told bool) []error {
-	return slices.DeleteFunc(slices.Clone(all), func(err error) bool {
+	return slices.DeleteFunc(all, func(err error) bool {
 		down := errors.As(err, new(*store.UnavailableError))
 		again := down && told
 		told = told || down
