@@ -283,6 +283,10 @@ func (f *Follower) failure(what string, err error) error {
 		return hint.New(fmt.Errorf("%s does not accept the login of user %s any more", f.o.URL, f.o.User),
 			"give another one: appliance follow "+f.o.URL+" --credentials FILE; or have this appliance be one of its own, with what it has: appliance follow --stop")
 	}
+	if client.Untrusted(err) {
+		return hint.New(fmt.Errorf("the certificate of %s cannot be verified: %w", f.o.URL, err),
+			"if it has another CA now, name that: appliance follow "+f.o.URL+" --credentials FILE --ca FILE; the CA is on its host in quay-rootCA/rootCA.pem")
+	}
 	return fmt.Errorf("%s %s: %w", what, f.o.URL, err)
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/admin/client"
 )
 
 // RefusedError refuses a command about the role.
@@ -208,9 +209,12 @@ func (f *Family) takeOver(ctx context.Context, next, told Term) error {
 func (f *Family) unanswered(before Peer, err error) error {
 	problem := fmt.Sprintf("the primary https://%s cannot be asked to give way: %s", before.Address, err)
 	next := fmt.Sprintf("repeat this when https://%s answers; if it is gone, or is switched off, go on without it: appliance promote --force", before.Address)
-	if errors.As(err, new(*lackingError)) {
+	switch {
+	case errors.As(err, new(*lackingError)):
 		problem = fmt.Sprintf("https://%s takes no changes any more, and %s", before.Address, err)
 		next = "repeat this; or have that one take changes again: appliance promote, on its host; or go on without what is lacking: appliance promote --force"
+	case client.Untrusted(err):
+		next = fmt.Sprintf("if it has another CA now, name that, and repeat this: appliance follow https://%s --credentials FILE --ca FILE; if it is gone, go on without it: appliance promote --force", before.Address)
 	}
 	if f.Behind != nil {
 		problem += "; " + f.Behind()

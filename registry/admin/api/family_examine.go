@@ -84,7 +84,7 @@ func (f Following) Summary() string {
 	}
 	switch {
 	case !f.Connected && f.Error != "":
-		return equal + "; it does not answer: " + f.Error
+		return equal + "; it is not reached: " + f.Error
 	case f.Error != "":
 		return equal + "; " + f.Error
 	case f.CaughtUp:
