@@ -59,7 +59,7 @@ func (f *Family) Follow(ctx context.Context, q api.FollowRequest) (api.Followed,
 		result.Family = f.Describe()
 		return result, nil
 	}
-	if n := result.Compared.Going; n > 0 && !q.Force {
+	if n := result.Compared.Going; n > 0 && !q.Force && !f.copies(there.ID) {
 		return result, refused("see all of it with --dry-run; push what is to stay to https://"+q.Address+", or have it removed here with --force",
 			"this appliance has %d tags and images that https://%s does not have, or has otherwise, such as %s", n, q.Address, result.Compared.First[0])
 	}
@@ -75,6 +75,13 @@ func (f *Family) Follow(ctx context.Context, q api.FollowRequest) (api.Followed,
 	f.hasten()
 	result.Family = f.Describe()
 	return result, nil
+}
+
+// copies reports whether this is a copy of an appliance already: then it has nothing of its own, and what the other
+// lacks was removed there.
+func (f *Family) copies(id string) bool {
+	s := f.State()
+	return s.First != nil && s.First.ID == id
 }
 
 // tokenFor returns the token that another appliance and this one know each other by.

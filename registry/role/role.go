@@ -113,7 +113,8 @@ type Options struct {
 	CatchUp func(ctx context.Context) error
 	// Behind describes how far behind the first the store is.
 	Behind func() string
-	// Turned is called after each change of the role, and before it takes changes.
+	// Turned is called after each change of the role, or of the way to the appliance that is followed, and before it
+	// takes changes.
 	Turned func(State)
 	Shared *Shared // nil: no other daemon has the store
 	Log    *slog.Logger
@@ -237,11 +238,19 @@ func (f *Family) turn(ctx context.Context, change func(*State)) error {
 	}
 }
 
+// sameAs reports whether two followers copy from one appliance in the same way. What each knows of the family may differ.
+func (f *First) sameAs(other *First) bool {
+	if f == nil || other == nil {
+		return f == other
+	}
+	return f.ID == other.ID && f.Address == other.Address && f.CA == other.CA && f.Token == other.Token && f.User == other.User && f.Password == other.Password && f.Users == other.Users
+}
+
 // become takes a state that is saved. If it refuses changes, none is under way.
 func (f *Family) become(ctx context.Context, next kept) {
 	was := f.State()
 	f.state.Store(&next)
-	if next.Role != was.Role || (next.First == nil) != (was.First == nil) || next.First != nil && was.First != nil && next.First.ID != was.First.ID {
+	if next.Role != was.Role || !next.First.sameAs(was.First) {
 		f.Log.InfoContext(ctx, "audit", "event", "role changed", "user", "appliance", "remote", "", "from", string(was.Role), "to", string(next.Role),
 			"generation", next.Known.Generation, "primary", next.Known.Address)
 		if f.Turned != nil {
