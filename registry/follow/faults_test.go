@@ -2,8 +2,11 @@ package follow_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -12,6 +15,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/mirror-appliance/appliance/internal/diskspace/diskspacetest"
 	"github.com/mirror-appliance/appliance/registry/follow"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
@@ -241,4 +245,25 @@ func TestFollower_asksForWhatIsHeld(t *testing.T) {
 	if _, err := second.Blobs.Stat(t.Context(), "hub", digest.FromString("s")); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("the blob that the first lacks: %v", err)
 	}
+}
+
+// A follower without space for the changes themselves tells how many there are, and goes on once there is space.
+func TestFollower_noSpaceForChanges(t *testing.T) {
+	dir, full := diskspacetest.Small(t)
+	first, second := newHost(t), newHostIn(t, dir)
+	fill(first)
+	f := first.start(second)
+	f.catchUp()
+	full()
+	first.must(first.Runs.Want(first.ctx, "large", json.RawMessage(`["`+strings.Repeat("x", 2<<20)+`"]`)))
+	err := f.CatchUp(t.Context())
+	for err == nil { // an attempt that was under way
+		err = f.CatchUp(t.Context())
+	}
+	if s := f.State(); !errors.As(err, new(*store.FullError)) || s.Changes != 1 || s.CaughtUp || !s.Connected {
+		t.Errorf("its state is %+v after %v", s, err)
+	}
+	first.must(os.Remove(filepath.Join(dir, "filler")))
+	mustCatchUp(t, f)
+	equal(t, first, second)
 }

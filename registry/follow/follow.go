@@ -202,11 +202,6 @@ func (f *Follower) pass(ctx context.Context) error {
 	if err != nil || page == nil {
 		return err
 	}
-	if page.Next != at.Position {
-		if err := f.o.Store.Following.Save(ctx, *page); err != nil {
-			return err
-		}
-	}
 	f.set(func(s *State) {
 		if !s.Connected { // what was wrong with the way to the first is over
 			s.Error, s.Retry = nil, time.Time{}
@@ -214,6 +209,11 @@ func (f *Follower) pass(ctx context.Context) error {
 		s.Connected, s.Changes = true, at.Changes+len(page.Changes)+page.Pending
 		s.CaughtUp = s.CaughtUp && s.Changes == 0
 	})
+	if page.Next != at.Position {
+		if err := f.o.Store.Following.Save(ctx, *page); err != nil {
+			return err
+		}
+	}
 	if err := f.fetch(ctx); err != nil {
 		return err
 	}
