@@ -141,7 +141,7 @@ func (s *Feed) Register(ctx context.Context, f Follower, at string) (next string
 		return "", fmt.Errorf("register follower: %w", err)
 	}
 	now := database.Nanos(s.now())
-	err = s.db.Write(ctx, func(tx *sql.Tx) error {
+	err = s.db.WriteFreeing(ctx, func(tx *sql.Tx) error {
 		next = at
 		var p position
 		var good checks
