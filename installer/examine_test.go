@@ -55,6 +55,12 @@ func TestExamine(t *testing.T) {
 		{"a service that ends again and again", false, func(b *box) { b.sm.restarts = 7 }, "warning unit appliance.service: it has ended and was started again by systemd, 7 times | see why: sudo journalctl -u appliance"},
 		{"no lingering", true, func(b *box) { b.sm.lingering = false }, "failed lingering 1000: the service ends when the user logs out | loginctl enable-linger"},
 		{"no systemd", false, func(b *box) { os.RemoveAll(b.path("run/systemd")) }, "systemd is not running"},
+		{"no unit, and no daemon", false, func(b *box) { b.without() }, "nothing listens on the port | start its daemon, which no unit does"},
+		{"no unit, and another process", false, func(b *box) { b.without(); b.write("proc/net/tcp", takenPort) }, "it gives no answer on this host: connection refused | see the log of its daemon"},
+		{"no unit, and an old certificate", false, func(b *box) {
+			b.without()
+			b.deps.Clock = func() (time.Time, bool) { return time.Now().AddDate(3, 0, 0), true }
+		}, "otherwise: restart its daemon"},
 		{"another port", false, func(b *box) { b.edit("port: 8443", "port: 9443") }, "it listens on another port than the 9443 of config.yaml | appliance install"},
 		{"another process", false, func(b *box) { b.sm.active[systemd.Service] = false; b.write("proc/net/tcp", takenPort) }, "failed port registry.example.com:8443: it gives no answer on this host"},
 		{"a name of another host", false, func(b *box) {
@@ -177,6 +183,14 @@ func TestExamine_lostRecord(t *testing.T) {
 	b.install()
 	if got := b.examine(Examination{}); len(got) > 0 {
 		t.Errorf("after an install it finds %q", got)
+	}
+}
+
+// without has no unit run the daemon.
+func (b *box) without() {
+	b.sm.active[systemd.Service] = false
+	for _, unit := range []string{systemd.Service, systemd.Socket} {
+		must2(false, os.Remove(b.path("etc/systemd/system/"+unit)))
 	}
 }
 
