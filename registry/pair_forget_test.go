@@ -37,7 +37,7 @@ func TestPair_firstIsForgotten(t *testing.T) {
 	warns(true)
 	page, s := second.logIn(t, "admin"), second.mustBe(t, "primary")
 	at := "/pair/followers/" + s.Family.UntoldIDs[0] + "/remove"
-	page.shows(t, at, http.StatusOK, "Forget "+first.address()+"?", "destroy its data", "appliance follow https://"+second.address()+" --credentials FILE")
+	page.shows(t, at, http.StatusOK, "Forget "+first.address()+"?", "destroy its data", "appliance follow https://"+second.address()+" --credentials FILE --ca FILE")
 	if code, to, body := page.send(t, at, at, url.Values{}); code != http.StatusOK || to != "/pair" || !strings.Contains(body, first.address()+" is forgotten.") {
 		t.Errorf("it is answered %d %s %s", code, to, body)
 	}

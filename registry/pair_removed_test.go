@@ -34,7 +34,7 @@ func TestPair_removed(t *testing.T) {
 	id := second.await(t, func(s api.Status) bool { return s.Following != nil && s.Following.CaughtUp }).Family.ID
 	must(t, first.admin.DeleteUser(t.Context(), "copier"))
 	must(t, first.admin.RemoveFollower(t.Context(), id))
-	commands := []string{"appliance follow https://" + first.address() + " --credentials FILE", "appliance follow --stop"}
+	commands := []string{"appliance follow https://" + first.address() + " --credentials FILE --ca FILE", "appliance follow --stop"}
 	t.Run("it is not promoted", func(t *testing.T) {
 		for _, force := range []bool{false, true} {
 			_, err := second.admin.Promote(t.Context(), api.PromoteRequest{Force: force}, nil)
@@ -50,6 +50,9 @@ func TestPair_removed(t *testing.T) {
 		s := second.await(t, func(s api.Status) bool {
 			return s.Following != nil && strings.Contains(s.Following.Error, "does not accept the login of user copier any more")
 		})
+		if next := s.Following.Hint; !strings.Contains(next, commands[0]) || !strings.Contains(next, commands[1]) {
+			t.Errorf("what to do about the login is %q", next)
+		}
 		all := doctor(s)
 		for _, want := range append(commands, "removed at https://"+first.address()) {
 			if !s.Family.Removed || !strings.Contains(all, want) {
@@ -66,7 +69,7 @@ func TestPair_removed(t *testing.T) {
 	before := second.log // where it may have asked already
 	second.end(t)
 	second.again(t) // which asks the first at once
-	again := "appliance follow https://" + second.address() + " --credentials FILE"
+	again := "appliance follow https://" + second.address() + " --credentials FILE --ca FILE"
 	t.Run("what was not told since it could not be reached", func(t *testing.T) {
 		s := second.await(t, func(s api.Status) bool { return slices.Equal(s.Family.Strangers, []string{first.address()}) })
 		for _, want := range []string{again, "may take changes"} {

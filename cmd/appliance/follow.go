@@ -76,7 +76,7 @@ func runFollow(ctx context.Context, std stdio, o followOptions, args []string) e
 		return err
 	}
 	if len(args) == 0 {
-		return hint.New(errors.New("the address of the appliance to follow is missing"), "appliance follow https://HOST:PORT --credentials FILE")
+		return hint.New(errors.New("the address of the appliance to follow is missing"), api.FollowCommand("HOST:PORT"))
 	}
 	q, err := o.request(ctx, std, args[0])
 	if err != nil {

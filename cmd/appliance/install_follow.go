@@ -46,7 +46,7 @@ func (o *installOptions) followFirst(ctx context.Context, std stdio, q api.Follo
 	if err != nil {
 		err = fmt.Errorf("the appliance is installed and runs, and does not follow https://%s: %w", q.Address, err)
 		if hint.Of(err) == "" {
-			err = hint.New(err, "repeat that part: appliance follow https://"+q.Address+" --credentials FILE")
+			err = hint.New(err, "repeat that part: "+api.FollowCommand(q.Address))
 		}
 	}
 	return err

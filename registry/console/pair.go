@@ -55,7 +55,7 @@ func (v *visit) family() (p pairPage, err error) {
 	}
 	p.Address, p.Family, p.Following = status.Address, *status.Family, status.Following
 	p.Followers, err = v.c.api.Followers(v.r.Context())
-	p.Follow = "appliance follow https://" + status.Address + " --credentials FILE --ca FILE"
+	p.Follow = api.FollowCommand(status.Address)
 	return p, err
 }
 

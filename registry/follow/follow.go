@@ -281,7 +281,7 @@ func (f *Follower) failure(what string, err error) error {
 	var refused *client.Refused
 	if errors.As(err, &refused) && refused.Status == http.StatusUnauthorized {
 		return hint.New(fmt.Errorf("%s does not accept the login of user %s any more", f.o.URL, f.o.User),
-			"give another one: appliance follow "+f.o.URL+" --credentials FILE; or have this appliance be one of its own, with what it has: appliance follow --stop")
+			"give another one: "+api.FollowCommand(strings.TrimPrefix(f.o.URL, "https://"))+"; or have this appliance be one of its own, with what it has: appliance follow --stop")
 	}
 	if client.Untrusted(err) {
 		return hint.New(fmt.Errorf("the certificate of %s cannot be verified: %w", f.o.URL, err),

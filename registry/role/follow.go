@@ -105,7 +105,7 @@ func (f *Family) mayFollow(q api.FollowRequest, status api.Status) error {
 	case slices.Contains(there.Above, s.ID):
 		return refused("promote one of the two first: appliance promote", "https://%s follows this appliance", q.Address)
 	case Role(there.Role) == Superseded:
-		return refused(fmt.Sprintf("follow that: appliance follow https://%s --credentials FILE", there.Primary), "https://%s is superseded by https://%s", q.Address, there.Primary)
+		return refused("follow that: "+api.FollowCommand(there.Primary), "https://%s is superseded by https://%s", q.Address, there.Primary)
 	case there.Lineage == s.Lineage && there.Generation < s.Known.Generation:
 		return refused("have it follow the newer one; or, to go back to its content, promote it first: appliance promote --force on its host",
 			"https://%s does not know yet that https://%s has taken its place", q.Address, s.Known.Address)

@@ -54,7 +54,7 @@ func TestFamily_Follow_refused(t *testing.T) {
 			return q
 		}, "no certificate in PEM", "/ca.crt"},
 		{"an older one", func(*appliance) api.FollowRequest { return request(older) }, "of version v0, which cannot be followed", "appliance upgrade"},
-		{"one that was superseded", func(*appliance) api.FollowRequest { return request(superseded) }, "is superseded by https://" + newer.address(), "appliance follow https://" + newer.address()},
+		{"one that was superseded", func(*appliance) api.FollowRequest { return request(superseded) }, "is superseded by https://" + newer.address(), "appliance follow https://" + newer.address() + " --credentials FILE --ca FILE"},
 		{"one that is not there", func(*appliance) api.FollowRequest {
 			q := request(superseded)
 			q.Address = "127.0.0.1:1"

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/mirror-appliance/appliance/registry/admin/api"
 )
 
 // grace is how long changes under way may go on when the appliance ceases to take them. What then has
@@ -36,7 +38,7 @@ func (e *ReadOnlyError) Hint() string {
 	if e.First == "" {
 		return "repeat appliance promote on the other host, or have this one take changes again: appliance promote"
 	}
-	return fmt.Sprintf("change it at %[1]s; to have this appliance be a copy of that: appliance follow https://%[1]s --credentials FILE", e.First)
+	return "change it at " + e.First + "; to have this appliance be a copy of that: " + api.FollowCommand(e.First)
 }
 
 // ReadOnly tells the error from others in packages that do not know this one.

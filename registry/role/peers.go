@@ -36,7 +36,7 @@ func (f *Family) unknownTo(ctx context.Context, p Peer) error {
 		switch {
 		case n.Role == Primary:
 			text += ", was not told that this one is the primary, and may take changes"
-			next = "have that be a copy of this one, on its host: appliance follow https://" + f.Address + " --credentials FILE"
+			next = "have that be a copy of this one, on its host: " + api.FollowCommand(f.Address)
 		case n.First != nil && n.First.ID == p.ID:
 			text, next = "this appliance was removed as a follower", api.WayBack(p.Address)
 		case n.stranger():

@@ -140,10 +140,10 @@ func (f *Family) yield(ctx context.Context, before Peer, force bool, progress fu
 		return refused(fmt.Sprintf("promote https://%[1]s, or follow the primary from here and promote then; without either: appliance promote --force", before.Address),
 			"https://%s, which this appliance follows, is a follower itself", before.Address)
 	case s.Role == Follower && there == Superseded && s.Known.ID != s.ID:
-		return refused(fmt.Sprintf("to have this appliance be a copy of that: appliance follow https://%s --credentials FILE; to have it take that one's place without its content: appliance promote --force", s.Known.Address),
+		return refused("to have this appliance be a copy of that: "+api.FollowCommand(s.Known.Address)+"; to have it take that one's place without its content: appliance promote --force",
 			"https://%s has taken the place of https://%s meanwhile", s.Known.Address, before.Address)
 	case s.Role == Superseded && there == Primary:
-		return refused(fmt.Sprintf("first have this appliance be a copy: appliance follow https://%s --credentials FILE; or give up what that one has had since: appliance promote --force", before.Address),
+		return refused("first have this appliance be a copy: "+api.FollowCommand(before.Address)+"; or give up what that one has had since: appliance promote --force",
 			"https://%s has taken changes since it took the place of this appliance, which lacks them", before.Address)
 	}
 	if s.Role == Follower && Role(answer.Role) == Primary && !force {

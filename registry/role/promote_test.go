@@ -26,7 +26,7 @@ func TestFamily_Promote(t *testing.T) {
 		t.Errorf("after it: %+v", done.Family)
 	}
 	err = first.Check(t.Context())
-	if err == nil || !strings.Contains(err.Error(), second.address()) || !strings.Contains(hint.Of(err), "appliance follow https://"+second.address()) {
+	if err == nil || !strings.Contains(err.Error(), second.address()) || !strings.Contains(hint.Of(err), "appliance follow https://"+second.address()+" --credentials FILE --ca FILE") {
 		t.Errorf("the former one refuses with %v, hint %s", err, hint.Of(err))
 	}
 	t.Run("a repeated one changes nothing", func(t *testing.T) {
@@ -207,11 +207,11 @@ func TestFamily_Promote_refused(t *testing.T) {
 		_, err := b.promote(false)
 		must(t, err)
 		_, err = c.promote(false)
-		if err == nil || !strings.Contains(hint.Of(err), "appliance follow https://"+b.address()) {
+		if err == nil || !strings.Contains(hint.Of(err), "appliance follow https://"+b.address()+" --credentials FILE --ca FILE") {
 			t.Errorf("error is %v, hint %s", err, hint.Of(err))
 		}
 		b.mustBe(role.Primary)
-		if text, next := c.Describe().Summary(); !strings.Contains(text, b.address()+" has taken the place of that") || !strings.Contains(next, "appliance follow https://"+b.address()) {
+		if text, next := c.Describe().Summary(); !strings.Contains(text, b.address()+" has taken the place of that") || !strings.Contains(next, "appliance follow https://"+b.address()+" --credentials FILE --ca FILE") {
 			t.Errorf("the follower of a superseded one describes itself as %q, and next %q", text, next)
 		}
 	})
@@ -221,7 +221,7 @@ func TestFamily_Promote_refused(t *testing.T) {
 		_, err := b.promote(false)
 		must(t, err)
 		_, err = a.promote(false)
-		if err == nil || !strings.Contains(hint.Of(err), "appliance follow https://"+b.address()) {
+		if err == nil || !strings.Contains(hint.Of(err), "appliance follow https://"+b.address()+" --credentials FILE --ca FILE") {
 			t.Errorf("error is %v, hint %s", err, hint.Of(err))
 		}
 		b.mustBe(role.Primary)

@@ -86,7 +86,7 @@ func TestFamily_Promote_removedWhileUnreachable(t *testing.T) {
 	if !slices.Equal(now.Strangers, []string{first.address()}) || !slices.Equal(now.Untold, now.Strangers) {
 		t.Errorf("it knows: %+v", now)
 	}
-	again := "appliance follow https://" + second.address() + " --credentials FILE"
+	again := "appliance follow https://" + second.address() + " --credentials FILE --ca FILE"
 	if text, next := now.Summary(); !strings.Contains(text, "not known as a follower at https://"+first.address()) || !strings.Contains(text, "may take changes") || !strings.Contains(next, again) {
 		t.Errorf("it describes itself as %q, and next %q", text, next)
 	}

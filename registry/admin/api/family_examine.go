@@ -17,7 +17,7 @@ const AtRest = "scheduled syncs, views of catalogs, what attached clusters need,
 
 // Summary describes the role in a line, and what to type where something is to be done.
 func (f Family) Summary() (text, next string) {
-	again := "appliance follow https://" + f.Primary + " --credentials FILE"
+	again := FollowCommand(f.Primary)
 	gone := "appliance forget https://HOST:PORT"
 	if len(f.Untold) == 1 {
 		gone = "appliance forget https://" + f.Untold[0]
@@ -52,9 +52,15 @@ func (f Family) Summary() (text, next string) {
 	return text, ""
 }
 
+// FollowCommand returns the command that makes an appliance a copy of the one at an address, host:port. It has the CA, since most
+// appliances have one of their own.
+func FollowCommand(address string) string {
+	return "appliance follow https://" + address + " --credentials FILE --ca FILE"
+}
+
 // WayBack is what to do with a follower that the appliance at an address does not know any more.
 func WayBack(first string) string {
-	return "have this appliance be its copy again: appliance follow https://" + first + " --credentials FILE; or be an appliance of its own, with what it has: appliance follow --stop"
+	return "have this appliance be its copy again: " + FollowCommand(first) + "; or be an appliance of its own, with what it has: appliance follow --stop"
 }
 
 // strangers describes a primary that was promoted while another appliance, which does not know it, could not be reached.

@@ -36,5 +36,5 @@ func (o Other) Forgotten(primary string) (text string) {
 		text += " "
 	}
 	return text + "It has not confirmed that this appliance is the primary. It is not told any more, and nothing warns of it. Should it ever start again, it is told only if it asks; otherwise it takes changes. " +
-		"So destroy its data, or have it be a copy before a client reaches it, on its host: appliance follow https://" + primary + " --credentials FILE"
+		"So destroy its data, or have it be a copy before a client reaches it, on its host: " + FollowCommand(primary)
 }
