@@ -47,13 +47,17 @@ func TestPair_chain(t *testing.T) {
 	c.gets(t, a, "app:v1")
 	b.end(t)
 	must(t, a.push(t, "late:v1"))
+	s := c.await(t, func(s api.Status) bool { return !s.Following.Connected })
+	if all, want := doctor(s), "if it is gone, follow the primary: appliance follow https://"+a.address()+" --credentials FILE"; !strings.Contains(all, want) {
+		t.Errorf("while the one between is gone, doctor lacks %q:\n%s", want, all)
+	}
 	a.end(t)
 	b.again(t)
 	_, err := b.admin.Promote(t.Context(), api.PromoteRequest{Force: true}, nil)
 	must(t, err)
 	c.gets(t, b, "app:v2")
 	c.refuses(t, "this appliance follows https://"+b.address()+" and is read-only")
-	s := c.await(t, func(s api.Status) bool { return s.Family.Primary == b.address() })
+	s = c.await(t, func(s api.Status) bool { return s.Family.Primary == b.address() })
 	if text, next := s.Family.Summary(); next != "" || s.Following.Error != "" {
 		t.Errorf("the follower of the new primary tells %s, next %s, and %+v", text, next, s.Following)
 	}

@@ -285,7 +285,7 @@ func (f *Follower) failure(what string, err error) error {
 	}
 	if client.Untrusted(err) {
 		return hint.New(fmt.Errorf("the certificate of %s cannot be verified: %w", f.o.URL, err),
-			"if it has another CA now, name that: appliance follow "+f.o.URL+" --credentials FILE --ca FILE; the CA is on its host in quay-rootCA/rootCA.pem")
+			"if it has another CA now, name that: "+api.FollowCommand(strings.TrimPrefix(f.o.URL, "https://"))+"; the CA is on its host in quay-rootCA/rootCA.pem")
 	}
 	return fmt.Errorf("%s %s: %w", what, f.o.URL, err)
 }

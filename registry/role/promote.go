@@ -209,12 +209,15 @@ func (f *Family) takeOver(ctx context.Context, next, told Term) error {
 func (f *Family) unanswered(before Peer, err error) error {
 	problem := fmt.Sprintf("the primary https://%s cannot be asked to give way: %s", before.Address, err)
 	next := fmt.Sprintf("repeat this when https://%s answers; if it is gone, or is switched off, go on without it: appliance promote --force", before.Address)
-	switch {
+	switch s := f.State(); {
 	case errors.As(err, new(*lackingError)):
 		problem = fmt.Sprintf("https://%s takes no changes any more, and %s", before.Address, err)
 		next = "repeat this; or have that one take changes again: appliance promote, on its host; or go on without what is lacking: appliance promote --force"
+	case s.First != nil && s.Known.ID != s.First.ID && s.Known.ID != s.ID:
+		problem = fmt.Sprintf("https://%s, which this appliance follows, cannot be asked: %s; the primary is https://%s, and may take changes", before.Address, err, s.Known.Address)
+		next = fmt.Sprintf("repeat this when https://%s answers; or have this appliance be a copy of the primary: %s; if that is gone, or is switched off, go on without both: appliance promote --force", before.Address, api.FollowCommand(s.Known.Address))
 	case client.Untrusted(err):
-		next = fmt.Sprintf("if it has another CA now, name that, and repeat this: appliance follow https://%s --credentials FILE --ca FILE; if it is gone, go on without it: appliance promote --force", before.Address)
+		next = "if it has another CA now, name that, and repeat this: " + api.FollowCommand(before.Address) + "; if it is gone, go on without it: appliance promote --force"
 	}
 	if f.Behind != nil {
 		problem += "; " + f.Behind()

@@ -200,6 +200,21 @@ func TestFamily_Promote_refused(t *testing.T) {
 			t.Errorf("a follower of a follower describes itself as %q, and next %q", text, next)
 		}
 	})
+	t.Run("where the one between is gone", func(t *testing.T) {
+		a, b, c := newAppliance(t), newAppliance(t), newAppliance(t)
+		b.follows(a)
+		c.follows(b)
+		b.kill()
+		_, err := c.promote(false)
+		if err == nil || !strings.Contains(err.Error(), "the primary is https://"+a.address()+", and may take changes") || !strings.Contains(hint.Of(err), "appliance follow https://"+a.address()+" --credentials FILE") {
+			t.Errorf("error is %v, hint %s", err, hint.Of(err))
+		}
+		a.mustBe(role.Primary)
+		c.follows(a)
+		_, err = c.promote(false)
+		must(t, err)
+		a.mustBe(role.Superseded)
+	})
 	t.Run("where another has taken the place of the first", func(t *testing.T) {
 		a, b, c := newAppliance(t), newAppliance(t), newAppliance(t)
 		b.follows(a)

@@ -58,6 +58,11 @@ func FollowCommand(address string) string {
 	return "appliance follow https://" + address + " --credentials FILE --ca FILE"
 }
 
+// followsFollower reports whether the appliance that is followed is not the primary.
+func (f Family) followsFollower() bool {
+	return f.Primary != "" && f.PrimaryID != "" && len(f.Above) > 0 && f.Above[0] != f.PrimaryID
+}
+
 // WayBack is what to do with a follower that the appliance at an address does not know any more.
 func WayBack(first string) string {
 	return "have this appliance be its copy again: " + FollowCommand(first) + "; or be an appliance of its own, with what it has: appliance follow --stop"
@@ -117,6 +122,9 @@ func (t teller) family(s Status, now time.Time) {
 	next = f.Hint
 	if next == "" {
 		next = "see whether https://" + s.Family.Follows + " runs and is reached from here: appliance status"
+	}
+	if !f.Connected && s.Family.followsFollower() {
+		next += "; if it is gone, follow the primary: " + FollowCommand(s.Family.Primary)
 	}
 	switch late := f.Equal == nil || now.Sub(*f.Equal) > lateAfter; {
 	case f.Error != "":
