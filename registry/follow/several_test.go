@@ -1,9 +1,13 @@
 package follow_test
 
 import (
+	"bytes"
+	"database/sql"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -87,6 +91,48 @@ func TestFollower_behindTheHorizon(t *testing.T) {
 	equal(t, first, second)
 	if _, ok := second.content()["user eva"]; ok {
 		t.Error("what it had too much is there")
+	}
+}
+
+// A follower that is away for longer than changes are kept for it lists everything again, once, and ends equal. So does one
+// that runs while its registration goes.
+func TestFollower_awayForLong(t *testing.T) {
+	for name, lose := range map[string]func(first, second *host, f *following){
+		"stopped": func(first, second *host, f *following) {
+			f.stop()
+			first.must(first.Close())
+			db, err := sql.Open("sqlite", filepath.Join(first.dir, "appliance.db"))
+			first.must(err)
+			_, err = db.Exec(`UPDATE followers SET seen = ?`, time.Now().Add(-31*24*time.Hour).UnixNano())
+			first.must(err)
+			first.must(db.Close())
+			first.open()
+			first.must(first.Maintain(first.ctx))
+		},
+		"running": func(first, second *host, f *following) { first.must(first.Feed.Remove(first.ctx, "of "+second.dir)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			first, second := newHost(t), newHost(t)
+			fill(first)
+			o := first.options(second)
+			var log bytes.Buffer
+			o.Log = slog.New(slog.NewTextHandler(&log, nil))
+			f := first.startWith(o)
+			f.catchUp()
+			lose(first, second, f)
+			first.must(first.Clusters.Delete(first.ctx, "c1"))
+			first.must(first.Tags.Delete(first.ctx, "team/app", "v1"))
+			first.push("app", newImage("meanwhile", nil), "t")
+			if name == "stopped" {
+				f = first.startWith(o)
+			}
+			mustCatchUp(t, f)
+			equal(t, first, second)
+			f.stop()
+			if n := strings.Count(log.String(), "the first lists all that it has"); n != 2 {
+				t.Errorf("everything was listed %d times:\n%s", n, &log)
+			}
+		})
 	}
 }
 
