@@ -82,6 +82,7 @@ func rooms() map[string][]string {
 		"systemd":                 nil,
 		"ansible-free/host":       nil,
 		"testdata":                nil,
+		"testdata/minioserver":    nil,
 		"testdata/s3server":       nil,
 		"testdata/olmcheck":       {"mirror/imageset", "mirror/operator", "mirror/operator/*", "testdata"},
 

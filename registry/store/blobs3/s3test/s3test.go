@@ -1,6 +1,7 @@
 // Package s3test starts a real server of S3 for tests, with a proxy before it that forces failures.
 //
-// Start uses the program of testdata/s3server that APPLIANCE_S3_SERVER names: `make s3` builds it.
+// Start uses the program that APPLIANCE_S3_SERVER names: that of testdata/s3server, which `make s3` builds, or that of
+// testdata/minioserver (`make minio`).
 package s3test
 
 import (
@@ -111,7 +112,7 @@ func start(t testing.TB, secure bool) *Server {
 func serve(t testing.TB, program string, args ...string) {
 	t.Helper()
 	server := exec.Command(program, args...)
-	server.Env = []string{"AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=testtesttest"}
+	server.Env = []string{"AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=testtesttest", "HOME=" + filepath.Dir(args[0])}
 	server.Stderr = os.Stderr
 	input, err := server.StdinPipe()
 	must(t, err)
