@@ -298,6 +298,22 @@ func TestFollowing_runIsKept(t *testing.T) {
 	isNotFound(t, func() error { _, err := f.Runs.Get(f.ctx, kept.ID()); return err }())
 }
 
+// A manifest is taken by its own digest alone, whatever has fetched it.
+func TestFollowing_Stage_digest(t *testing.T) {
+	f := newFixture(t)
+	f.must(f.Following.Begin(f.ctx, "position"))
+	r, err := f.Following.Run(f.ctx)
+	f.must(err)
+	body := index()
+	for d, ok := range map[digest.Digest]bool{digest.FromBytes(body): true, dA: false} {
+		err := f.Following.Stage(f.ctx, r, []Arrived{{Lacking{Repository: "app", Digest: d, Manifest: true}, body}})
+		var wrong *DigestError
+		if ok != (err == nil) || !ok && !errors.As(err, &wrong) {
+			t.Errorf("as %s it is answered %v", d, err)
+		}
+	}
+}
+
 // Registered returns what List does, but for the count of changes.
 func TestFeed_Registered(t *testing.T) {
 	f := newFixture(t)
