@@ -280,6 +280,8 @@ func (d *daemon) openJobs(ctx context.Context) {
 	collecting, scrubbing := d.collector.kind(d.draining), d.scrubber.kind(d.draining)
 	collecting.Run = shown(d.collector.planned, func() bool { return d.jobs.GC.Stop() }, collecting.Run)
 	scrubbing.Run = shown(d.scrubber.board, func() bool { return d.jobs.Scrub.Stop() }, scrubbing.Run)
+	collecting.Interval, collecting.Next = d.cfg.GC.Interval, d.next(ctx, "gc.next")
+	scrubbing.Interval, scrubbing.Next = d.cfg.Scrub.Interval, d.next(ctx, "scrub.next")
 	collecting.Alone, scrubbing.Alone = d.alone(collecting.Name), d.alone(scrubbing.Name)
 	collecting.Latest = latest(d.store, d.collector.last, func(r *api.GCResult) (at time.Time) {
 		if r.Error == "" {

@@ -46,6 +46,8 @@ type scheduled struct {
 	runs   *board[api.MirrorProgress, struct{}]
 	at     string // as daemon.several
 
+	writable func() bool // the appliance takes changes
+
 	planner  *planRunner
 	planning *board[api.MirrorProgress, api.MirrorPlan]
 	keepPlan func(*api.MirrorPlan) // of one that was not stopped
@@ -57,13 +59,14 @@ func (d *daemon) openMirrors(ctx context.Context) {
 	d.openDraft(turn)
 	d.openReach()
 	for _, set := range d.cfg.Sync {
-		s := &scheduled{at: d.several(),
+		s := &scheduled{at: d.several(), writable: d.family.Writable,
 			set: set, open: d.given.Mirror, served: d.resources().Files, link: d.link, store: d.store, host: d.cfg.Address(), turn: turn,
 			log:  d.log.With("imageSet", set.ImageSet),
 			last: jobs.OpenNote[api.MirrorResult](ctx, d.store, "mirror.last "+set.ImageSet, d.log),
 		}
 		s.runs = newBoard[api.MirrorProgress, struct{}](d, "mirror run of "+set.ImageSet, atHost)
 		kind := jobs.Kind[api.MirrorRequest, api.MirrorProgress, api.MirrorResult]{
+			Interval: set.Interval, Next: d.next(ctx, "mirror.next "+set.ImageSet),
 			Name: "mirror run", Alone: d.alone("mirror run of " + set.ImageSet), Drain: d.draining, Log: s.log,
 			Run: shown(s.runs, func() bool { return s.runner.Stop() }, changing(d.family, nil, s.run)),
 		}
@@ -97,7 +100,7 @@ func (d *daemon) scheduleMirrors(ctx context.Context) error {
 	var g errgroup.Group
 	for _, s := range d.mirrors {
 		g.Go(func() error {
-			return s.runner.Schedule(ctx, s.set.Interval, api.MirrorRequest{ImageSet: s.set.ImageSet})
+			return s.runner.Schedule(ctx, api.MirrorRequest{ImageSet: s.set.ImageSet})
 		})
 	}
 	return g.Wait()
@@ -110,8 +113,11 @@ func (s *scheduled) state(ctx context.Context) api.MirrorState {
 		last = &api.MirrorResult{Began: cut.Began, Ended: seen.told, Mirrored: cut.Copied + cut.Existed, Planned: cut.Images, Fetched: cut.Fetched,
 			Failures: cut.Failures, Error: "it was interrupted: the daemon on host " + seen.host + ", which ran it, has ended", Host: seen.host}
 	}
-	return api.MirrorState{ImageSet: s.set.ImageSet, Every: api.Duration(s.set.Interval),
-		Running: seen.doing, Last: last, Next: s.runner.Next()}
+	state := api.MirrorState{ImageSet: s.set.ImageSet, Every: api.Duration(s.set.Interval), Running: seen.doing, Last: last}
+	if s.writable() { // else none is to run, whatever the note of several daemons had before
+		state.Next = s.runner.Next()
+	}
+	return state
 }
 
 // check returns an error if the image set cannot be read.

@@ -121,10 +121,9 @@ func (d *daemon) serve(ctx context.Context) error {
 // workOnItsOwn does what the appliance does without having been asked, until ctx ends.
 func (d *daemon) workOnItsOwn(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return d.jobs.GC.Schedule(ctx, d.cfg.GC.Interval, api.GCRequest{}) })
+	g.Go(func() error { return d.jobs.GC.Schedule(ctx, api.GCRequest{}) })
 	g.Go(func() error {
-		return d.jobs.Scrub.Schedule(ctx, d.cfg.Scrub.Interval,
-			api.ScrubRequest{BytesPerSecond: int64(d.cfg.Scrub.Rate)})
+		return d.jobs.Scrub.Schedule(ctx, api.ScrubRequest{BytesPerSecond: int64(d.cfg.Scrub.Rate)})
 	})
 	g.Go(func() error { return d.sweepShared(ctx) })
 	g.Go(func() error { return d.family.copy(ctx) })

@@ -141,6 +141,14 @@ func latest[T any](s *store.Store, note *jobs.Note[T], succeeded func(*T) time.T
 	}
 }
 
+// next returns the note of when scheduled work begins next, which is at whichever daemon does it; nil where there is one.
+func (d *daemon) next(ctx context.Context, name string) *jobs.Note[time.Time] {
+	if !d.store.Several() {
+		return nil
+	}
+	return jobs.OpenNote[time.Time](ctx, d.store, name, d.log)
+}
+
 // alone has work of a kind be alone among the daemons of the store; nil where there is one.
 func (d *daemon) alone(name string) func(context.Context) (jobs.Alone, error) {
 	if !d.store.Several() {

@@ -19,7 +19,6 @@ func (d *daemon) status(ctx context.Context) (api.Status, error) {
 		Version: d.version, Address: d.cfg.Address(), Started: d.started, Socket: d.cfg.ControlSocket, Database: d.cfg.DatabaseName(),
 		Certificate: d.tls.NotAfter(), CA: timeOrNil(d.tls.CANotAfter()),
 		Renews: d.cfg.TLS.CAKey != "", PullQuota: int64(d.cfg.PullQuota),
-		NextGC: timeOrNil(d.jobs.GC.Next()), NextScrub: timeOrNil(d.jobs.Scrub.Next()),
 	}
 	family := d.family.Describe()
 	s.Family, s.Following = &family, d.family.state()
@@ -83,6 +82,7 @@ func (d *daemon) storedState(ctx context.Context, s *api.Status) (troubles []err
 	if d.store.Damage() != nil {
 		err = nil // for health to tell
 	}
+	s.NextGC, s.NextScrub = timeOrNil(d.jobs.GC.Next()), timeOrNil(d.jobs.Scrub.Next())
 	s.LastGC, s.Scrub, s.LastScrub = d.collector.last.Get(), d.scrubber.state(ctx), d.scrubber.complete.Get()
 	s.GC, _ = d.collector.planned.look(ctx)
 	s.Verify, _ = d.verifying.look(ctx)

@@ -134,6 +134,71 @@ func TestNote_shared(t *testing.T) {
 	}
 }
 
+// When scheduled work begins next is the same at all daemons, and work on request puts it off at any of them. The daemon that
+// does the scheduled work goes by that.
+func TestRunner_Next_shared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kept, start := notes{}, time.Now()
+		d := daemons{make(chan *held, 1)}
+		a, b := d.runner(t), d.runner(t)
+		for _, r := range []*Runner[string, string, int]{a, b} {
+			r.kind.Interval, r.kind.Next = time.Hour, OpenNote[time.Time](t.Context(), kept, "next", discard)
+		}
+		shows := func(when string, want time.Duration) {
+			t.Helper()
+			synctest.Wait()
+			for name, r := range map[string]*Runner[string, string, int]{"that does it": a, "that does not": b} {
+				if next := r.Next(); next.IsZero() && want != 0 || want != 0 && next.Sub(start) != want || want == 0 && !next.IsZero() {
+					t.Errorf("%s the daemon %s shows %s, want %s", when, name, next.Sub(start), want)
+				}
+			}
+		}
+		request := func(r *Runner[string, string, int], q string) {
+			t.Helper()
+			if _, err := r.Run(t.Context(), q, nil); (err != nil) != (q == "broken") {
+				t.Fatal(err)
+			}
+		}
+		request(b, "four")
+		shows("before there is a schedule", 0)
+		scheduled, end := context.WithCancel(t.Context())
+		go func() { _ = a.Schedule(scheduled, "four") }()
+		shows("at first", startDelay)
+		time.Sleep(startDelay)
+		shows("after the first", startDelay+time.Hour)
+		time.Sleep(time.Hour - time.Minute)
+		request(b, "dry")
+		request(b, "broken")
+		shows("after what does not count", startDelay+time.Hour)
+		request(b, "four")
+		shows("after one on request", startDelay+2*time.Hour-time.Minute)
+		time.Sleep(2 * time.Minute)
+		if n := a.Stats().Runs; n != 1 {
+			t.Errorf("it has worked %d times, and was put off", n)
+		}
+		time.Sleep(time.Hour - 2*time.Minute)
+		shows("after what was put off", startDelay+3*time.Hour-time.Minute)
+		if n := a.Stats().Runs; n != 2 {
+			t.Errorf("it has worked %d times", n)
+		}
+		b.setNext(t.Context(), start.AddDate(1, 0, 0)) // its clock was ahead
+		time.Sleep(time.Hour)
+		shows("after a time that was ahead", startDelay+4*time.Hour-time.Minute)
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if n := a.Stats().Runs; n != 3 {
+			t.Errorf("after a time that was ahead it has worked %d times", n)
+		}
+		end()
+		synctest.Wait()
+		b.kind.Interval = 0
+		if err := b.Schedule(t.Context(), "four"); err != nil {
+			t.Error(err)
+		}
+		shows("without a schedule", 0)
+	})
+}
+
 // What another daemon has done is not due here.
 func TestRunner_latest(t *testing.T) {
 	r := runner(t.Context())

@@ -70,6 +70,11 @@ type Kind[Q, P, R any] struct {
 	// *BusyError. nil: it need not be, or there is one daemon.
 	Alone func(ctx context.Context) (Alone, error)
 
+	// Interval is what Schedule leaves between a success and the next work; 0: it never works.
+	Interval time.Duration
+	// Next has when that is, for all daemons of the store; nil: there is one.
+	Next *Note[time.Time]
+
 	LastSuccess time.Time        // of an earlier process; zero: unknown
 	Latest      func() time.Time // the last success of any daemon of the store; nil: there is one
 	Drain       context.Context  // ends when work must end
@@ -186,8 +191,14 @@ func (r *Runner[Q, P, R]) Stop() (running bool) {
 	return r.stats.Running
 }
 
-// Next returns when scheduled work is to begin; zero: it has begun, or there is no schedule.
-func (r *Runner[Q, P, R]) Next() time.Time {
+// Next returns when scheduled work is to begin, at any daemon; zero: it has begun, or there is no schedule.
+func (r *Runner[Q, P, R]) Next() (at time.Time) {
+	if r.kind.Next != nil {
+		if shared := r.kind.Next.Get(); shared != nil {
+			at = *shared
+		}
+		return at
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.next
@@ -207,17 +218,19 @@ func (r *Runner[Q, P, R]) Stats() Stats {
 	return r.stats
 }
 
-// Schedule works an interval after each success until ctx ends, also after one of work on request; 0 is
-// never. It repeats failed work after a day if the interval is longer.
-func (r *Runner[Q, P, R]) Schedule(ctx context.Context, interval time.Duration, q Q) error {
+// Schedule works an interval after each success until ctx ends, also after one of work on request, at whichever daemon
+// that was. It repeats failed work after a day if the interval is longer.
+func (r *Runner[Q, P, R]) Schedule(ctx context.Context, q Q) error {
+	interval := r.kind.Interval
 	if interval == 0 {
+		r.setNext(ctx, time.Time{}) // of another configuration
 		return nil
 	}
 	wait := max(r.due(time.Now(), interval), min(interval, startDelay))
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
-	r.setNext(time.Now().Add(wait))
-	defer r.setNext(time.Time{})
+	r.arm(ctx, timer, wait)
+	defer r.keepNext(time.Time{}) // the daemon that takes over writes the note anew
 	for {
 		select {
 		case <-ctx.Done():
@@ -227,7 +240,10 @@ func (r *Runner[Q, P, R]) Schedule(ctx context.Context, interval time.Duration, 
 				continue // it is older than the timer
 			}
 		case <-timer.C:
-			r.setNext(time.Time{})
+			if wait = min(time.Until(r.Next()), interval); wait > 0 {
+				break // another daemon has put it off
+			}
+			r.setNext(ctx, time.Time{})
 			_, err := r.Run(ctx, q, nil)
 			if errors.As(err, new(*BusyError)) {
 				r.kind.Log.Info("scheduled job skipped", "job", r.kind.Name, "reason", err)
@@ -236,15 +252,43 @@ func (r *Runner[Q, P, R]) Schedule(ctx context.Context, interval time.Duration, 
 				wait = min(interval, again)
 			}
 		}
-		timer.Reset(wait)
-		r.setNext(time.Now().Add(wait))
+		r.arm(ctx, timer, wait)
 	}
 }
 
-func (r *Runner[Q, P, R]) setNext(at time.Time) {
+// arm has a timer of Schedule end after wait, and tells when that is.
+func (r *Runner[Q, P, R]) arm(ctx context.Context, timer *time.Timer, wait time.Duration) {
+	next := time.Now().Add(wait) // not later than the timer, which would take that for work that was put off
+	timer.Reset(wait)
+	r.setNext(ctx, next)
+}
+
+// setNext tells, to other daemons as well, when scheduled work is to begin.
+func (r *Runner[Q, P, R]) setNext(ctx context.Context, at time.Time) {
+	r.keepNext(at)
+	if r.kind.Next == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, noteTime)
+	defer cancel()
+	if at.IsZero() {
+		r.kind.Next.Remove(ctx)
+	} else {
+		r.kind.Next.Set(ctx, at)
+	}
+}
+
+func (r *Runner[Q, P, R]) keepNext(at time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.next = at
+}
+
+// putOff puts scheduled work off after a success here, which the daemon that does it finds out when it is about to begin.
+func (r *Runner[Q, P, R]) putOff() {
+	if r.kind.Next != nil && r.kind.Interval > 0 && !r.Next().IsZero() {
+		r.setNext(context.Background(), time.Now().Add(r.kind.Interval))
+	}
 }
 
 // due returns the time until the next scheduled work. The last may have ended while the clock was
@@ -332,10 +376,14 @@ func (r *Runner[Q, P, R]) work(ctx context.Context, q Q, progress func(P)) (R, e
 	case err != nil:
 		log.Error("job failed", "error", err)
 	}
+	counts := r.kind.DryRun == nil || !r.kind.DryRun(q)
+	if counts && err == nil {
+		r.putOff()
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.end()
-	if r.kind.DryRun != nil && r.kind.DryRun(q) {
+	if !counts {
 		return result, err
 	}
 	r.stats.Runs++

@@ -172,7 +172,7 @@ func TestRunner_Schedule(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				start := time.Now()
 				var began []time.Duration
-				kind := Kind[string, string, int]{Name: "test", Drain: t.Context(), Log: discard,
+				kind := Kind[string, string, int]{Name: "test", Interval: tc.interval, Drain: t.Context(), Log: discard,
 					Run: func(_ context.Context, q string, _ func(string)) (int, error) {
 						began = append(began, time.Since(start))
 						if q == "broken" {
@@ -189,7 +189,7 @@ func TestRunner_Schedule(t *testing.T) {
 				}
 				ctx, cancel := context.WithTimeout(t.Context(), until)
 				defer cancel()
-				if err := New(kind).Schedule(ctx, tc.interval, tc.request); err != nil {
+				if err := New(kind).Schedule(ctx, tc.request); err != nil {
 					t.Fatal(err)
 				}
 				if len(began) != len(tc.want) {
@@ -208,7 +208,8 @@ func TestRunner_Schedule(t *testing.T) {
 func TestRunner_Schedule_afterRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, start := runner(t.Context()), time.Now()
-		go func() { _ = r.Schedule(t.Context(), time.Hour, "four") }()
+		r.kind.Interval = time.Hour
+		go func() { _ = r.Schedule(t.Context(), "four") }()
 		requests := []struct {
 			at    time.Duration
 			q     string
@@ -268,7 +269,8 @@ func TestRunner_Next(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, began := runner(t.Context()), time.Now()
 		ctx, end := context.WithCancel(t.Context())
-		go func() { _ = r.Schedule(ctx, time.Hour, "four") }()
+		r.kind.Interval = time.Hour
+		go func() { _ = r.Schedule(ctx, "four") }()
 		synctest.Wait()
 		if next := r.Next().Sub(began); next != startDelay {
 			t.Errorf("the first begins after %s", next)

@@ -27,7 +27,7 @@ type Status struct {
 	CA          *time.Time         `json:"caNotAfter,omitempty"` // nil: it is not known here
 	GC          *GCProgress        `json:"gc,omitempty"`         // the collection under way
 	LastGC      *GCResult          `json:"lastGC,omitempty"`     // also one that failed
-	NextGC      *time.Time         `json:"nextGC,omitempty"`     // when it begins by itself; nil: it runs, or is never to
+	NextGC      *time.Time         `json:"nextGC,omitempty"`     // when it begins by itself, at any daemon; nil: it runs, or is never to
 	NextScrub   *time.Time         `json:"nextScrub,omitempty"`  // likewise
 	Scrub       *ScrubState        `json:"scrub,omitempty"`      // under way, or stopped half way
 	LastScrub   *ScrubState        `json:"lastScrub,omitempty"`  // that completed
