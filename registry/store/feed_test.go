@@ -314,6 +314,46 @@ func TestFollowing_Stage_digest(t *testing.T) {
 	}
 }
 
+// Of what came nothing shows while some content of it is not here.
+func TestFollowing_Commit_lacking(t *testing.T) {
+	first, f := newFixture(t), newFixture(t)
+	first.pushImage("app", "app", "v1")
+	first.pushImage("app", "lacking", "v2")
+	position := first.register("a")
+	f.must(f.Following.Begin(f.ctx, position))
+	for caughtUp := false; !caughtUp; {
+		page, err := first.Feed.Page(f.ctx, "a", position, 100)
+		first.must(err)
+		f.must(f.Following.Save(f.ctx, page))
+		position, caughtUp = page.Next, page.CaughtUp
+	}
+	r, err := f.Following.Run(f.ctx)
+	f.must(err)
+	lacking, err := f.Following.Lacking(f.ctx, Lacking{}, 100)
+	f.must(err)
+	if len(lacking) != 2 {
+		t.Fatalf("it lacks %v, want two manifests", lacking)
+	}
+	bring := func(l Lacking) {
+		t.Helper()
+		m, err := first.Manifests.Get(f.ctx, l.Repository, l.Digest)
+		first.must(err)
+		f.must(f.Following.Stage(f.ctx, r, []Arrived{{l, m.Body}}))
+	}
+	bring(lacking[0])
+	_, err = f.Following.Commit(f.ctx, true)
+	isNotFound(t, err)
+	if tags, err := f.Tags.All(f.ctx, Tag{}, 100); err != nil || len(tags) > 0 {
+		t.Errorf("it shows %v, %v", tags, err)
+	}
+	bring(lacking[1])
+	_, err = f.Following.Commit(f.ctx, true)
+	f.must(err)
+	if tags, err := f.Tags.All(f.ctx, Tag{}, 100); err != nil || len(tags) != 2 {
+		t.Errorf("it shows %v, %v", tags, err)
+	}
+}
+
 // Registered returns what List does, but for the count of changes.
 func TestFeed_Registered(t *testing.T) {
 	f := newFixture(t)
