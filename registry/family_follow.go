@@ -162,17 +162,35 @@ func (f *family) state() *api.Following {
 	}
 	s := engine.State()
 	told := &api.Following{Connected: s.Connected, CaughtUp: s.CaughtUp, Equal: timeOrNil(s.Equal), Changes: s.Changes, Blobs: s.Blobs, Bytes: s.Bytes}
+	if told.Equal == nil {
+		told.Equal = f.lastEqual()
+	}
 	if s.Error != nil {
 		told.Error, told.Hint, told.Retry = s.Error.Error(), hint.Of(s.Error), timeOrNil(s.Retry)
 	}
 	return told
 }
 
+// lastEqual returns when this appliance was last equal to the other, nil if it never was. It is kept, since what copies
+// knows it only once it has begun, and may be at another host.
+func (f *family) lastEqual() *time.Time {
+	ctx, cancel := context.WithTimeout(context.Background(), checkLimit)
+	defer cancel()
+	at, err := f.d.store.Following.State(ctx)
+	if err != nil {
+		f.d.log.Warn("when this appliance was last equal to the one that it follows cannot be read", "error", err)
+	}
+	return timeOrNil(at.Equal)
+}
+
 // behind describes how far behind the other a follower is.
 func (f *family) behind() string {
 	s := f.state()
+	if s == nil {
+		s = &api.Following{Equal: f.lastEqual()}
+	}
 	switch {
-	case s == nil || s.Equal == nil:
+	case s.Equal == nil:
 		return "this appliance has never been equal to it"
 	case s.Changes > 0:
 		return fmt.Sprintf("this appliance was last equal to it at %s, and %d changes that it knows of have not arrived", s.Equal.Local().Format(time.DateTime), s.Changes)
