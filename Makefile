@@ -58,12 +58,17 @@ test: ## vet, and all tests that need neither root nor other programs
 	go -C $(DIST_MODULE) test -vet=off ./...
 
 # Needs a server in /usr/lib/postgresql, of which each test process starts one of its own (Debian: postgresql-15, whose own
-# server need not run). The second run has each transaction run twice, as after a conflict with another process.
-postgres: ## the tests of the store with its database in PostgreSQL
+# server need not run). The second run has each transaction run twice, as after a conflict with another process. The last
+# upgrades an installed service: it needs root, and what make e2e needs.
+postgres: ## the tests of the store with its database in PostgreSQL, and of an upgrade with it
 	go test -tags postgres -timeout 10m ./registry/store/postgres/... ./registry/store/migrations ./registry/sealed
 	go test -tags postgres -timeout 10m -run TestPostgres_ ./registry
 	APPLIANCE_TEST_DATABASE=postgres go test -timeout 20m ./registry/store
 	APPLIANCE_TEST_DATABASE=postgres-twice go test -timeout 30m ./registry/store
+	testdata/e2e-needs.sh
+	go -C testdata/s3server build -trimpath -buildvcs=false -o $(CURDIR)/bin/s3server .
+	go vet -tags "e2e postgres" ./cmd/appliance
+	APPLIANCE_S3_SERVER=$(CURDIR)/bin/s3server go test -vet=off -count=1 -tags "e2e postgres" -timeout 10m -run '^TestUpgradeOnServers$$' ./cmd/appliance
 
 transfer: ## the tests of copies of stores, from and to all engines and storages
 	go -C testdata/s3server build -trimpath -buildvcs=false -o $(CURDIR)/bin/s3server .

@@ -21,8 +21,9 @@ import (
 
 // Both sides of the box know the registry by this name, see testdata/sdbox.
 const (
-	boxHost   = "registry.sdbox.test"
-	boxClient = "10.98.0.1"
+	boxHost       = "registry.sdbox.test"
+	boxClient     = "10.98.0.1"
+	boxClientName = "client.sdbox.test" // which the box alone knows
 )
 
 // box is a real systemd with a network of its own, and a client beside it.
@@ -31,6 +32,8 @@ type box struct {
 	env    []string
 	bin    string // directory of the programs under test
 	home   string // where the client keeps its logins, certificates and images
+
+	network string // the namespace of the client's network, once the box is up
 
 	address string // of the registry, for clients
 }
@@ -46,9 +49,11 @@ func newBox(t *testing.T, name string) *box {
 	bin, err := programs()
 	must(t, err)
 	b := &box{script: script, bin: bin, home: t.TempDir(), address: registryAddress}
+	name = ownName(t, dir, name)
+	b.network = filepath.Join(dir, name, "net-outside")
 	b.env = append(os.Environ(),
 		"SDBOX_DIR="+dir,
-		"SDBOX_NAME="+ownName(t, dir, name),
+		"SDBOX_NAME="+name,
 		"HOME="+b.home,
 		"REGISTRY_AUTH_FILE="+filepath.Join(b.home, "auth.json"),
 		"XDG_RUNTIME_DIR="+filepath.Join(b.home, "run"),

@@ -29,10 +29,9 @@ done`
 func TestUpgrade(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, "upgrade")
-	broken := "%s\n\treturn errors.New(\"made to be unwell\")"
-	next := b.variant(t, "next", "")
-	unwell := b.variant(t, "unwell", broken)
-	ends := b.variant(t, "ends", "%s\n\tpanic(\"made to end\")")
+	next := b.variant(t, "next", map[string]string{newMigration: newTable})
+	unwell := b.variant(t, "unwell", map[string]string{newMigration: newTable, healthCheck: checks(t, `return errors.New("made to be unwell")`)})
+	ends := b.variant(t, "ends", map[string]string{newMigration: newTable, healthCheck: checks(t, `panic("made to end")`)})
 	schema := func() string { // a daemon that ends leaves nothing of it in the WAL
 		b.inside(t, "systemctl", "restart", "appliance.service")
 		return b.inside(t, "sh", "-c", `od -A n -t u1 -j 63 -N 1 /root/quay-install/sqlite-storage/appliance.db`)
@@ -72,10 +71,7 @@ func TestUpgrade(t *testing.T) {
 		if got := schema(); got != want {
 			t.Errorf("the schema is %s and not %s", got, want)
 		}
-		if left := b.inside(t, "sh", "-c", "ls -A /usr/local/bin/*.upgrade /etc/systemd/system/*recover* /etc/systemd/system/*/*recover* "+
-			"/root/quay-install/run/upgrade /root/quay-install/quay-config/undo 2>/dev/null || true"); left != "" {
-			t.Errorf("left: %s", left)
-		}
+		b.hasNoUpgrade(t)
 	}
 	step("a daemon that ends is taken back", func(t *testing.T) {
 		b.fails(t, []string{"taken back"}, "exec", ends, "upgrade")
@@ -120,9 +116,38 @@ func TestUpgrade(t *testing.T) {
 	})
 }
 
-// variant builds the program with another migration, and with a health check that is wrapped, and returns
-// its path in the box.
-func (b *box) variant(t *testing.T, name, check string) string {
+// hasNoUpgrade looks for what is there while an upgrade is under way.
+func (b *box) hasNoUpgrade(t *testing.T) {
+	t.Helper()
+	if left := b.inside(t, "sh", "-c", "ls -A /usr/local/bin/*.upgrade /etc/systemd/system/*recover* /etc/systemd/system/*/*recover* "+
+		"/root/quay-install/run/upgrade /root/quay-install/quay-config/undo 2>/dev/null || true"); left != "" {
+		t.Errorf("left: %s", left)
+	}
+}
+
+// What variants of the program have others of, and with what.
+const (
+	newMigration = "../../registry/store/migrations/9999_of_a_test.sql"
+	newTable     = "CREATE TABLE of_a_test (x INTEGER) STRICT;\n"
+
+	healthCheck = "../../registry/health.go"
+)
+
+// checks returns the source of the health check with a statement before all others.
+func checks(t *testing.T, statement string) string {
+	t.Helper()
+	text, err := os.ReadFile(healthCheck)
+	must(t, err)
+	line := "func (d *daemon) checkAuth(ctx context.Context) error {"
+	changed := strings.Replace(string(text), line, line+"\n\t"+statement, 1)
+	if changed == string(text) {
+		t.Fatal("health.go has no checkAuth")
+	}
+	return changed
+}
+
+// variant builds the program with other contents of some files of its source, and returns its path in the box.
+func (b *box) variant(t *testing.T, name string, contents map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
 	abs := func(path string) string {
@@ -130,21 +155,10 @@ func (b *box) variant(t *testing.T, name, check string) string {
 		must(t, err)
 		return path
 	}
-	replace := map[string]string{
-		abs("appliance-helm.gz"):                                  filepath.Join(b.bin, "appliance-helm.gz"),
-		abs("../../registry/store/migrations/9999_of_a_test.sql"): filepath.Join(dir, "migration.sql"),
-	}
-	must(t, os.WriteFile(filepath.Join(dir, "migration.sql"), []byte("CREATE TABLE of_a_test (x INTEGER) STRICT;\n"), 0o600))
-	if check != "" {
-		text, err := os.ReadFile("../../registry/health.go")
-		must(t, err)
-		line := "func (d *daemon) checkAuth(ctx context.Context) error {"
-		changed := strings.Replace(string(text), line, fmt.Sprintf(check, line), 1)
-		if changed == string(text) {
-			t.Fatal("health.go has no checkAuth")
-		}
-		must(t, os.WriteFile(filepath.Join(dir, "health.go"), []byte(changed), 0o600))
-		replace[abs("../../registry/health.go")] = filepath.Join(dir, "health.go")
+	replace := map[string]string{abs("appliance-helm.gz"): filepath.Join(b.bin, "appliance-helm.gz")}
+	for path, content := range contents {
+		replace[abs(path)] = filepath.Join(dir, filepath.Base(path))
+		must(t, os.WriteFile(replace[abs(path)], []byte(content), 0o600))
 	}
 	overlay, err := json.Marshal(map[string]any{"Replace": replace})
 	must(t, err)
@@ -195,10 +209,17 @@ func (b *box) underLoad(t *testing.T, do func()) {
 	if failed, err := os.ReadFile(filepath.Join(dir, "failed")); err != nil || len(failed) > 0 {
 		t.Errorf("%v\n%s", err, failed)
 	}
-	have := b.inside(t, "sh", "-c", "find $(sed -n 's/^storage: //p' /root/quay-install/quay-config/config.yaml) -name '"+strings.Repeat("?", 64)+"'")
-	for _, digest := range pushed() {
-		if !strings.Contains(have, digest) {
-			t.Errorf("%s is lost", digest)
-		}
+	b.hasBlobs(t, "load/image", pushed())
+}
+
+// hasBlobs reads blobs of a repository, by one client.
+func (b *box) hasBlobs(t *testing.T, repository string, hashes []string) {
+	t.Helper()
+	var requests strings.Builder
+	for _, hash := range hashes {
+		fmt.Fprintf(&requests, "url = \"https://%s/v2/%s/blobs/sha256:%s\"\noutput = /dev/null\n", registryAddress, repository, hash)
 	}
+	path := filepath.Join(t.TempDir(), "requests")
+	must(t, os.WriteFile(path, []byte(requests.String()), 0o600))
+	b.client(t, "curl", "-fsS", "--fail-early", "--cacert", filepath.Join(b.certs(), "ca.crt"), "-K", b.curlLogin(t), "-K", path)
 }
