@@ -109,23 +109,13 @@ func ownersOnly(err error) error {
 // newControlCommand is for registry.StartOffline alone.
 func newControlCommand(std stdio) *cobra.Command {
 	var o locateOptions
-	c := &cobra.Command{
-		Use:    "control",
-		Short:  "Answer the control API of a registry that does not run, until standard input ends",
-		Hidden: true,
-		Args:   noArguments,
-		RunE: func(c *cobra.Command, _ []string) error {
-			id, err := o.load()
-			if err != nil {
+	c := newInternalCommand(&o, "control", "Answer the control API of a registry that does not run, until standard input ends",
+		func(ctx context.Context, id *installer.Identity) error {
+			if done, err := asOwner(ctx, id, std); done || err != nil {
 				return err
 			}
-			if done, err := asOwner(c.Context(), id, std); done || err != nil {
-				return err
-			}
-			return ownersOnly(registry.ServeOffline(c.Context(), id.Config, offlineOptions(std, o.existing), std.in, std.out))
-		},
-	}
-	o.addFlags(c.Flags())
+			return ownersOnly(registry.ServeOffline(ctx, id.Config, offlineOptions(std, o.existing), std.in, std.out))
+		})
 	c.Flags().BoolVar(&o.existing, "existing", false, "refuse an empty database")
 	return c
 }

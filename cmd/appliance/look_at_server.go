@@ -1,10 +1,7 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -19,24 +16,14 @@ func lookAtServer(ctx context.Context, conf string) (at installer.Server, err er
 	if err != nil {
 		return at, err
 	}
-	c, err := ownerCommand(ctx, id, "look-at-server")
-	if err != nil {
-		return at, err
-	}
-	if c == nil {
-		state, err := registry.ServerState(ctx, id.Config)
-		return installer.Server{Have: installer.Schema(state.Have), Known: installer.Schema(state.Known), Daemons: state.Daemons}, err
-	}
-	var out, said bytes.Buffer
-	c.Stdout, c.Stderr = &out, &said
-	if err := c.Run(); err != nil {
-		return at, fmt.Errorf("as user %d, who runs the registry: %w: %s", id.UID, err, bytes.TrimSpace(said.Bytes()))
-	}
 	var looked lookedAt
-	if err := json.Unmarshal(out.Bytes(), &looked); err != nil {
+	if done, err := askOwner(ctx, id, "look-at-server", &looked); err != nil {
 		return at, err
+	} else if done {
+		return looked.Server, looked.Failure.err()
 	}
-	return looked.Server, looked.Failure.err()
+	state, err := registry.ServerState(ctx, id.Config)
+	return installer.Server{Have: installer.Schema(state.Have), Known: installer.Schema(state.Known), Daemons: state.Daemons}, err
 }
 
 // lookedAt is what the process of that user prints.
@@ -62,24 +49,12 @@ func (e *toldError) err() error {
 
 // newLookAtServerCommand is for lookAtServer alone.
 func newLookAtServerCommand(std stdio) *cobra.Command {
-	var o locateOptions
-	c := &cobra.Command{
-		Use:    "look-at-server",
-		Short:  "Print what the database in PostgreSQL of an appliance is",
-		Hidden: true,
-		Args:   noArguments,
-		RunE: func(c *cobra.Command, _ []string) error {
-			id, err := o.load()
-			if err != nil {
-				return err
-			}
+	return newInternalCommand(new(locateOptions), "look-at-server", "Print what the database in PostgreSQL of an appliance is",
+		func(ctx context.Context, id *installer.Identity) (err error) {
 			var looked lookedAt
-			if looked.Server, err = lookAtServer(c.Context(), id.Path); err != nil {
+			if looked.Server, err = lookAtServer(ctx, id.Path); err != nil {
 				looked.Failure = &toldError{err.Error(), hintOf(err)}
 			}
 			return printJSON(std.out, looked)
-		},
-	}
-	o.addFlags(c.Flags())
-	return c
+		})
 }

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -43,42 +41,21 @@ func lookAtServers(ctx context.Context, id *installer.Identity) (all []finding.F
 	if !registry.NeedsServers(id.Config) {
 		return nil, nil
 	}
-	c, err := ownerCommand(ctx, id, "look-at-servers")
-	if err != nil {
-		return nil, err
+	if done, err := askOwner(ctx, id, "look-at-servers", &all); done || err != nil {
+		return all, err
 	}
-	if c == nil {
-		registry.LookAtServers(ctx, id.Config, func(f finding.Finding) { all = append(all, f) })
-		return all, nil
-	}
-	var out, said bytes.Buffer
-	c.Stdout, c.Stderr = &out, &said
-	if err := c.Run(); err != nil {
-		return nil, fmt.Errorf("as user %d, who runs the registry: %w: %s", id.UID, err, bytes.TrimSpace(said.Bytes()))
-	}
-	return all, json.Unmarshal(out.Bytes(), &all)
+	registry.LookAtServers(ctx, id.Config, func(f finding.Finding) { all = append(all, f) })
+	return all, nil
 }
 
 // newLookAtServersCommand is for lookAtServers alone.
 func newLookAtServersCommand(std stdio) *cobra.Command {
-	var o locateOptions
-	c := &cobra.Command{
-		Use:    "look-at-servers",
-		Short:  "Print whether the database in PostgreSQL and the storage in S3 of an appliance can be used",
-		Hidden: true,
-		Args:   noArguments,
-		RunE: func(c *cobra.Command, _ []string) error {
-			id, err := o.load()
-			if err != nil {
-				return err
-			}
-			all, err := lookAtServers(c.Context(), id)
+	return newInternalCommand(new(locateOptions), "look-at-servers", "Print whether the database in PostgreSQL and the storage in S3 of an appliance can be used",
+		func(ctx context.Context, id *installer.Identity) error {
+			all, err := lookAtServers(ctx, id)
 			if err != nil {
 				return err
 			}
 			return printJSON(std.out, all)
-		},
-	}
-	o.addFlags(c.Flags())
-	return c
+		})
 }

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -90,6 +92,40 @@ func ownerCommand(ctx context.Context, id *installer.Identity, args ...string) (
 		c.WaitDelay = drainLimit - sooner
 	}
 	return c, nil
+}
+
+// askOwner runs a command of this program as the store's owner if root has called it, reads the JSON that it prints, and
+// reports whether.
+func askOwner(ctx context.Context, id *installer.Identity, command string, answer any) (done bool, err error) {
+	c, err := ownerCommand(ctx, id, command)
+	if c == nil || err != nil {
+		return false, err
+	}
+	var out, said bytes.Buffer
+	c.Stdout, c.Stderr = &out, &said
+	if err := c.Run(); err != nil {
+		return true, fmt.Errorf("as user %d, who runs the registry: %w: %s", id.UID, err, bytes.TrimSpace(said.Bytes()))
+	}
+	return true, json.Unmarshal(out.Bytes(), answer)
+}
+
+// newInternalCommand returns a command that only this program runs. Its flags name the appliance that run is called with.
+func newInternalCommand(o *locateOptions, use, short string, run func(context.Context, *installer.Identity) error) *cobra.Command {
+	c := &cobra.Command{
+		Use:    use,
+		Short:  short,
+		Hidden: true,
+		Args:   noArguments,
+		RunE: func(c *cobra.Command, _ []string) error {
+			id, err := o.load()
+			if err != nil {
+				return err
+			}
+			return run(c.Context(), id)
+		},
+	}
+	o.addFlags(c.Flags())
+	return c
 }
 
 // newEnterCommand is for installer.Identity.Command alone.
