@@ -42,7 +42,16 @@ func IsApplication(path string, id uint32) (bool, error) {
 // createFile creates the file before SQLite does, which would make it readable for all, and refuses
 // a file of another kind. It reports whether the file is empty.
 func createFile(path string, id uint32) (fresh bool, err error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NONBLOCK, 0o600)
+	fresh, err = checkFile(path, os.O_RDWR|os.O_CREATE, id)
+	if fresh { // SQLite makes a database of it
+		err = durable.SyncDir(filepath.Dir(path))
+	}
+	return fresh, err
+}
+
+// checkFile opens a file, refuses one of another kind, and reports whether it is empty.
+func checkFile(path string, flags int, id uint32) (empty bool, err error) {
+	f, err := os.OpenFile(path, flags|unix.O_NONBLOCK, 0o600)
 	if err != nil {
 		return false, fmt.Errorf("open database: %w", err)
 	}
@@ -54,8 +63,8 @@ func createFile(path string, id uint32) (fresh bool, err error) {
 	}
 	header := make([]byte, headerBytes)
 	n, err := io.ReadFull(f, header)
-	if errors.Is(err, io.EOF) { // empty: SQLite makes a database of it
-		return true, durable.SyncDir(filepath.Dir(path))
+	if errors.Is(err, io.EOF) {
+		return true, nil
 	}
 	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return false, fmt.Errorf("read database %s: %w", path, err)
