@@ -39,6 +39,7 @@ const (
 	Pass     Action = iota
 	SlowDown        // answers 503 SlowDown
 	Unable          // answers 501 NotImplemented
+	Conflict        // answers 409 ConditionalRequestConflict
 	Cut             // closes the connection without an answer
 	Lose            // has the server do it, and closes the connection
 	Half            // closes the connection after half of the answer's body
@@ -173,6 +174,9 @@ func (s *Server) proxy(w http.ResponseWriter, r *http.Request, back http.Handler
 	case Unable:
 		w.WriteHeader(http.StatusNotImplemented)
 		fmt.Fprint(w, `<?xml version="1.0"?><Error><Code>NotImplemented</Code><Message>A header is not implemented.</Message></Error>`)
+	case Conflict:
+		w.WriteHeader(http.StatusConflict)
+		fmt.Fprint(w, `<?xml version="1.0"?><Error><Code>ConditionalRequestConflict</Code><Message>Another request is under way.</Message></Error>`)
 	case Half, Head:
 		whole := httptest.NewRecorder()
 		back.ServeHTTP(whole, r)

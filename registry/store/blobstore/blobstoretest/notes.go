@@ -3,6 +3,7 @@ package blobstoretest
 import (
 	"errors"
 	"io/fs"
+	"strings"
 	"testing"
 
 	"github.com/mirror-appliance/appliance/registry/store/blobstore"
@@ -38,4 +39,13 @@ func testNotes(t *testing.T, s suite) {
 	must(t, s.RemoveNote(ctx, "note")) // that is gone
 	write("c", last, blobstore.ErrNoteChanged)
 	read(s, "")
+	long := strings.Repeat("long ", 1000)
+	write(long, nil, nil)
+	read(s.again(), long)
+	if _, _, err := s.ReadNote(ctx, "another"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a note of another name: %v", err)
+	}
+	must(t, s.WriteNote(ctx, "another", []byte("other"), nil))
+	must(t, s.RemoveNote(ctx, "another"))
+	read(s, long)
 }
