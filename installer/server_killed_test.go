@@ -73,9 +73,7 @@ func TestPlanUpgrade_failsAfterAKilledOneOnAServer(t *testing.T) {
 			}
 			b.another(tc.next)
 			c.unwell = tc.next
-			if err := b.upgrade(b.request()); err == nil || !strings.Contains(err.Error(), "the new program stays: it has migrated") || !strings.Contains(b.program(), tc.next) {
-				t.Errorf("it leads to %q, %v", b.program(), err)
-			}
+			b.ledTo(tc.next, b.upgrade(b.request()), "the new program stays: it has migrated")
 			if exists(b.path("etc/systemd/system/multi-user.target.wants/" + systemd.Recover)) {
 				t.Error("the next boot would take it back")
 			}
@@ -122,7 +120,22 @@ func TestPlanRollback_toAKilledUpgradeOnAServer(t *testing.T) {
 	if err := b.upgrade(b.request()); err != nil || c.have != c.knows["third"] {
 		t.Fatalf("%v: the database has %v", err, c.have)
 	}
-	if err := b.rollback(); err != nil || !strings.Contains(b.program(), "second") {
-		t.Errorf("a rollback leads to %q, %v", b.program(), err)
+	b.ledTo("second", b.rollback(), "")
+}
+
+// A program that was never put in its place is not the one of before.
+func TestPlanRollback_afterAnUpgradeThatWasKilledEarlyOnAServer(t *testing.T) {
+	b, c := secondOnServer(t)
+	c.knows["second"], c.knows["third"] = schemaTwo, schemaTwo
+	p, err := PlanUpgrade(t.Context(), b.request(), b.deps)
+	if err != nil {
+		t.Fatal(err)
 	}
+	b.kill(p, slices.IndexFunc(p.steps, func(s host.Step) bool { _, is := s.(*server); return is })+1)
+	if !strings.Contains(b.program(), "first") {
+		t.Fatalf("it was killed late, with %q", b.program())
+	}
+	b.another("third")
+	b.ledTo("third", b.upgrade(b.request()), "")
+	b.ledTo("third", b.rollback(), "was migrated since (schema 14.3 to 15.3)")
 }

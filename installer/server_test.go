@@ -61,6 +61,17 @@ func (b *box) onServer() *common {
 	return c
 }
 
+// ledTo checks what a run has led to: a program, and an error that has a text, or with "" none.
+func (b *box) ledTo(program string, err error, text string) {
+	b.t.Helper()
+	if (err == nil) != (text == "") || err != nil && !strings.Contains(err.Error(), text) {
+		b.t.Errorf("the error is %v, want %q", err, text)
+	}
+	if !strings.Contains(b.program(), program) {
+		b.t.Errorf("it leads to %q, want %q", b.program(), program)
+	}
+}
+
 func (c *common) of(program string) Schema {
 	for word, schema := range c.knows {
 		if strings.Contains(program, word) {
@@ -135,12 +146,8 @@ func TestPlanUpgrade_onAServer(t *testing.T) {
 			t.Errorf("a rollback while another daemon runs: %v", err)
 		}
 		c.daemons = nil
-		if err := b.rollback(); err != nil || !strings.Contains(b.program(), "first") {
-			t.Errorf("a rollback leads to %q, %v", b.program(), err)
-		}
-		if err := b.rollback(); err != nil || !strings.Contains(b.program(), "second") {
-			t.Errorf("another one leads to %q, %v", b.program(), err)
-		}
+		b.ledTo("first", b.rollback(), "")
+		b.ledTo("second", b.rollback(), "")
 		p, err := PlanUninstall(t.Context(), Request{User: b.user, RemoveContent: true}, b.deps)
 		if err != nil {
 			t.Fatal(err)
@@ -201,13 +208,27 @@ func TestPlanUpgrade_migratesAServer(t *testing.T) {
 	if err := b.upgrade(b.request()); err != nil || c.have != schemaTwo {
 		t.Fatalf("%v: the database has %v", err, c.have)
 	}
-	if err := b.rollback(); err == nil || !strings.Contains(err.Error(), "was migrated since (schema 14.3 to 15.3)") || !strings.Contains(b.program(), "second") {
-		t.Errorf("a rollback leads to %q, %v", b.program(), err)
+	b.ledTo("second", b.rollback(), "was migrated since (schema 14.3 to 15.3)")
+	c.have, c.stopped = schemaOne, true // by pg_restore
+	b.ledTo("first", b.rollback(), "")
+	c.stopped = false
+	if p, err := PlanRollback(t.Context(), b.request(), b.deps); err != nil || !warns(p, "schema 14.3) is not known") {
+		t.Errorf("%v: a way forth to a version that did not run warns of %v", err, p)
 	}
-	c.have = schemaOne // by pg_restore
-	if err := b.rollback(); err != nil || !strings.Contains(b.program(), "first") {
-		t.Errorf("a rollback to a dump leads to %q, %v", b.program(), err)
-	}
+}
+
+// A version that needs no other tables comes back while daemons of other hosts have the database.
+func TestPlanRollback_besideOthersOnAServer(t *testing.T) {
+	b, c := secondOnServer(t)
+	c.knows["second"], c.daemons = schemaOne, []string{"b.example.com (process 7)"}
+	b.ledTo("second", b.upgrade(b.request()), "")
+	b.ledTo("first", b.rollback(), "")
+	b.edit("sharedKey: /etc/appliance/shared-key", "sharedKey: \"\"") // so that one daemon has it alone
+	b.ledTo("first", b.rollback(), "daemons of another version than that of before have the database")
+}
+
+func warns(p *Plan, of string) bool {
+	return slices.ContainsFunc(p.Warnings, func(w Problem) bool { return strings.Contains(w.What, of) })
 }
 
 // The second host is upgraded after the first has migrated the database, with its daemon stopped, and goes back after a restore.
@@ -218,17 +239,13 @@ func TestPlanRollback_ofTheSecondHostOnAServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.stopped = false
-	if err := b.rollback(); err == nil || !strings.Contains(err.Error(), "taken back") || !strings.Contains(b.program(), "second") {
-		t.Errorf("a rollback without a restore leads to %q, %v", b.program(), err)
-	}
+	b.ledTo("second", b.rollback(), "taken back")
 	c.have, c.stopped = schemaOne, true // by pg_restore, and the first host serves that
 	p, err := PlanRollback(t.Context(), b.request(), b.deps)
-	if err != nil || !slices.ContainsFunc(p.Warnings, func(w Problem) bool { return strings.Contains(w.What, "schema 14.3) is not known") }) {
+	if err != nil || !warns(p, "schema 14.3) is not known") {
 		t.Fatalf("%v: it warns of %v", err, p)
 	}
-	if err := b.rollback(); err != nil || !strings.Contains(b.program(), "first") {
-		t.Errorf("a rollback after a restore leads to %q, %v", b.program(), err)
-	}
+	b.ledTo("first", b.rollback(), "")
 }
 
 // What is in the way is told before anything is changed, and nothing is.
@@ -336,9 +353,7 @@ func TestPlanUpgrade_failsOnAServer(t *testing.T) {
 					t.Errorf("a rollback: %v", err)
 				}
 				c.have = schemaOne
-				if err := b.rollback(); err != nil || !strings.Contains(b.program(), "first") {
-					t.Errorf("a rollback to a dump leads to %q, %v", b.program(), err)
-				}
+				b.ledTo("first", b.rollback(), "")
 			})
 		})
 	}
