@@ -139,3 +139,23 @@ func TestPlanRollback_afterAnUpgradeThatWasKilledEarlyOnAServer(t *testing.T) {
 	b.ledTo("third", b.upgrade(b.request()), "")
 	b.ledTo("third", b.rollback(), "was migrated since (schema 14.3 to 15.3)")
 }
+
+// The next boot does not take back a run that follows one which has migrated the database.
+func TestPlanUpgrade_killedAgainOnAServer(t *testing.T) {
+	b, c := secondOnServer(t)
+	c.knows["second"], c.knows["third"] = schemaTwo, schemaTwo
+	for _, program := range []string{"second", "third"} {
+		b.another(program)
+		p, err := PlanUpgrade(t.Context(), b.request(), b.deps)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.kill(p, slices.IndexFunc(p.steps, func(s host.Step) bool { _, is := s.(*health); return is })+1)
+		if c.have != schemaTwo || !strings.Contains(b.program(), program) {
+			t.Fatalf("it was killed with %q, and the database has %v", b.program(), c.have)
+		}
+		if exists(b.path("etc/systemd/system/multi-user.target.wants/" + systemd.Recover)) {
+			t.Errorf("the next boot would take back %s", program)
+		}
+	}
+}
