@@ -86,6 +86,10 @@ func TestPostgres_work(t *testing.T) {
 	interrupted("after its end", false)
 	must(t, other.Sweep(t.Context()))
 	shows("while it is young", false, 0, "third")
+	later("-3600000000000")
+	ahead := shows("by a clock that was ahead", false, 0, "third")
+	must(t, one.Keep(t.Context(), "plan", "one", "fourth"))
+	shows("with a result after that", false, ahead, "fourth")
 	later("8 * 86400000000000")
 	must(t, other.Sweep(t.Context()))
 	if ended := shows("after a week", false, 0, ""); ended != 0 {
