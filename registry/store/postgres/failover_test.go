@@ -304,3 +304,28 @@ func TestFailOver_aCommitWithoutTheStandby(t *testing.T) {
 		t.Errorf("the notes are %q", names)
 	}
 }
+
+// A standby that was promoted without what a daemon wrote when it started ends that daemon, and takes the next one.
+func TestFailOver_theStandbyLacksTheDaemon(t *testing.T) {
+	s := newServers(t)
+	first, err := Open(s.ctx, s.options)
+	must(t, err)
+	must(t, first.Close())
+	must(t, s.primary.Exec(s.ctx, `ALTER SYSTEM SET synchronous_standby_names = ''`, `SELECT pg_reload_conf()`))
+	must(t, s.standby.Halt())
+	daemon := s.open()
+	s.write(daemon, "lost")
+	must(t, s.primary.Halt())
+	must(t, s.standby.Begin(s.ctx))
+	must(t, s.standby.Promote(s.ctx))
+	for err = error(new(database.UnavailableError)); errors.As(err, new(*database.UnavailableError)); {
+		err = daemon.Share(s.ctx, insertNote("refused", 1))
+	}
+	if !errors.As(err, new(*database.LockedError)) || !strings.Contains(err.Error(), "another appliance has taken") {
+		t.Errorf("got %v", err)
+	}
+	s.write(s.open(), "next")
+	if names := s.at(s.standby); !slices.Equal(names, []string{"next"}) {
+		t.Errorf("the notes are %q", names)
+	}
+}
