@@ -113,12 +113,12 @@ const (
 		WHERE repository_manifests.pulled <> excluded.pulled OR repository_manifests.media_type <> excluded.media_type
 			OR repository_manifests.linked <> excluded.linked`
 	followedTags = `SELECT r.id, f.name, f.state ->> 'digest' FROM followed f CROSS JOIN repositories r
-		WHERE f.kind = 'tag' AND f.state <> '' AND r.name = f.repository AND ?1 = ?1`
+		WHERE f.kind = 'tag' AND f.state <> '' AND r.name = f.repository AND CAST(?1 AS BIGINT) = ?1`
 	followedGone = `SELECT r.id, f.name, '' FROM followed f CROSS JOIN repositories r
-		WHERE f.kind = 'tag' AND f.state = '' AND r.name = f.repository AND ?1 = ?1`
+		WHERE f.kind = 'tag' AND f.state = '' AND r.name = f.repository AND CAST(?1 AS BIGINT) = ?1`
 	unlistedTags = `SELECT t.repository, t.name, '' FROM tags t CROSS JOIN repositories r
 		WHERE r.id = t.repository AND NOT EXISTS (SELECT 1 FROM followed f
-			WHERE f.kind = 'tag' AND f.repository = r.name AND f.name = t.name AND f.state <> '') AND ?1 = ?1`
+			WHERE f.kind = 'tag' AND f.repository = r.name AND f.name = t.name AND f.state <> '') AND CAST(?1 AS BIGINT) = ?1`
 	unlistedManifests = `SELECT l.repository, l.digest FROM repository_manifests l CROSS JOIN repositories r
 		WHERE r.id = l.repository AND NOT EXISTS (SELECT 1 FROM followed f
 			WHERE f.kind = 'manifest' AND f.repository = r.name AND f.name = l.digest AND f.state <> '')`
