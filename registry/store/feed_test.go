@@ -314,7 +314,7 @@ func TestFollowing_Stage_digest(t *testing.T) {
 	}
 }
 
-// Of what came nothing shows while some content of it is not here.
+// Of what came nothing shows while some content of it is not here. What comes later of each kind shows, too.
 func TestFollowing_Commit_lacking(t *testing.T) {
 	first, f := newFixture(t), newFixture(t)
 	first.pushImage("app", "app", "v1")
@@ -351,6 +351,18 @@ func TestFollowing_Commit_lacking(t *testing.T) {
 	f.must(err)
 	if tags, err := f.Tags.All(f.ctx, Tag{}, 100); err != nil || len(tags) != 2 {
 		t.Errorf("it shows %v, %v", tags, err)
+	}
+	first.must(first.Tags.Delete(first.ctx, "app", "v1"))
+	first.must(first.Users.Put(first.ctx, User{Name: "u", Role: "pull"}))
+	first.must(first.Clusters.Put(first.ctx, Cluster{ID: "c", Facts: json.RawMessage(`{}`)}))
+	first.must(first.Runs.Want(first.ctx, "w", json.RawMessage(`["a"]`)))
+	page, err := first.Feed.Page(first.ctx, "a", position, 100)
+	first.must(err)
+	f.must(f.Following.Save(f.ctx, page))
+	_, err = f.Following.Commit(f.ctx, true)
+	f.must(err)
+	if tags, err := f.Tags.All(f.ctx, Tag{}, 100); err != nil || len(tags) != 1 {
+		t.Errorf("after a tag went it shows %v, %v", tags, err)
 	}
 }
 
