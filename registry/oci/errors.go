@@ -146,6 +146,8 @@ func (c errorCodes) explain(err error) error {
 		return refusal(http.StatusBadRequest, c.invalid)
 	case errors.As(err, &full):
 		return errFull(full)
+	case errors.As(err, new(*store.TooLargeError)):
+		return refusal(http.StatusRequestEntityTooLarge, codeSizeInvalid)
 	case errors.As(err, new(*store.UnavailableError)):
 		p := refusal(http.StatusServiceUnavailable, codeUnavailable).with("Retry-After", retry.Later)
 		p.message = "the registry's database is not available at the moment; try again"

@@ -153,6 +153,16 @@ func TestExplain_diskFull(t *testing.T) {
 	}
 }
 
+func TestExplain_tooLarge(t *testing.T) {
+	w := httptest.NewRecorder()
+	err := fmt.Errorf("write upload: %w", &store.TooLargeError{Place: "s3://images", Most: 7})
+	(&API{log: slog.New(slog.DiscardHandler)}).answer(w, httptest.NewRequest("PATCH", "/v2/a/blobs/uploads/x", nil), uploadCodes.explain(err))
+	got := reply{w.Result(), w.Body.Bytes()}
+	if got.StatusCode != http.StatusRequestEntityTooLarge || got.code(t) != codeSizeInvalid || !strings.Contains(string(got.body), "s3://images has 7 bytes at most") {
+		t.Errorf("%d %s", got.StatusCode, got.body)
+	}
+}
+
 // A client asks again, and the log has the reason.
 func TestExplain_storageUnavailable(t *testing.T) {
 	var log bytes.Buffer

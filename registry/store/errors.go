@@ -18,6 +18,7 @@ import (
 // The errors of the packages below, for callers that match them.
 type (
 	FullError        = diskspace.FullError
+	TooLargeError    = blobstore.TooLargeError
 	CorruptError     = database.CorruptError
 	LockedError      = database.LockedError
 	SchemaError      = database.SchemaError

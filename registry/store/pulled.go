@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -51,7 +52,7 @@ func (s *Blobs) ReferencedSize(ctx context.Context, repo string, d digest.Digest
 
 // NewPulled begins the download of a blob of size bytes, -1 if unknown. Clients cannot name it as a
 // session. arrived is called after each write with the number of new bytes, which a reader of Open
-// sees. *FullError.
+// sees. *FullError, *TooLargeError.
 func (s *Uploads) NewPulled(ctx context.Context, repo string, size int64, arrived func(n int)) (*Upload, error) {
 	if err := image.CheckRepository(repo); err != nil {
 		return nil, err
@@ -64,6 +65,14 @@ func (s *Uploads) NewPulled(ctx context.Context, repo string, size int64, arrive
 		return nil, err
 	}
 	u.by, u.arrived = byPull, arrived
+	return u.readable(ctx)
+}
+
+// readable returns a download, unless this host has no space for what its readers have yet to read. It is cancelled then.
+func (u *Upload) readable(ctx context.Context) (*Upload, error) {
+	if err := u.store.checkSpool(max(0, u.want-u.bytes.Size())); err != nil {
+		return nil, errors.Join(fmt.Errorf("begin download: %w", err), u.Cancel(ctx))
+	}
 	return u, nil
 }
 
@@ -80,7 +89,7 @@ func (s *Uploads) PulledPart(ctx context.Context, d digest.Digest, size int64) i
 }
 
 // ContinuePulled is NewPulled for a blob of a known size, after its first offset bytes. *PartialError if
-// the store does not have them any more.
+// the store does not have them any more, *FullError.
 func (s *Uploads) ContinuePulled(ctx context.Context, repo string, d digest.Digest, size, offset int64, arrived func(n int)) (*Upload, error) {
 	if err := checkRepositoryAndDigest(repo, d); err != nil {
 		return nil, err
@@ -90,7 +99,7 @@ func (s *Uploads) ContinuePulled(ctx context.Context, repo string, d digest.Dige
 		return nil, err
 	}
 	u.repo, u.by, u.arrived = repo, byPull, arrived
-	return u, nil
+	return u.readable(ctx)
 }
 
 // Keep ends an upload, and keeps what came of it for ContinuePulled, where it can. After Commit and Cancel

@@ -143,6 +143,9 @@ func (s *core) openPartial(ctx context.Context, repo string, desc ocispec.Descri
 	if offset < 0 || offset > desc.Size {
 		return nil, &InvalidError{What: "blob", Reason: fmt.Sprintf("%s has %d bytes and cannot go on at byte %d", desc.Digest, desc.Size, offset)}
 	}
+	if err := s.blobs.CheckSize(desc.Size); err != nil {
+		return nil, fmt.Errorf("begin upload: %w", err)
+	}
 	id := blobstore.PartialID(desc.Digest)
 	switch {
 	case offset > 0:

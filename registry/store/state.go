@@ -179,6 +179,18 @@ func (s *core) checkSpace(need int64) error {
 	return s.databaseSpace(0)
 }
 
+// checkSpool returns a *FullError unless this host has space for need bytes of an upload that is read meanwhile, where the
+// storage cannot have them.
+func (s *core) checkSpool(need int64) error {
+	dir := s.blobs.Spool()
+	if dir == "" {
+		return nil
+	}
+	space := s.space
+	space.MinFree = 0 // which is of the blobs' file system
+	return space.Check(dir, need)
+}
+
 // checkNewFile is checkSpace for a blob that needs new files.
 func (s *core) checkNewFile(need int64) error {
 	if err := s.checkDisk(s.space.CheckInodes); err != nil {

@@ -65,6 +65,9 @@ func (s *Uploads) New(ctx context.Context, repo string) (*Upload, error) {
 
 // newUpload begins an upload of want bytes, 0 if unknown.
 func (s *core) newUpload(repo string, want int64) (*Upload, error) {
+	if err := s.blobs.CheckSize(want); err != nil {
+		return nil, fmt.Errorf("begin upload: %w", err)
+	}
 	if err := s.checkNewFile(want); err != nil {
 		return nil, fmt.Errorf("begin upload: %w", err)
 	}
@@ -163,7 +166,11 @@ func (u *Upload) write(p []byte) (int, error) {
 // checkSpace returns a *FullError when there is no space for the rest.
 func (u *Upload) checkSpace() error {
 	u.checked = u.bytes.Size()
-	return u.store.checkSpace(max(spaceEvery, u.want-u.checked))
+	need := max(spaceEvery, u.want-u.checked)
+	if err := u.store.checkSpace(need); err != nil || u.arrived == nil {
+		return err
+	}
+	return u.store.checkSpool(need)
 }
 
 // ReadFrom appends all of r. When it fails, the bytes before stay in the upload.

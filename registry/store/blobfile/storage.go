@@ -36,6 +36,10 @@ func (s storage) CheckMounted(_ context.Context, a digest.Algorithm) (place stri
 	return s.Dir.CheckMounted(a)
 }
 
+func (s storage) CheckSize(int64) error { return nil }
+
+func (s storage) Spool() string { return "" }
+
 func (s storage) CheckWritable(context.Context) error { return s.Dir.CheckWritable() }
 
 func (s storage) NewUpload(repo string, started time.Time) (blobstore.Upload, error) {

@@ -28,6 +28,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"os"
 	"path"
 	"strings"
 	"sync"
@@ -117,6 +118,17 @@ func (s *Storage) Close() error { return nil }
 
 // Root implements blobstore.Storage.
 func (s *Storage) Root() string { return s.address.String() }
+
+// CheckSize implements blobstore.Storage.
+func (s *Storage) CheckSize(bytes int64) error {
+	if bytes > largest {
+		return &blobstore.TooLargeError{Place: s.Root(), Most: largest}
+	}
+	return nil
+}
+
+// Spool implements blobstore.Storage.
+func (s *Storage) Spool() string { return os.TempDir() }
 
 func (s *Storage) key(name string) string { return path.Join(s.address.Prefix, name) }
 

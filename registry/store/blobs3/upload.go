@@ -18,6 +18,7 @@ import (
 	"github.com/minio/minio-go/v7"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/mirror-appliance/appliance/internal/diskspace"
 	"github.com/mirror-appliance/appliance/internal/throttle"
 	"github.com/mirror-appliance/appliance/registry/store/blobstore"
 )
@@ -106,8 +107,8 @@ func (u *upload) Write(p []byte) (n int, err error) {
 	if u.broken != nil {
 		return 0, u.broken
 	}
-	if u.size+int64(len(p)) > largest {
-		return 0, fmt.Errorf("write upload: a blob in S3 has %d bytes at most", int64(largest))
+	if err := u.s.CheckSize(u.size + int64(len(p))); err != nil {
+		return 0, fmt.Errorf("write upload: %w", err)
 	}
 	if err := u.takePlace(u.size + int64(len(p))); err != nil {
 		return 0, err
@@ -121,7 +122,7 @@ func (u *upload) Write(p []byte) (n int, err error) {
 		chunk := p[:min(len(p), partBytes-len(u.tail))]
 		if u.spool != nil {
 			if _, err := u.spool.WriteAt(chunk, u.size); err != nil {
-				return n, fmt.Errorf("keep bytes for the readers of a download: %w", err)
+				return n, diskspace.Full(u.s.Spool(), 0, fmt.Errorf("keep bytes for the readers of a download: %w", err))
 			}
 		}
 		u.tail = append(u.tail, chunk...)
@@ -249,7 +250,7 @@ func (u *upload) Open() (blobstore.Reader, error) {
 		if u.size > 0 {
 			return nil, errors.New(u.what("read") + ": its first bytes were sent before")
 		}
-		file, err := os.CreateTemp("", "appliance-download-")
+		file, err := os.CreateTemp(u.s.Spool(), "appliance-download-")
 		if err != nil {
 			return nil, fmt.Errorf("make room for the readers of a download: %w", err)
 		}

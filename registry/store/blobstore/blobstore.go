@@ -13,6 +13,7 @@ package blobstore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"path"
@@ -51,6 +52,11 @@ type Storage interface {
 
 	// Root returns the place of the storage, for messages.
 	Root() string
+	// CheckSize returns a *TooLargeError unless a blob may have so many bytes.
+	CheckSize(bytes int64) error
+	// Spool returns the directory of this host that has the bytes of an upload while it is read, "" if that is the upload
+	// itself.
+	Spool() string
 	// CheckMounted returns the place of the blobs of an algorithm and reports whether it has any.
 	CheckMounted(ctx context.Context, a digest.Algorithm) (place string, mounted bool, err error)
 	// CheckWritable returns an error unless blobs can be written.
@@ -71,6 +77,16 @@ type Notes interface {
 	RemoveNote(ctx context.Context, name string) error
 	// NotePlace tells where a note is, for messages.
 	NotePlace(name string) string
+}
+
+// TooLargeError reports a blob with more bytes than the storage takes.
+type TooLargeError struct {
+	Place string // the storage
+	Most  int64  // bytes
+}
+
+func (e *TooLargeError) Error() string {
+	return fmt.Sprintf("a blob in %s has %d bytes at most", e.Place, e.Most)
 }
 
 // ErrNoteChanged reports that a note is not the one that was seen.
