@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mirror-appliance/appliance/internal/diskspace"
@@ -109,6 +110,7 @@ type core struct {
 	space    diskspace.Checker
 	now      func() time.Time
 	log      *slog.Logger
+	closed   atomic.Bool
 
 	memory
 	turns
@@ -204,6 +206,9 @@ func newStore(o Options) (*Store, error) {
 
 // Close closes the store. Calls under way fail.
 func (s *Store) Close() error {
+	if s.closed.Swap(true) {
+		return fmt.Errorf("close the store of %s: %w", s.database, os.ErrClosed)
+	}
 	if s.guard.tidying != nil {
 		s.guard.tidying()
 	}
