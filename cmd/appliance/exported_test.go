@@ -38,10 +38,8 @@ func unusedExports() map[string]string {
 		"registry/store/database.ErrHeld":                         "as ErrClosed",
 		"registry/store/postgres.Beside":                          "tests of the store change rows beside it",
 		"registry/store/postgres/postgrestest.Server.Both":        "for tests alone",
-		"registry/store/postgres/postgrestest.Server.Drop":        "for tests alone",
 		"registry/store/postgres/postgrestest.Server.Standby":     "for tests alone",
 		"registry/store/postgres/postgrestest.Server.Synchronous": "for tests alone",
-		"registry/store/postgres/postgrestest.Start":              "for tests alone",
 		"registry/console/consoletest.CSRF":                       "for tests alone",
 		"registry/store/database.Group.Queued":                    "tests of engines wait until writes are queued",
 	}

@@ -100,6 +100,7 @@ func rooms() map[string][]string {
 
 		"registry/store/blobstore/blobstoretest": {"registry/store/blobstore"},
 		"registry/store/blobs3/s3test":           nil,
+		"registry/store/storetest":               {"registry/store", "registry/store/blobs3/s3test", "registry/store/postgres"},
 
 		"registry/store/integrity/findings": nil,
 

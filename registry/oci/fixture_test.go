@@ -2,7 +2,6 @@ package oci
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -12,7 +11,6 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -21,6 +19,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/registry/auth"
 	"github.com/mirror-appliance/appliance/registry/store"
+	"github.com/mirror-appliance/appliance/registry/store/storetest"
 )
 
 // A fixture is the API over a real store, served on loopback.
@@ -33,7 +32,7 @@ type fixture struct {
 	log    *bytes.Buffer // of the API; read it when no request is under way
 
 	options Options             // beyond the store, for open
-	bucket  store.Options       // with the Storage and the Credentials of one in S3; none: files
+	place   storetest.Place     // none: a new one
 	auth    *auth.Authenticator // nil: no authentication
 }
 
@@ -49,9 +48,10 @@ func (f *fixture) open(upstream Upstream) {
 	f.t.Helper()
 	ctx := context.Background() // the test's context ends before its cleanups
 	var err error
-	at := f.bucket
-	at.Database, at.Storage = filepath.Join(f.dir, "test.db"), cmp.Or(at.Storage, filepath.Join(f.dir, "storage"))
-	f.store, err = store.Open(ctx, at)
+	if f.place.Database == "" {
+		f.place = storetest.New(f.t, f.dir)
+	}
+	f.store, err = store.Open(ctx, f.place.Options)
 	if err != nil {
 		f.t.Fatal(err)
 	}

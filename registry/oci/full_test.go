@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mirror-appliance/appliance/registry/store/storetest"
 )
 
 // An upload that fills the disk is refused and cancelled, so that it frees its space.
@@ -18,6 +20,7 @@ func TestUpload_fullDisk(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	f.place = storetest.Files(f.dir)
 	f.open(nil)
 	t.Cleanup(f.close)
 	for _, method := range []string{"PATCH", "PUT"} {

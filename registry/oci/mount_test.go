@@ -69,7 +69,7 @@ func TestMount_ofAQuarantinedBlob(t *testing.T) {
 	f := newFixture(t, nil)
 	d := f.pushBlob("a", []byte("content")).Digest
 	hex := d.Encoded()
-	if err := os.Truncate(filepath.Join(f.dir, "storage", "sha256", hex[:2], hex), 3); err != nil {
+	if err := os.Truncate(filepath.Join(f.place.Objects, "sha256", hex[:2], hex), 3); err != nil {
 		t.Fatal(err)
 	}
 	f.do(http.StatusNotFound, "GET", "/v2/a/blobs/"+d.String(), nil)

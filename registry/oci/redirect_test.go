@@ -14,8 +14,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/mirror-appliance/appliance/registry/store"
 	"github.com/mirror-appliance/appliance/registry/store/blobs3/s3test"
+	"github.com/mirror-appliance/appliance/registry/store/storetest"
 )
 
 // redirecting is the API over blobs in S3, to which it redirects.
@@ -23,7 +23,9 @@ func redirecting(t *testing.T, u Upstream) (*fixture, *s3test.Server) {
 	t.Helper()
 	bucket := s3test.Start(t)
 	text, address := bucket.Address(t, "images")
-	f := &fixture{t: t, dir: t.TempDir(), bucket: store.Options{Storage: text, Credentials: bucket.Credentials}, options: Options{Redirect: &address}}
+	f := &fixture{t: t, dir: t.TempDir(), options: Options{Redirect: &address}}
+	f.place = storetest.Files(f.dir)
+	f.place.Storage, f.place.Credentials = text, bucket.Credentials
 	f.open(u)
 	t.Cleanup(f.close)
 	return f, bucket

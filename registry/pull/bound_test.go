@@ -40,7 +40,7 @@ func (f *fixture) endless(length int64) (sent chan int64) {
 // stored returns the size of the store's files.
 func (f *fixture) stored() (bytes int64) {
 	f.t.Helper()
-	err := filepath.WalkDir(filepath.Join(f.dir, "storage"), func(_ string, e fs.DirEntry, err error) error {
+	err := filepath.WalkDir(f.place.Objects, func(_ string, e fs.DirEntry, err error) error {
 		if err != nil || !e.Type().IsRegular() {
 			return err
 		}
@@ -89,7 +89,12 @@ func TestPuller_Blob_endless(t *testing.T) {
 	t.Run("is refused where there is no space for it", func(t *testing.T) {
 		f := newFixture(t)
 		sent := f.endless(1 << 60)
-		if _, err := f.pull(f.blob); !errors.As(err, new(*store.FullError)) {
+		_, err := f.pull(f.blob)
+		if f.place.Credentials != "" { // in S3 the size of a blob is bounded, and the space is another's
+			if !errors.As(err, new(*store.TooLargeError)) {
+				t.Errorf("got %v", err)
+			}
+		} else if !errors.As(err, new(*store.FullError)) {
 			t.Errorf("got %v", err)
 		}
 		<-sent

@@ -10,7 +10,6 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -19,6 +18,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/registry"
 	"github.com/mirror-appliance/appliance/mirror/upstream"
 	"github.com/mirror-appliance/appliance/registry/store"
+	"github.com/mirror-appliance/appliance/registry/store/storetest"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -36,7 +36,9 @@ type fixture struct {
 	server *httptest.Server
 	real   http.Handler
 	log    *syncBuffer
-	dir    string // of the store
+	place  storetest.Place
+
+	inFiles bool // whatever the environment names
 
 	layer    []byte
 	blob     digest.Digest
@@ -68,6 +70,15 @@ func newFixture(t *testing.T, changes ...func(*Options)) *fixture {
 	return f
 }
 
+// newFileFixture is newFixture with blobs in files, which have what arrived of a download when it broke off.
+func newFileFixture(t *testing.T) *fixture {
+	t.Helper()
+	f := newFixture(t)
+	f.inFiles = true
+	f.sleeping(context.Context.Err)
+	return f
+}
+
 // sleeping puts a Puller over a fresh store, whose upstream client waits by sleep.
 func (f *fixture) sleeping(sleep func(context.Context) error, changes ...func(*Options)) {
 	f.t.Helper()
@@ -86,10 +97,13 @@ func (f *fixture) sleeping(sleep func(context.Context) error, changes ...func(*O
 // open puts a Puller over a fresh store.
 func (f *fixture) open(source Source, changes ...func(*Options)) {
 	f.t.Helper()
-	f.dir = f.t.TempDir()
-	s, err := store.Open(f.t.Context(), store.Options{
-		Database: filepath.Join(f.dir, "appliance.db"), Storage: filepath.Join(f.dir, "storage"),
-	})
+	dir := f.t.TempDir()
+	if f.inFiles {
+		f.place = storetest.Files(dir)
+	} else {
+		f.place = storetest.New(f.t, dir)
+	}
+	s, err := store.Open(f.t.Context(), f.place.Options)
 	if err != nil {
 		f.t.Fatal(err)
 	}

@@ -58,7 +58,7 @@ func (f *fixture) half() {
 
 // What had arrived of a layer when the appliance ended is not fetched again, and readers get all of it.
 func TestPuller_Blob_goesOnAfterAnEnd(t *testing.T) {
-	f := newFixture(t)
+	f := newFileFixture(t)
 	f.half()
 	ranges := f.ranges()
 	if got, err := f.pull(f.blob); err != nil || !bytes.Equal(got, f.layer) {
@@ -72,7 +72,7 @@ func TestPuller_Blob_goesOnAfterAnEnd(t *testing.T) {
 
 // A part that is not that of the layer ends with an error, and all of the layer is fetched then.
 func TestPuller_Blob_goesOnFromAWrongPart(t *testing.T) {
-	f := newFixture(t)
+	f := newFileFixture(t)
 	f.half()
 	u, err := f.store.Uploads.ContinuePulled(t.Context(), here, f.blob, int64(len(f.layer)), 0, func(int) {})
 	if err != nil {
@@ -102,7 +102,7 @@ func TestPuller_Blob_goesOnFromAWrongPart(t *testing.T) {
 
 // A link that is cut is no reason to fetch again, either.
 func TestPuller_Hold_keepsWhatHasArrived(t *testing.T) {
-	f := newFixture(t)
+	f := newFileFixture(t)
 	f.wantTag(f.manifest)
 	sent, release := f.halfway()
 	defer close(release)

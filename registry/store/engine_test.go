@@ -82,29 +82,29 @@ func startServer(ctx context.Context) (_ *testServer, err error) {
 			err = errors.Join(err, server.Stop())
 		}
 	}()
-	name, address, err := server.Database(ctx, "")
-	if err != nil {
-		return nil, err
-	}
+	s.template, err = server.Template(ctx, fillTemplate)
+	return s, err
+}
+
+func fillTemplate(ctx context.Context, address string) error {
 	dir, err := os.MkdirTemp("", "")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer os.RemoveAll(dir)
 	made, err := Open(ctx, Options{Database: address, Storage: dir})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := made.Close(); err != nil {
-		return nil, err
+		return err
 	}
 	db, err := postgres.Beside(address, nil)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	_, err = db.ExecContext(ctx, testFunctions)
-	s.template = name
-	return s, errors.Join(err, db.Close())
+	return errors.Join(err, db.Close())
 }
 
 // databaseIn returns the name of the database of a test's directory.

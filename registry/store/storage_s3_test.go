@@ -50,7 +50,7 @@ func TestOpen_ofTheStorageOfAnother(t *testing.T) {
 	}
 	old := newFileFixture(t)
 	old.pushImage("app", "app", "v1")
-	other.Database = old.database
+	other.Database = old.options().Database
 	old.must(old.Close())
 	old.Store = nil
 	s, err := Open(f.ctx, other)

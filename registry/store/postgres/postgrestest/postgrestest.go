@@ -204,6 +204,15 @@ func (s *Server) Database(ctx context.Context, template string) (name, address s
 	return name, s.address(name), err
 }
 
+// Template makes a database that Database copies, with what fill makes in it, and returns its name.
+func (s *Server) Template(ctx context.Context, fill func(ctx context.Context, address string) error) (name string, err error) {
+	name, address, err := s.Database(ctx, "")
+	if err != nil {
+		return "", err
+	}
+	return name, fill(ctx, address)
+}
+
 // Drop removes a database.
 func (s *Server) Drop(ctx context.Context, name string) error {
 	c, err := pgx.Connect(ctx, s.address("postgres"))
