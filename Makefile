@@ -82,7 +82,7 @@ several: ## the tests of several daemons of one store: random histories, kills, 
 	go -C testdata/s3server build -trimpath -buildvcs=false -o $(CURDIR)/bin/s3server .
 	go vet -tags s3 ./registry/store
 	go vet -tags several ./cmd/appliance
-	APPLIANCE_S3_SERVER=$(CURDIR)/bin/s3server APPLIANCE_TEST_DATABASE=postgres APPLIANCE_TEST_STORAGE=s3 go test -count=1 -tags s3 -timeout 40m -skip TestSeveral_ ./registry/store ./registry/oci ./registry/pull
+	APPLIANCE_S3_SERVER=$(CURDIR)/bin/s3server APPLIANCE_TEST_DATABASE=postgres APPLIANCE_TEST_STORAGE=s3 go test -count=1 -tags s3 -timeout 40m -skip TestSeveral_ ./registry/store ./registry/oci ./registry/pull ./registry/follow
 	APPLIANCE_S3_SERVER=$(CURDIR)/bin/s3server APPLIANCE_TEST_DATABASE=postgres go test -count=1 -tags s3 -timeout 2h -run TestSeveral_ ./registry/store -kills $(KILLS)
 	APPLIANCE_S3_SERVER=$(CURDIR)/bin/s3server go test -count=1 -tags several -timeout 20m -run 'Test(Several|Scale)_' ./cmd/appliance
 

@@ -36,7 +36,7 @@ func TestFollower_firstGoesBack(t *testing.T) {
 	const lost = 5 // as many changes as below
 	for _, made := range []int{lost - 1, lost, lost + 4} {
 		t.Run(fmt.Sprint(lost, " changes are lost, and ", made, " made"), func(t *testing.T) {
-			first, second := newHost(t), newHost(t)
+			first, second := newFileHost(t), newFileHost(t)
 			fill(first)
 			first.push("kept", newImage("kept", nil), "v1")
 			follow := func() {

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -24,6 +23,7 @@ import (
 	"github.com/mirror-appliance/appliance/registry/follow"
 	"github.com/mirror-appliance/appliance/registry/oci"
 	"github.com/mirror-appliance/appliance/registry/store"
+	"github.com/mirror-appliance/appliance/registry/store/storetest"
 )
 
 // host is an appliance as far as followers see it: a store, /v2 and the control API over TLS.
@@ -32,6 +32,7 @@ type host struct {
 	t      testing.TB
 	ctx    context.Context
 	dir    string
+	place  storetest.Place
 	server *httptest.Server
 	page   int // of its followers; 0: as always
 
@@ -43,12 +44,24 @@ type host struct {
 
 func newHost(t testing.TB) *host {
 	t.Helper()
+	dir := t.TempDir()
+	return newHostAt(t, dir, storetest.New(t, dir))
+}
+
+// newFileHost is newHost for a test of another process or of the files themselves.
+func newFileHost(t testing.TB) *host {
+	t.Helper()
 	return newHostIn(t, t.TempDir())
 }
 
 func newHostIn(t testing.TB, dir string) *host {
 	t.Helper()
-	h := &host{t: t, ctx: context.Background(), dir: dir, requests: map[string]int{}}
+	return newHostAt(t, dir, storetest.Files(dir))
+}
+
+func newHostAt(t testing.TB, dir string, place storetest.Place) *host {
+	t.Helper()
+	h := &host{t: t, ctx: context.Background(), dir: dir, place: place, requests: map[string]int{}}
 	h.open()
 	h.server = httptest.NewTLSServer(http.HandlerFunc(h.serve))
 	t.Cleanup(func() {
@@ -60,7 +73,7 @@ func newHostIn(t testing.TB, dir string) *host {
 
 func (h *host) open() {
 	h.t.Helper()
-	s, err := store.Open(h.ctx, store.Options{Database: filepath.Join(h.dir, "appliance.db"), Storage: filepath.Join(h.dir, "storage")})
+	s, err := store.Open(h.ctx, h.place.Options)
 	h.must(err)
 	mux := http.NewServeMux()
 	mux.Handle("/v2/", oci.New(oci.Options{Store: s}))

@@ -18,6 +18,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/registry/follow"
 	"github.com/mirror-appliance/appliance/registry/store"
+	"github.com/mirror-appliance/appliance/registry/store/storetest"
 )
 
 // The environment of the test binary when it is the process that is killed.
@@ -36,7 +37,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, served(dir))
 		os.Exit(1)
 	}
-	os.Exit(m.Run())
+	storetest.Run(m)
 }
 
 func followForEver(dir string) error {
@@ -84,7 +85,7 @@ func (h *host) largest() (size int64) {
 
 // After kill -9 in the middle of a large blob, the follower goes on where it was.
 func TestFollower_killed(t *testing.T) {
-	first, second := newHost(t), newHost(t)
+	first, second := newFileHost(t), newFileHost(t)
 	layer := make([]byte, 16<<20)
 	_, _ = rand.Read(layer)
 	fill(first)
@@ -129,7 +130,7 @@ func TestFollower_killed(t *testing.T) {
 
 // Killed at any moment, it is equal after a restart, and shows no run in part before.
 func TestFollower_killedAtAnyMoment(t *testing.T) {
-	first, second := newHost(t), newHost(t)
+	first, second := newFileHost(t), newFileHost(t)
 	places := [][2]string{{"a", "x"}, {"b", "x"}, {"c", "x"}}
 	for n := range 6 {
 		images := map[[2]string]image{}

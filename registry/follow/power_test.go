@@ -19,6 +19,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/powercut"
 	"github.com/mirror-appliance/appliance/registry/store"
+	"github.com/mirror-appliance/appliance/registry/store/storetest"
 )
 
 var cuts = flag.Int("cuts", 6, "of the power of each side of a pair")
@@ -191,7 +192,7 @@ func served(dir string) error {
 	if _, err := fmt.Sscan(os.Getenv(servedSeed), &with); err != nil {
 		return err
 	}
-	h := &host{t: alone{}, ctx: context.Background(), dir: dir, requests: map[string]int{}}
+	h := &host{t: alone{}, ctx: context.Background(), dir: dir, place: storetest.Files(dir), requests: map[string]int{}}
 	h.open()
 	h.server = httptest.NewTLSServer(http.HandlerFunc(h.serve))
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: h.server.Certificate().Raw})

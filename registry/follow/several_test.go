@@ -74,7 +74,7 @@ func TestFollower_several(t *testing.T) {
 
 // A follower that is behind the horizon takes a new list, and what it has too much goes.
 func TestFollower_behindTheHorizon(t *testing.T) {
-	first, second := newHost(t), newHost(t)
+	first, second := newFileHost(t), newFileHost(t)
 	fill(first)
 	f := first.start(second)
 	f.catchUp()
@@ -112,7 +112,7 @@ func TestFollower_awayForLong(t *testing.T) {
 		"running": func(first, second *host, f *following) { first.must(first.Feed.Remove(first.ctx, "of "+second.dir)) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			first, second := newHost(t), newHost(t)
+			first, second := newFileHost(t), newFileHost(t)
 			fill(first)
 			o := first.options(second)
 			var log bytes.Buffer
