@@ -41,7 +41,7 @@ func (d snapshot) collectFollowers(s samples) {
 	}
 	for _, f := range followers {
 		labels := prometheus.Labels{"follower": f.Address}
-		s.send(prometheus.GaugeValue, "follower_pending_changes", "Changes that a follower of this appliance has not saved yet, at most 100000.", float64(f.Pending), labels)
+		s.send(prometheus.GaugeValue, "follower_pending_changes", "Changes that a follower of this appliance does not show yet, or while it lists all, tags and manifests: at most 100000.", float64(f.Pending), labels)
 		s.send(prometheus.GaugeValue, "follower_seen_timestamp_seconds", "When a follower of this appliance asked last, to the minute.", timestamp(f.Seen), labels)
 	}
 }

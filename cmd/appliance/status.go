@@ -161,6 +161,8 @@ func behind(f api.Follower) string {
 	switch {
 	case f.Relist:
 		return "last seen " + when(f.Seen) + ", too far behind: it will compare everything"
+	case f.Listing:
+		return fmt.Sprintf("last seen %s, compares everything, and does not show it yet: %d tags and manifests", when(f.Seen), f.Changes)
 	case f.Changes > 0:
 		return fmt.Sprintf("last seen %s, %s behind", when(f.Seen), count(f.Changes, "change"))
 	}

@@ -29,7 +29,7 @@ func (h *Handler) listFollowers(r *http.Request, _ api.None) ([]api.Follower, er
 	followers, err := h.store.Feed.List(r.Context())
 	all := []api.Follower{}
 	for _, f := range followers {
-		all = append(all, api.Follower{ID: f.ID, Address: f.Address, Users: f.Users, Started: f.Started, Seen: f.Seen, Changes: f.Pending, Relist: f.Relist})
+		all = append(all, api.Follower{ID: f.ID, Address: f.Address, Users: f.Users, Started: f.Started, Seen: f.Seen, Changes: f.Pending, Relist: f.Relist, Listing: f.Listing})
 	}
 	return all, err
 }
@@ -68,6 +68,7 @@ func (h *Handler) getChanges(r *http.Request, _ api.None) (api.Changes, error) {
 			*value = n
 		}
 	}
+	shown := seconds > 0 // a follower waits for more once it shows what came
 	if h.waiting.Add(1) > maxWaiting {
 		seconds = 0
 	}
@@ -76,7 +77,7 @@ func (h *Handler) getChanges(r *http.Request, _ api.None) (api.Changes, error) {
 	defer timer.Stop()
 	for {
 		changed := h.store.Feed.Changed() // before the read, so that no change is missed
-		page, err := h.store.Feed.Page(r.Context(), query.Get(api.ForFollower.Name), query.Get(api.SincePoint.Name), limit)
+		page, err := h.store.Feed.Page(r.Context(), query.Get(api.ForFollower.Name), query.Get(api.SincePoint.Name), shown, limit)
 		if err != nil || seconds <= 0 || len(page.Changes) > 0 || !page.CaughtUp {
 			return changesOf(page), err
 		}

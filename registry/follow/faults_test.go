@@ -141,9 +141,17 @@ func TestFollower_verifiesContent(t *testing.T) {
 			if len(now) != len(was) || now["tag app:t"] != good.digest().String() || now["tag app:u"] != "" {
 				t.Errorf("it shows %v", now)
 			}
+			_ = f.CatchUp(t.Context()) // by now it has asked with all that it has saved
+			_ = f.CatchUp(t.Context())
+			if at := first.follower(); at.Pending == 0 {
+				t.Errorf("the first takes it for equal: %+v", at)
+			}
 			mend()
 			mustCatchUp(t, f)
 			equal(t, first, second)
+			for at := first.follower(); at.Pending > 0 || at.Listing; at = first.follower() { // once it asks for more
+				time.Sleep(time.Millisecond)
+			}
 		})
 	}
 }

@@ -190,6 +190,17 @@ func (f *following) catchUp() {
 	}
 }
 
+// follower returns what a host knows of its follower.
+func (h *host) follower() store.Follower {
+	h.t.Helper()
+	all, err := h.Feed.List(h.ctx)
+	h.must(err)
+	if len(all) != 1 {
+		h.t.Fatalf("the followers are %v", all)
+	}
+	return all[0]
+}
+
 // equal compares what two hosts show.
 func equal(t testing.TB, first, second *host) {
 	t.Helper()

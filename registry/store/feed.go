@@ -54,11 +54,12 @@ type Follower struct {
 	CA      string // PEM, "" for the CAs of the system
 	Token   string // with which this appliance asks it
 	Users   bool   // it gets the accounts
-	// Set by the store: when it registered, when it asked last, how many changes it has not saved, and
-	// whether it has to list all again.
+	// Set by the store: when it registered, when it asked last, and how much it does not show, at most pendingCounted:
+	// changes, or tags and manifests while it lists all.
 	Started, Seen time.Time
 	Pending       int
-	Relist        bool
+	Relist        bool // it has to list all again
+	Listing       bool // it lists all, and does not show that yet
 }
 
 // Change is a thing that has changed, with its state when the page was read.
@@ -145,6 +146,7 @@ func (s *Feed) Register(ctx context.Context, f Follower, at string) (next string
 		next = at
 		var p position
 		var good checks
+		var listing bool
 		var err error
 		if at != "" {
 			p, err = parsePosition(at)
@@ -158,7 +160,7 @@ func (s *Feed) Register(ctx context.Context, f Follower, at string) (next string
 		session := p.Session
 		var gone *RelistError
 		if at == "" || errors.As(err, &gone) {
-			session, err = random.String(), nil
+			session, listing, err = random.String(), true, nil
 			p = position{Session: session, Listing: listed()[0], Check: rand.Text()}
 			good = checks{p.Check}
 			if err := tx.QueryRowContext(ctx, `SELECT head FROM feed`).Scan(&p.Seq); err != nil {
@@ -169,12 +171,7 @@ func (s *Feed) Register(ctx context.Context, f Follower, at string) (next string
 		if err != nil {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, `INSERT INTO followers (id, address, ca, token, session, users, since, seen, started, checks)
-			VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, ?9)
-			ON CONFLICT (id) DO UPDATE SET address = excluded.address, ca = excluded.ca, token = excluded.token, users = excluded.users,
-				session = excluded.session, since = excluded.since, seen = excluded.seen, started = CASE followers.session WHEN excluded.session THEN followers.started ELSE excluded.started END,
-				checks = excluded.checks`,
-			f.ID, f.Address, f.CA, f.Token, session, f.Users, p.Seq, now, good.String())
+		_, err = tx.ExecContext(ctx, registerFollower, f.ID, f.Address, f.CA, f.Token, session, f.Users, p.Seq, now, good.String(), listing)
 		return err
 	})
 	if err != nil {
@@ -182,6 +179,15 @@ func (s *Feed) Register(ctx context.Context, f Follower, at string) (next string
 	}
 	return next, nil
 }
+
+// registerFollower adds a follower, or begins a session of one. What it shows stays as it was within a session.
+const registerFollower = `INSERT INTO followers (id, address, ca, token, session, users, since, seen, started, checks, listing)
+	VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, ?9, ?10)
+	ON CONFLICT (id) DO UPDATE SET address = excluded.address, ca = excluded.ca, token = excluded.token, users = excluded.users,
+		session = excluded.session, seen = excluded.seen, checks = excluded.checks,
+		since = CASE followers.session WHEN excluded.session THEN followers.since ELSE excluded.since END,
+		started = CASE followers.session WHEN excluded.session THEN followers.started ELSE excluded.started END,
+		listing = CASE followers.session WHEN excluded.session THEN followers.listing ELSE excluded.listing END`
 
 // checkFollower returns a *RelistError unless a follower may read on at a position, whether it gets the
 // accounts, and the checks of the positions from that one on.
@@ -242,15 +248,18 @@ func (c checks) with(check string) checks {
 	return append(c[:len(c):len(c)], check)
 }
 
+const listFollowers = `SELECT id, address, ca, token, users, started, seen, session = '', listing,
+	CASE WHEN session = '' OR listing = 1 THEN (SELECT count(*) FROM (SELECT 1 FROM tags UNION ALL SELECT 1 FROM repository_manifests LIMIT ?1) few)
+	ELSE (SELECT count(*) FROM (SELECT 1 FROM changes WHERE seq > f.since LIMIT ?1) few) END FROM followers f ORDER BY address, id`
+
 // List lists the followers.
 func (s *Feed) List(ctx context.Context) ([]Follower, error) {
-	return s.list(ctx, `SELECT id, address, ca, token, users, started, seen, session = '',
-		(SELECT count(*) FROM (SELECT 1 FROM changes WHERE seq > f.since LIMIT ?) few) FROM followers f ORDER BY address, id`, pendingCounted)
+	return s.list(ctx, listFollowers, pendingCounted)
 }
 
 // Registered lists the followers without Pending, whose count takes too long for each request of a stranger.
 func (s *Feed) Registered(ctx context.Context) ([]Follower, error) {
-	return s.list(ctx, `SELECT id, address, ca, token, users, started, seen, session = '', 0 FROM followers ORDER BY address, id`)
+	return s.list(ctx, `SELECT id, address, ca, token, users, started, seen, session = '', listing, 0 FROM followers ORDER BY address, id`)
 }
 
 func (s *Feed) list(ctx context.Context, text string, args ...any) ([]Follower, error) {
@@ -258,7 +267,7 @@ func (s *Feed) list(ctx context.Context, text string, args ...any) ([]Follower, 
 	scan := func(rows *sql.Rows) error {
 		var f Follower
 		var started, seen int64
-		err := rows.Scan(&f.ID, &f.Address, &f.CA, &f.Token, &f.Users, &started, &seen, &f.Relist, &f.Pending)
+		err := rows.Scan(&f.ID, &f.Address, &f.CA, &f.Token, &f.Users, &started, &seen, &f.Relist, &f.Listing, &f.Pending)
 		f.Started, f.Seen = database.Time(started), database.Time(seen)
 		all = append(all, f)
 		return err
@@ -285,13 +294,13 @@ func (s *Feed) Remove(ctx context.Context, id string) error {
 	return s.prune(ctx)
 }
 
-// confirm records that a follower has saved the changes up to a position, and is given the next one, whose check is
-// "" if it is the same. It deletes the changes that all have.
-func (s *Feed) confirm(ctx context.Context, id string, p position, next string) error {
+// confirm records that a follower has saved the changes up to a position, whether it shows them, and that it is given the
+// next one, whose check is "" if it is the same. It deletes the changes that all show.
+func (s *Feed) confirm(ctx context.Context, id string, p position, shown bool, next string) error {
 	now := s.now()
 	if next == "" {
-		due, err := database.Exists(ctx, s.db.Reader(), `SELECT 1 FROM followers WHERE id = ? AND session = ? AND (since < ? OR seen < ?)`,
-			id, p.Session, p.Seq, database.Nanos(now.Add(-followerSeen)))
+		due, err := database.Exists(ctx, s.db.Reader(), `SELECT 1 FROM followers WHERE id = ? AND session = ? AND (? AND (since < ? OR listing = 1) OR seen < ?)`,
+			id, p.Session, shown, p.Seq, database.Nanos(now.Add(-followerSeen)))
 		if err != nil || !due {
 			return err
 		}
@@ -307,10 +316,13 @@ func (s *Feed) confirm(ctx context.Context, id string, p position, next string) 
 			good, err = checksOf(given).after(p)
 		}
 		if err == nil {
-			_, err = tx.ExecContext(ctx, `UPDATE followers SET since = max(since, ?3), seen = ?4, checks = ?5 WHERE id = ?1 AND session = ?2`,
-				id, p.Session, p.Seq, database.Nanos(now), good.with(next).String())
+			_, err = tx.ExecContext(ctx, `UPDATE followers SET seen = ?3, checks = ?4 WHERE id = ?1 AND session = ?2`,
+				id, p.Session, database.Nanos(now), good.with(next).String())
 		}
-		if err == nil {
+		if err == nil && shown {
+			_, err = tx.ExecContext(ctx, `UPDATE followers SET since = max(since, ?3), listing = 0 WHERE id = ?1 AND session = ?2`, id, p.Session, p.Seq)
+		}
+		if err == nil && shown {
 			_, err = pruneSome(ctx, tx)
 		}
 		return err

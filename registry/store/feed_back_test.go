@@ -54,7 +54,7 @@ func TestFeed_databaseGoesBack(t *testing.T) {
 			add(f, "lost", lost)
 			_, at, _ := f.readFeed("a", before, 100)
 			add(back, "made", made)
-			_, err := back.Feed.Page(back.ctx, "a", at, 10)
+			_, err := back.Feed.Page(back.ctx, "a", at, true, 10)
 			mustRelist(t, err)
 			next, err := back.Feed.Register(back.ctx, Follower{ID: "a", Address: "a:1", Users: true}, at)
 			back.must(err)
@@ -81,9 +81,9 @@ func TestFeed_databaseGoesBack(t *testing.T) {
 		at := f.register("a")
 		back := f.copied()
 		add(f, "also", 1) // which comes with the list
-		p, err := f.Feed.Page(f.ctx, "a", at, 1)
+		p, err := f.Feed.Page(f.ctx, "a", at, true, 1)
 		f.must(err)
-		_, err = back.Feed.Page(back.ctx, "a", p.Next, 1)
+		_, err = back.Feed.Page(back.ctx, "a", p.Next, true, 1)
 		mustRelist(t, err)
 	})
 }
@@ -97,7 +97,7 @@ func TestFeed_positionsGiven(t *testing.T) {
 		t.Helper()
 		n++
 		f.must(f.Users.Put(f.ctx, User{Name: fmt.Sprint("u", n), Role: "pull"}))
-		p, err := f.Feed.Page(f.ctx, "a", at, 100)
+		p, err := f.Feed.Page(f.ctx, "a", at, true, 100)
 		f.must(err)
 		return p.Next
 	}
@@ -116,7 +116,7 @@ func TestFeed_positionsGiven(t *testing.T) {
 		t.Errorf("%d bytes of checks are kept", n)
 	}
 	page(last)
-	_, err := f.Feed.Page(f.ctx, "a", at, 100)
+	_, err := f.Feed.Page(f.ctx, "a", at, true, 100)
 	mustRelist(t, err)
 
 	t.Run("of an older version", func(t *testing.T) {
@@ -129,7 +129,7 @@ func TestFeed_positionsGiven(t *testing.T) {
 		if came, _, _ := f.readFeed("a", at, 100); len(came) != 1 {
 			t.Errorf("it came %v", came)
 		}
-		_, err = f.Feed.Page(f.ctx, "a", p.String(), 100)
+		_, err = f.Feed.Page(f.ctx, "a", p.String(), true, 100)
 		mustRelist(t, err)
 	})
 }

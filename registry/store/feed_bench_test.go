@@ -58,7 +58,7 @@ func (f *fixture) readOn(id string) (end func()) {
 	go func() {
 		for ctx.Err() == nil {
 			changed := f.Feed.Changed()
-			p, err := f.Feed.Page(f.ctx, id, at, MaxChanges)
+			p, err := f.Feed.Page(f.ctx, id, at, true, MaxChanges)
 			if err != nil {
 				ended <- err
 				return

@@ -15,8 +15,8 @@ import (
 )
 
 // Page returns what follows a position, at most limit things of it, and records that the follower has
-// saved what came before. *RelistError, *InvalidError.
-func (s *Feed) Page(ctx context.Context, follower, since string, limit int) (Page, error) {
+// saved what came before, and whether it shows that. *RelistError, *InvalidError.
+func (s *Feed) Page(ctx context.Context, follower, since string, shown bool, limit int) (Page, error) {
 	p, err := parsePosition(since)
 	if err != nil {
 		return Page{}, err
@@ -29,7 +29,7 @@ func (s *Feed) Page(ctx context.Context, follower, since string, limit int) (Pag
 		next.Check = check
 	}
 	if err == nil {
-		err = s.confirm(ctx, follower, p, check)
+		err = s.confirm(ctx, follower, p, shown, check)
 	}
 	if err != nil {
 		return Page{}, fmt.Errorf("read changes: %w", err)

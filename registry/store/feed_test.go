@@ -21,12 +21,12 @@ func (f *fixture) register(id string) string {
 	return at
 }
 
-// readFeed reads on from a position until it has caught up, and returns what came, by its key, and where it is then.
+// readFeed reads on from a position, which is shown, until it has caught up, and returns what came, by its key, and where it is then.
 func (f *fixture) readFeed(id, at string, limit int) (came map[string]json.RawMessage, next string, pages int) {
 	f.t.Helper()
 	came = map[string]json.RawMessage{}
 	for {
-		p, err := f.Feed.Page(f.ctx, id, at, limit)
+		p, err := f.Feed.Page(f.ctx, id, at, pages == 0, limit)
 		f.must(err)
 		if len(p.Changes) > limit {
 			f.t.Fatalf("a page of %d has %d changes", limit, len(p.Changes))
@@ -66,7 +66,7 @@ func TestFeed_hasNoRowsForNothing(t *testing.T) {
 		t.Error("no change for a follower")
 	}
 	_, at, _ = f.readFeed("a", at, 100)
-	_, err := f.Feed.Page(f.ctx, "a", at, 100) // which tells that the last one is saved
+	_, err := f.Feed.Page(f.ctx, "a", at, true, 100) // which tells that the last one is saved
 	f.must(err)
 	if n := f.count(countChanges); n != 0 {
 		t.Errorf("%d changes that the follower has", n)
@@ -159,7 +159,7 @@ func TestFeed_isBounded(t *testing.T) {
 			t.Fatalf("there are %d changes after %d pushes", n, i)
 		}
 	}
-	_, err := f.Feed.Page(f.ctx, "dead", dead, 10)
+	_, err := f.Feed.Page(f.ctx, "dead", dead, true, 10)
 	mustRelist(t, err)
 	again, err := f.Feed.Register(f.ctx, Follower{ID: "dead", Address: "dead:8443"}, dead)
 	f.must(err)
@@ -183,7 +183,7 @@ func TestFeed_isBounded(t *testing.T) {
 	if n := f.count(countChanges); n > 0 {
 		t.Errorf("%d changes are kept for one that does not ask", n)
 	}
-	_, err = f.Feed.Page(f.ctx, "dead", again, 10)
+	_, err = f.Feed.Page(f.ctx, "dead", again, true, 10)
 	mustRelist(t, err)
 }
 
@@ -195,23 +195,23 @@ func TestFeed_position(t *testing.T) {
 	_, after, _ := f.readFeed("a", before, 100)
 	f.pushImage("app", "b", "t")
 	_, _, _ = f.readFeed("a", after, 100)
-	_, err := f.Feed.Page(f.ctx, "b", after, 10)
+	_, err := f.Feed.Page(f.ctx, "b", after, true, 10)
 	mustRelist(t, err)
 	f.register("b")
-	_, err = f.Feed.Page(f.ctx, "b", after, 10)
+	_, err = f.Feed.Page(f.ctx, "b", after, true, 10)
 	mustRelist(t, err)
 	_, head, _ := f.readFeed("a", after, 100)
 	f.register("b") // whose changes begin here, as those after this position do
-	_, err = f.Feed.Page(f.ctx, "b", head, 10)
+	_, err = f.Feed.Page(f.ctx, "b", head, true, 10)
 	mustRelist(t, err)
 	_, now, _ := f.readFeed("a", after, 100)
-	_, err = f.Feed.Page(f.ctx, "a", now, 10)
+	_, err = f.Feed.Page(f.ctx, "a", now, true, 10)
 	f.must(err)
-	_, err = f.Feed.Page(f.ctx, "a", before, 10)
+	_, err = f.Feed.Page(f.ctx, "a", before, true, 10)
 	mustRelist(t, err)
 	for _, text := range []string{"", "x", "e30"} {
 		var invalid *InvalidError
-		if _, err := f.Feed.Page(f.ctx, "a", text, 10); !errors.As(err, &invalid) {
+		if _, err := f.Feed.Page(f.ctx, "a", text, true, 10); !errors.As(err, &invalid) {
 			t.Errorf("position %q: %v", text, err)
 		}
 	}
@@ -262,7 +262,7 @@ func TestFeed_afterRestore_SQLite(t *testing.T) {
 	_, err = backup.Restore(f.ctx, from, backup.RestoreOptions{Database: filepath.Join(to, "appliance.db"), Storage: filepath.Join(to, "storage")})
 	f.must(err)
 	restored := newFileFixtureIn(t, to)
-	_, err = restored.Feed.Page(f.ctx, "a", at, 10)
+	_, err = restored.Feed.Page(f.ctx, "a", at, true, 10)
 	mustRelist(t, err)
 	all, err := restored.Feed.List(f.ctx)
 	f.must(err)
@@ -322,7 +322,7 @@ func TestFollowing_Commit_lacking(t *testing.T) {
 	position := first.register("a")
 	f.must(f.Following.Begin(f.ctx, position))
 	for caughtUp := false; !caughtUp; {
-		page, err := first.Feed.Page(f.ctx, "a", position, 100)
+		page, err := first.Feed.Page(f.ctx, "a", position, false, 100)
 		first.must(err)
 		f.must(f.Following.Save(f.ctx, page))
 		position, caughtUp = page.Next, page.CaughtUp
@@ -356,7 +356,7 @@ func TestFollowing_Commit_lacking(t *testing.T) {
 	first.must(first.Users.Put(first.ctx, User{Name: "u", Role: "pull"}))
 	first.must(first.Clusters.Put(first.ctx, Cluster{ID: "c", Facts: json.RawMessage(`{}`)}))
 	first.must(first.Runs.Want(first.ctx, "w", json.RawMessage(`["a"]`)))
-	page, err := first.Feed.Page(first.ctx, "a", position, 100)
+	page, err := first.Feed.Page(first.ctx, "a", position, true, 100)
 	first.must(err)
 	f.must(f.Following.Save(f.ctx, page))
 	_, err = f.Following.Commit(f.ctx, true)
@@ -382,5 +382,57 @@ func TestFeed_Registered(t *testing.T) {
 	listed[0].Pending = 0
 	if some[0] != listed[0] || some[0].Token != "token" {
 		t.Errorf("%v is registered, and %v listed", some[0], listed[0])
+	}
+}
+
+// What a follower has saved and does not show stays pending here: a list of all, and changes after it.
+func TestFeed_unshown(t *testing.T) {
+	f := newFixture(t)
+	f.pushImage("app", "one", "v1")
+	at := f.register("a")
+	is := func(when string, listing bool, pending int) {
+		t.Helper()
+		all, err := f.Feed.List(f.ctx)
+		f.must(err)
+		if len(all) != 1 || all[0].Listing != listing || all[0].Pending != pending {
+			t.Errorf("%s the followers are %+v, want listing %v and %d pending", when, all, listing, pending)
+		}
+	}
+	read := func(shown, caughtUp bool) {
+		t.Helper()
+		p, err := f.Feed.Page(f.ctx, "a", at, shown, 2)
+		f.must(err)
+		if p.CaughtUp != caughtUp {
+			t.Fatalf("it has caught up: %v", p.CaughtUp)
+		}
+		at = p.Next
+	}
+	again := func() {
+		t.Helper()
+		next, err := f.Feed.Register(f.ctx, Follower{ID: "a", Address: "a:8443", Users: true}, at)
+		f.must(err)
+		if next != at {
+			t.Fatal("it begins anew")
+		}
+	}
+	is("after the registration", true, 2)
+	read(false, false)
+	read(false, false)
+	read(false, true)
+	read(false, true)
+	again()
+	is("with a list that does not show", true, 2)
+	read(true, true)
+	is("with a list that shows", false, 0)
+	f.pushImage("app", "two", "v1", "v2")
+	read(false, false)
+	read(false, true)
+	read(false, true)
+	again()
+	is("with changes that do not show", false, 3)
+	read(true, true)
+	is("with changes that show", false, 0)
+	if n := f.count(countChanges); n != 0 {
+		t.Errorf("%d changes that the follower shows are kept", n)
 	}
 }

@@ -14,7 +14,7 @@ var (
 	ForFollower  = Parameter{Name: "follower", Text: "the id of the follower", Type: "string", Required: true}
 	SincePoint   = Parameter{Name: "since", Text: "the position up to which the follower has saved the changes", Type: "string", Required: true}
 	ChangesLimit = Parameter{Name: "limit", Text: "how many changes to return at most", Type: "integer"}
-	ChangesWait  = Parameter{Name: "wait", Text: "how many seconds to wait for a change if there is none, at most 60", Type: "integer"}
+	ChangesWait  = Parameter{Name: "wait", Text: "how many seconds to wait for a change if there is none, at most 60. A follower that waits shows all that came up to since; one that does not show it yet gives none", Type: "integer"}
 )
 
 // MaxWait bounds the seconds for which GetChanges waits.
@@ -61,8 +61,9 @@ type Follower struct {
 	Users   bool      `json:"users"`
 	Started time.Time `json:"started"` // when it registered
 	Seen    time.Time `json:"seen"`    // when it asked last, to the minute
-	Changes int       `json:"changes"` // that it has not saved yet, at most 100000
+	Changes int       `json:"changes"` // that it does not show yet, at most 100000; with relist or listing: tags and manifests to compare
 	Relist  bool      `json:"relist"`  // it was too far behind, and will list all again
+	Listing bool      `json:"listing"` // it lists all, and does not show that yet
 }
 
 // Changes are a part of the feed.

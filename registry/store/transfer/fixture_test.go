@@ -133,7 +133,7 @@ func fill(t *testing.T, p place) (blobs []ocispec.Descriptor) {
 		`INSERT INTO audit (id, kind, at, event, "user", remote, outcome, details) VALUES (41, 'login', 7, 'e', 'u', '::1', 'ok', '{}')`,
 		`INSERT INTO following (one, position, whole, run, equal) VALUES (1, 'p', 1, '', 8)`,
 		`INSERT INTO followed (kind, repository, name, state, lacks) VALUES ('tag', 'repo1', 'v1', '', 1)`,
-		`INSERT INTO followers (id, address, ca, token, session, users, since, seen, started, checks) VALUES ('f', 'h:1', '', 't', 's', 1, 2, 3, 4, '["c"]')`,
+		`INSERT INTO followers (id, address, ca, token, session, users, since, seen, started, checks, listing) VALUES ('f', 'h:1', '', 't', 's', 1, 2, 3, 4, '["c"]', 1)`,
 		`INSERT INTO changes (seq, kind, repository, name) VALUES (900, 'tag', 'repo1', 'v1')`,
 		`UPDATE feed SET head = 900`,
 	} {
