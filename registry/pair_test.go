@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -72,6 +73,18 @@ func (o *one) follows(t *testing.T, first *one) {
 	_, err := o.admin.Follow(t.Context(), first.asks(t))
 	must(t, err)
 	o.await(t, func(s api.Status) bool { return s.Following != nil && s.Following.CaughtUp })
+	first.seesEqual(t, o)
+}
+
+// seesEqual returns once o takes a follower for equal, which tells it when it asks for more.
+func (o *one) seesEqual(t *testing.T, follower *one) {
+	t.Helper()
+	o.await(t, func(api.Status) bool {
+		all, err := o.admin.Followers(t.Context())
+		must(t, err)
+		i := slices.IndexFunc(all, func(f api.Follower) bool { return f.Address == follower.address() })
+		return i >= 0 && all[i].Changes == 0 && !all[i].Listing && !all[i].Relist
+	})
 }
 
 // await polls the status.
