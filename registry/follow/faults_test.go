@@ -3,6 +3,7 @@ package follow_test
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -211,6 +212,32 @@ func TestFollower_firstIsDown(t *testing.T) {
 	}
 	damaged.Store(false)
 	mustCatchUp(t, running)
+	equal(t, first, second)
+}
+
+// A follower whose own database fails does not take the first for one that does not answer.
+func TestFollower_ownDatabaseFails(t *testing.T) {
+	first, second := newHost(t), newFileHost(t)
+	fill(first)
+	f := first.start(second)
+	f.catchUp()
+	f.stop()
+	first.must(first.Feed.Remove(first.ctx, "of "+second.dir)) // so that it begins anew
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(second.dir, "appliance.db")+"?_pragma=busy_timeout(10000)")
+	first.must(err)
+	defer db.Close()
+	_, err = db.Exec(`CREATE TRIGGER broken BEFORE UPDATE ON following BEGIN SELECT raise(abort, 'broken'); END`)
+	first.must(err)
+	f = first.start(second)
+	if err := f.CatchUp(t.Context()); err == nil || !strings.Contains(err.Error(), "broken") || strings.Contains(err.Error(), first.server.URL) {
+		t.Errorf("the error is %v", err)
+	}
+	if s := f.State(); !s.Connected {
+		t.Errorf("its state is %+v", s)
+	}
+	_, err = db.Exec(`DROP TRIGGER broken`)
+	first.must(err)
+	mustCatchUp(t, f)
 	equal(t, first, second)
 }
 

@@ -158,8 +158,7 @@ func (f *Follower) Run(ctx context.Context) error {
 func (f *Follower) attempt(ctx context.Context, registered *bool) error {
 	if !*registered {
 		if err := f.register(ctx); err != nil {
-			f.answered(err)
-			return f.failure("register with", err)
+			return err
 		}
 		*registered = true
 	}
@@ -181,8 +180,13 @@ func (f *Follower) register(ctx context.Context) error {
 	own := f.o.Own
 	position, err := f.feed.RegisterFollower(ctx, api.NewFollower{ID: own.ID, Address: own.Address, CA: own.CA, Token: own.Token,
 		Users: f.o.Users, Position: at.Position})
-	if err != nil || position == at.Position {
-		return err
+	if err != nil {
+		f.answered(err)
+		return f.failure("register with", err)
+	}
+	f.reached()
+	if position == at.Position {
+		return nil
 	}
 	f.o.Log.InfoContext(ctx, "the first lists all that it has", "first", f.o.URL, "before", at.Position != "")
 	return f.o.Store.Following.Begin(ctx, position)
@@ -202,11 +206,9 @@ func (f *Follower) pass(ctx context.Context) error {
 	if err != nil || page == nil {
 		return err
 	}
+	f.reached()
 	f.set(func(s *State) {
-		if !s.Connected { // what was wrong with the way to the first is over
-			s.Error, s.Retry = nil, time.Time{}
-		}
-		s.Connected, s.Changes = true, at.Changes+len(page.Changes)+page.Pending
+		s.Changes = at.Changes + len(page.Changes) + page.Pending
 		s.CaughtUp = s.CaughtUp && s.Changes == 0
 	})
 	if page.Next != at.Position {
@@ -309,6 +311,16 @@ func (f *Follower) set(change func(s *State)) {
 // appliance, such as a full disk, say nothing of that.
 func (f *Follower) answered(err error) {
 	f.set(func(s *State) { s.Connected = errors.As(err, new(*client.Refused)) })
+}
+
+// reached records an answer of the first. What was wrong with the way to it is over.
+func (f *Follower) reached() {
+	f.set(func(s *State) {
+		if !s.Connected {
+			s.Error, s.Retry = nil, time.Time{}
+		}
+		s.Connected = true
+	})
 }
 
 // failed records the error of an attempt.

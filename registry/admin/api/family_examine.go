@@ -120,7 +120,11 @@ func (t teller) family(s Status, now time.Time) {
 		return
 	}
 	next = f.Hint
-	if next == "" {
+	switch {
+	case next != "":
+	case f.Connected && f.Error != "":
+		next = "https://" + s.Family.Follows + " answers: see the log of this appliance for what it cannot do: journalctl -u appliance"
+	default:
 		next = "see whether https://" + s.Family.Follows + " runs and is reached from here: appliance status"
 	}
 	if !f.Connected && s.Family.followsFollower() {
