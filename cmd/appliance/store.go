@@ -47,7 +47,8 @@ the audit are copied; uploads that are under way are not.
 While the registry of --from serves, the blobs are copied, each compared with its digest. The command then ends with exit
 code 2. Stop that registry and type the same command again: it copies what has come since, and all rows of the database in one
 transaction, compares both sides, and prints what to start. Until then no command opens the store of --to. What was
-interrupted goes on with the same command. The store of --from is only read.`,
+interrupted goes on with the same command. The store of --from is only read. Where both have one storage, that belongs to the
+database of --to from the end on, and a registry with the database of --from does not start any more.`,
 		Example: "  appliance store copy --from /etc/appliance/config.yaml --to /etc/appliance/new.yaml",
 		Args:    noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -132,5 +133,9 @@ func printStoreCopy(w io.Writer, from, to string, r transfer.Report) {
 	fmt.Fprintf(w, "copied %s of %s, which are equal on both sides; the registry had to be stopped for %.1f s of that\n", count(int(r.Rows), "row"), count(len(r.Tables), "table"), r.Seconds)
 	fmt.Fprintln(w, "start it with the new configuration: "+start)
 	fmt.Fprintln(w, "or, where no service runs it: "+hint.Words("appliance", "serve", "--config", to))
+	if r.SameStorage {
+		fmt.Fprintln(w, "the storage belongs to the new database now: a registry with the old one does not start any more")
+		return
+	}
 	fmt.Fprintln(w, "do not serve the old store again: what is pushed to it would not be in the new one")
 }

@@ -74,7 +74,7 @@ func (s *core) openBlobs(ctx context.Context, o Options) (err error) {
 		if err := s.checkBucket(ctx); err != nil {
 			return err
 		}
-		if err := s.claimBucket(ctx); err != nil {
+		if err := s.claimStorage(ctx); err != nil {
 			return err
 		}
 		return s.openFence(ctx)
@@ -86,17 +86,16 @@ func (s *core) openBlobs(ctx context.Context, o Options) (err error) {
 		return diskspace.Full(o.Storage, 0, err)
 	}
 	s.blobs = s.files.Storage()
+	if id, _, err := blobstore.Owner(ctx, s.blobs); err != nil || id != "" { // since a copy of the database
+		if err = errors.Join(err, s.claimStorage(ctx)); err != nil {
+			return err
+		}
+	}
 	return s.openFence(ctx)
 }
 
-// claimBucket refuses a storage in S3 that another store has.
-func (s *core) claimBucket(ctx context.Context) error {
-	bucket, ok := s.blobs.(interface {
-		Claim(ctx context.Context, id, database string) error
-	})
-	if !ok {
-		return nil
-	}
+// claimStorage refuses a storage that another store has.
+func (s *core) claimStorage(ctx context.Context) error {
 	var id string
 	err := s.db.Write(ctx, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING`, blobstore.OwnerNote, rand.Text())
@@ -108,7 +107,7 @@ func (s *core) claimBucket(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("note the owner of the storage: %w", err)
 	}
-	return bucket.Claim(ctx, id, s.database)
+	return blobstore.Claim(ctx, s.blobs, id, s.database)
 }
 
 // checkBucket returns an error when rows have blobs and the storage has none: another bucket must

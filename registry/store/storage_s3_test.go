@@ -54,7 +54,7 @@ func TestOpen_ofTheStorageOfAnother(t *testing.T) {
 	old.must(old.Close())
 	old.Store = nil
 	s, err := Open(f.ctx, other)
-	if err == nil || !strings.Contains(err.Error(), "has the blobs of another store: that of the database "+f.database) || !strings.Contains(hint.Of(err), "remove the object owner from the bucket images") {
+	if err == nil || !strings.Contains(err.Error(), "has the blobs of another store: that of the database "+f.database) || !strings.Contains(hint.Of(err), "remove the object owner of the bucket images") {
 		t.Errorf("another database on it gives %v, %v, hint %q", s, err, hint.Of(err))
 	}
 	f.must(os.Remove(filepath.Join(f.bucket.Dir, "owner")))

@@ -18,6 +18,7 @@ import (
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/registry/store/blobs3"
 	"github.com/mirror-appliance/appliance/registry/store/blobs3/s3test"
+	"github.com/mirror-appliance/appliance/registry/store/blobstore"
 )
 
 // admin returns a client that configures the bucket.
@@ -117,24 +118,24 @@ func TestClaim_atOnce(t *testing.T) {
 	errs := make(chan error)
 	const stores = 8
 	for i := range stores {
-		go func() { errs <- storage.Claim(t.Context(), fmt.Sprint("store", i), "a database") }()
+		go func() { errs <- blobstore.Claim(t.Context(), storage, fmt.Sprint("store", i), "a database") }()
 	}
 	won := 0
 	for range stores {
 		if err := <-errs; err == nil {
 			won++
-		} else if !strings.Contains(err.Error(), "has the blobs of another store") || !strings.Contains(hint.Of(err), "remove the object shared/owner from the bucket") {
+		} else if !strings.Contains(err.Error(), "has the blobs of another store") || !strings.Contains(hint.Of(err), "remove the object shared/owner of the bucket") {
 			t.Errorf("a claim gives %v, hint %q", err, hint.Of(err))
 		}
 	}
 	if won != 1 {
 		t.Errorf("%d claims of %d have succeeded", won, stores)
 	}
-	id, err := storage.Owner(t.Context())
+	id, _, err := blobstore.Owner(t.Context(), storage)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := storage.Claim(t.Context(), id, "a database"); err != nil {
+	if err := blobstore.Claim(t.Context(), storage, id, "a database"); err != nil {
 		t.Errorf("the owner is refused: %v", err)
 	}
 }

@@ -29,9 +29,6 @@ const (
 	// ClockSlack is how far in the future a time may be.
 	ClockSlack = time.Minute
 
-	// OwnerNote is the name of the note of a database that has the id by which a storage knows it.
-	OwnerNote = "storage owner"
-
 	// InMemory is how many bytes an upload keeps in memory before it writes them elsewhere.
 	InMemory = 64 << 10
 )

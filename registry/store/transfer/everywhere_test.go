@@ -4,13 +4,16 @@ package transfer_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"strings"
 	"testing"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/registry/store/blobs3/s3test"
+	"github.com/mirror-appliance/appliance/registry/store/blobstore"
 	"github.com/mirror-appliance/appliance/registry/store/postgres/postgrestest"
 	"github.com/mirror-appliance/appliance/registry/store/transfer"
 )
@@ -66,8 +69,44 @@ func TestRun_toTheBucketOfAnother(t *testing.T) {
 	to.Storage, to.Credentials = other.Storage, other.Credentials
 	for _, dry := range []bool{true, false} {
 		_, err := transfer.Run(t.Context(), transfer.Options{From: from.Side, To: to.Side, DryRun: dry})
-		if err == nil || !strings.Contains(err.Error(), "is that of another store") || !strings.Contains(hint.Of(err), "name another prefix") {
+		if err == nil || !strings.Contains(err.Error(), "is that of another store") || !strings.Contains(hint.Of(err), "name another place") {
 			t.Errorf("Run gives %v, hint %q", err, hint.Of(err))
 		}
+	}
+}
+
+// A copy that breaks off before the storage is handed over leaves it to the source, until it is repeated.
+func TestRun_handsOverLast(t *testing.T) {
+	for name, database := range map[string]func(t *testing.T, p place) place{
+		"SQLite":     func(_ *testing.T, p place) place { return p },
+		"PostgreSQL": inPostgres,
+	} {
+		t.Run(name, func(t *testing.T) {
+			bucket := s3test.Start(t)
+			from := database(t, inFiles(t))
+			from.Storage, _ = bucket.Address(t, "")
+			from.Credentials, from.objects = bucket.Credentials, bucket.Dir
+			to := from.beside(inPostgres(t, inFiles(t)))
+			fill(t, from)
+			bucket.Fault(func(r *http.Request) s3test.Action {
+				if r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, "/owner") {
+					return s3test.Conflict
+				}
+				return s3test.Pass
+			})
+			_, err := transfer.Run(t.Context(), transfer.Options{From: from.Side, To: to.Side})
+			if !errors.Is(err, blobstore.ErrNoteChanged) {
+				t.Errorf("Run gives %v", err)
+			}
+			bucket.Fault(nil)
+			superseded(t, to)
+			s := from.open(t)
+			push(t, s, "later", "v1")
+			must(t, s.Close())
+			superseded(t, to)
+			run(t, from, to)
+			superseded(t, from)
+			equal(t, from, to)
+		})
 	}
 }

@@ -2,8 +2,6 @@ package transfer_test
 
 import (
 	"bytes"
-	"errors"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,7 +10,6 @@ import (
 	"testing"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
-	"github.com/mirror-appliance/appliance/registry/store/fence"
 	"github.com/mirror-appliance/appliance/registry/store/transfer"
 )
 
@@ -54,21 +51,5 @@ func TestRun_ofPrefixesInEachOther(t *testing.T) {
 		if err == nil || strings.Contains(err.Error(), "lie in each other") != refused {
 			t.Errorf("to %q: %v", to, err)
 		}
-	}
-}
-
-// Two databases may name one storage: no blob moves.
-func TestRun_sameStorage(t *testing.T) {
-	from, to := inFiles(t), inFiles(t)
-	fill(t, from)
-	to.Storage, to.objects = from.Storage, from.objects
-	server := filepath.Join(from.objects, fence.Note)
-	must(t, os.WriteFile(server, []byte(`{"cluster":"1","timeline":1}`), 0o600))
-	if r := run(t, from, to); !r.SameStorage || r.Copied != 0 {
-		t.Errorf("the report is %+v", r)
-	}
-	equal(t, from, to)
-	if _, err := os.Stat(server); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("the storage is noted to be used with the server of the source: %v", err)
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"database/sql"
 	"encoding/binary"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"hash"
 	"slices"
@@ -32,8 +31,10 @@ func (c *copying) rows(ctx context.Context) error {
 			c.report.Rows += copied.Rows
 			c.report.Tables = append(c.report.Tables, copied)
 		}
-		if err := c.owner(ctx, tx); err != nil {
-			return err
+		if c.report.SameStorage {
+			if err := c.identify(ctx, tx); err != nil {
+				return err
+			}
 		}
 		if err := c.to.settle(ctx, tx); err != nil {
 			return err
@@ -56,32 +57,12 @@ func (t *target) clear(ctx context.Context, tx *sql.Tx) error {
 			}
 		}
 		rows := ""
-		if of.name == "meta" && t.owner {
+		if of.name == "meta" { // the id stays: a storage may know it
 			rows = ` WHERE name <> '` + blobstore.OwnerNote + `'`
 		}
 		if _, err := tx.ExecContext(ctx, `DELETE FROM `+of.name+rows); err != nil {
 			return fmt.Errorf("empty table %s: %w", of.name, err)
 		}
-	}
-	return nil
-}
-
-// owner copies the id by which a bucket knows its store, unless the bucket of the target has an owner by the
-// target's own.
-func (c *copying) owner(ctx context.Context, tx *sql.Tx) error {
-	if c.to.owner {
-		return nil
-	}
-	var id string
-	err := c.from.db.QueryRowContext(ctx, `SELECT value FROM meta WHERE name = ?`, blobstore.OwnerNote).Scan(&id)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil
-	}
-	if err == nil {
-		_, err = tx.ExecContext(ctx, `INSERT INTO meta (name, value) VALUES (?, ?)`, blobstore.OwnerNote, id)
-	}
-	if err != nil {
-		return fmt.Errorf("copy the owner of the storage: %w", err)
 	}
 	return nil
 }

@@ -30,7 +30,6 @@ type target struct {
 	lock   *os.File // nil for PostgreSQL
 	begun  bool     // an earlier Run has marked it
 	server bool     // it is PostgreSQL
-	owner  bool     // its bucket has an owner, by the id in its database
 	space  diskspace.Checker
 }
 
@@ -57,31 +56,6 @@ func (c *copying) openTarget(ctx context.Context) (_ *target, err error) {
 		return nil, err
 	}
 	return t, t.checkOwner(ctx, c, t.db.Reader())
-}
-
-// checkOwner refuses a bucket that another store has, even without blobs. db is nil before there is one.
-func (t *target) checkOwner(ctx context.Context, c *copying, db database.Querier) error {
-	bucket, ok := t.blobs.(interface {
-		Owner(context.Context) (string, error)
-	})
-	if !ok {
-		return nil
-	}
-	owner, err := bucket.Owner(ctx)
-	if err != nil || owner == "" {
-		return err
-	}
-	const known = `SELECT 1 FROM meta WHERE name = ? AND value = ?`
-	if db != nil { // a command that opened a copy has claimed it
-		if t.owner, err = database.Exists(ctx, db, known, blobstore.OwnerNote, owner); err != nil || t.owner {
-			return err
-		}
-	}
-	same, err := database.Exists(ctx, c.from.db, known, blobstore.OwnerNote, owner)
-	if err == nil && !same {
-		err = &contentError{t.blobs.Root() + " is that of another store", "let `storage:` in " + t.Config + " name another prefix"}
-	}
-	return err
 }
 
 func (t *target) openDatabase(ctx context.Context, c *copying) error {
@@ -218,7 +192,9 @@ func (c *copying) peek(ctx context.Context) (blobs, bytes int64, err error) {
 	if err != nil {
 		return 0, 0, fmt.Errorf("look into the target: %w", err)
 	}
-	if s3url.Is(t.Storage) {
+	if c.report.SameStorage {
+		t.blobs = c.from.blobs
+	} else if s3url.Is(t.Storage) {
 		if t.blobs, err = openStorage(ctx, c.To); err != nil {
 			return 0, 0, fmt.Errorf("look into the target: %w", err)
 		}

@@ -11,7 +11,8 @@
 //     reads no content again: it looks once whether the storage still has each of them.
 //   - A target that has content of its own is refused, and so is one that has changed since it was
 //     copied. One that has not is brought up to date by another Run.
-//   - Two databases may share one storage: then no blob moves. Two storages need two databases.
+//   - The source and the target may name one storage: then no blob moves, and the storage is that of the target from the
+//     end on. Two storages need two databases.
 //
 // Refused: to hold the writes of a daemon while rows are copied, since what it takes afterwards would
 // be lost with it; a change feed, which does not have accounts, secrets and the audit; and a format
@@ -26,7 +27,6 @@ import (
 	"time"
 
 	"github.com/mirror-appliance/appliance/registry/store/database"
-	"github.com/mirror-appliance/appliance/registry/store/fence"
 )
 
 // Side is one of the two stores.
@@ -156,8 +156,7 @@ func (c *copying) copy(ctx context.Context) error {
 	if err := c.rows(ctx); err != nil {
 		return err
 	}
-	// Of two databases with one storage, either may be served now: the first that is.
-	if err := c.to.blobs.RemoveNote(ctx, fence.Note); err != nil {
+	if err := c.handOver(ctx); err != nil {
 		return err
 	}
 	c.report.Whole, c.report.Seconds = true, c.Now().Sub(began).Seconds()
