@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
@@ -27,6 +28,9 @@ type PastRun struct {
 // whose name begins with without, or that was committed after the run after, unless that is "".
 func (s *Runs) Past(ctx context.Context, n int, without, after string) ([]PastRun, error) {
 	var all []PastRun
+	if n < 0 {
+		n = math.MaxInt // PostgreSQL refuses a negative limit
+	}
 	scan := func(rows *sql.Rows) error {
 		var r PastRun
 		var committed int64

@@ -66,7 +66,7 @@ func TestRuns_Rollback_bringsTagsBack(t *testing.T) {
 	if len(again.Moved) != 0 || len(again.Left) != 3 || again.ID != "" {
 		t.Errorf("a second time: %+v", again)
 	}
-	if past, err = f.Runs.Past(f.ctx, 10, "", ""); err != nil || len(past) != 2 {
+	if past, err = f.Runs.Past(f.ctx, -1, "", ""); err != nil || len(past) != 2 {
 		t.Errorf("one that moved nothing is a run: %+v, %v", past, err)
 	}
 	_, err = f.Runs.Rollback(f.ctx, done.ID)
