@@ -75,6 +75,9 @@ transfer: ## the tests of copies of stores, from and to all engines and storages
 	go vet -tags "s3 postgres" ./registry/store/transfer
 	APPLIANCE_S3_SERVER=$(CURDIR)/bin/s3server go test -count=1 -tags "s3 postgres" -timeout 20m ./registry/store/transfer
 
+# Tests of the daemon that damage, move or look at files, or that wait for a backup.
+IN_FILES := TestRun_(backup_draining|collect|controlSocket|health|metrics|scrub|minFree|damage|detachedChecks|lastBackup)$$|TestUpdates_followsWaysBack|TestPair_firstWasOffForLong|TestConsole_storage$$|TestPull_tokenEnds|TestControl_listsAreLists|TestNear_largeBlobIsWrittenIntoItsFile|TestOffline_doesNotMigrate|TestDaemon_ofAnotherDatabase|TestScrub_logins
+
 # KILLS is how often one of three daemons is killed.
 KILLS = 200
 
@@ -83,6 +86,7 @@ several: ## the tests of several daemons of one store: random histories, kills, 
 	go vet -tags s3 ./registry/store
 	go vet -tags several ./cmd/appliance
 	APPLIANCE_S3_SERVER=$(CURDIR)/bin/s3server APPLIANCE_TEST_DATABASE=postgres APPLIANCE_TEST_STORAGE=s3 go test -count=1 -tags s3 -timeout 40m -skip TestSeveral_ ./registry/store ./registry/oci ./registry/pull ./registry/follow
+	APPLIANCE_S3_SERVER=$(CURDIR)/bin/s3server APPLIANCE_TEST_DATABASE=postgres APPLIANCE_TEST_STORAGE=s3 go test -count=1 -timeout 40m -skip '$(IN_FILES)' ./registry
 	APPLIANCE_S3_SERVER=$(CURDIR)/bin/s3server APPLIANCE_TEST_DATABASE=postgres go test -count=1 -tags s3 -timeout 2h -run TestSeveral_ ./registry/store -kills $(KILLS)
 	APPLIANCE_S3_SERVER=$(CURDIR)/bin/s3server go test -count=1 -tags several -timeout 20m -run 'Test(Several|Scale)_' ./cmd/appliance
 

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -24,6 +25,7 @@ import (
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/admin/client"
 	"github.com/mirror-appliance/appliance/registry/config"
+	"github.com/mirror-appliance/appliance/registry/store/storetest"
 	"github.com/mirror-appliance/appliance/tlsgen"
 )
 
@@ -132,7 +134,29 @@ func configure(t *testing.T) (*config.Config, *x509.CertPool) {
 	must(t, err)
 	must(t, os.WriteFile(cfg.TLS.CA, ca.CertPEM(), 0o644))
 	must(t, os.WriteFile(cfg.TLS.CAKey, ca.KeyPEM(), 0o600))
+	onServers(t, cfg, storetest.New(t, root))
 	return cfg, ca.Pool()
+}
+
+// onServers has a daemon keep its rows and blobs where the environment has the tests of the store keep theirs.
+func onServers(t *testing.T, cfg *config.Config, at storetest.Place) {
+	t.Helper()
+	if os.Getenv("APPLIANCE_TEST_DATABASE")+os.Getenv("APPLIANCE_TEST_STORAGE") == "" {
+		return
+	}
+	gc := cfg.GC
+	cfg.GC.GracePeriod = time.Minute // the least that a file may have
+	cfg.StorageCredentials = at.Credentials
+	text, err := cfg.Marshal()
+	must(t, err)
+	text = bytes.Replace(text, []byte("\nstorage: "+cfg.Storage), []byte("\nstorage: "+at.Storage), 1)
+	if strings.HasPrefix(at.Database, "postgres:") {
+		text = bytes.Replace(text, []byte("\ndatabase: "+cfg.Database), []byte("\ndatabase: "+at.Database), 1)
+	}
+	parsed, err := config.Parse("config.yaml", text)
+	must(t, err)
+	*cfg = *parsed
+	cfg.GC = gc
 }
 
 // client is a client of its own, with its own connections.

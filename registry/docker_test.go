@@ -178,7 +178,7 @@ func TestPull_tokenEnds(t *testing.T) {
 	whole := t
 	t.Run("with its time", func(t *testing.T) {
 		r.end(t)
-		s, err := store.Open(t.Context(), store.Options{Database: r.cfg.Database, Storage: r.cfg.Storage})
+		s, err := store.Open(t.Context(), store.Options{Database: r.cfg.Database, Storage: r.cfg.Storage, Credentials: r.cfg.StorageCredentials})
 		must(t, err)
 		secret, err := s.Secret(t.Context(), "upload-state")
 		must(t, err)

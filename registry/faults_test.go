@@ -133,7 +133,7 @@ func deleteImage(t *testing.T, repo string, img v1.Image, options []remote.Optio
 // verify opens the store of a daemon that has ended, and verifies all of it.
 func verify(t *testing.T, r *running) {
 	t.Helper()
-	s, err := store.Open(t.Context(), store.Options{Database: r.cfg.Database, Storage: r.cfg.Storage})
+	s, err := store.Open(t.Context(), store.Options{Database: r.cfg.Database, Storage: r.cfg.Storage, Credentials: r.cfg.StorageCredentials})
 	must(t, err)
 	defer func() { must(t, s.Close()) }()
 	report, err := s.Integrity().Verify(t.Context(), store.VerifyOptions{Content: true})
