@@ -32,12 +32,22 @@ func (d *daemon) openFamily(ctx context.Context) error {
 		shared = &role.Shared{Swap: d.store.SwapNote, Guard: store.Guard}
 	}
 	f.Family, err = role.Open(ctx, role.Options{Notes: d.store, Shared: shared, Address: d.cfg.Address(), Followers: f.followers, Register: f.register, Unregister: f.unregister,
-		Compare: f.compare, CatchUp: f.catchUp, Behind: f.behind, Turned: f.turn, Log: d.log})
+		Compare: f.compare, CatchUp: f.catchUp, Behind: f.behind, Turned: f.turn, Seal: d.sealLogin(), Log: d.log})
 	if err != nil {
 		return err
 	}
 	d.family = f
 	return nil
+}
+
+// sealLogin returns what encrypts the login of the appliance that is followed, nil where there is no key.
+func (d *daemon) sealLogin() *role.Seal {
+	const name = "login of the appliance that is followed"
+	if d.key == nil {
+		return nil
+	}
+	return &role.Seal{Close: func(text string) string { return d.key.Seal(name, text) },
+		Open: func(sealed string) (string, error) { return d.key.Unseal(name, sealed) }}
 }
 
 // ownCA returns the CA that verifies this appliance, "" if that is not known.

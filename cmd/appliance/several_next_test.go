@@ -3,8 +3,10 @@
 package main_test
 
 import (
+	"database/sql"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -22,6 +24,16 @@ func (f *faulty) next(t *testing.T) (all [3]time.Time) {
 		}
 	}
 	return all
+}
+
+// note returns a note that the daemons share.
+func (f *together) note(t *testing.T, name string) (text string) {
+	t.Helper()
+	db, err := sql.Open("pgx", f.server)
+	must(t, err)
+	defer db.Close() //nolint:errcheck // it has read what it should
+	must(t, db.QueryRowContext(t.Context(), `SELECT value FROM meta WHERE name = $1`, name).Scan(&text))
+	return text
 }
 
 // When scheduled work begins next is the same at all daemons, and work on request puts it off at any of them.
@@ -56,6 +68,9 @@ func TestSeveral_next(t *testing.T) {
 	must(t, err)
 	_, err = f.daemons[0].admin.Follow(t.Context(), api.FollowRequest{Address: first.address, User: "admin", Password: faultPassword, CA: string(ca)})
 	must(t, err)
+	if kept := f.note(t, "role"); !strings.Contains(kept, first.address) || strings.Contains(kept, faultPassword) {
+		t.Errorf("the database keeps %s", kept)
+	}
 	now := same("once they follow", func(all [3]time.Time) bool { return all[2].IsZero() })
 	if now[0].IsZero() || now[1].IsZero() {
 		t.Errorf("a follower collects and scrubs at %s", now[:2])

@@ -41,6 +41,7 @@ type appliance struct {
 	version   string // without a family: it is older
 	stop      context.CancelFunc
 	notes     *killing
+	seal      *role.Seal
 }
 
 // killing is the notes of a process that can be killed at a write: before it, or after it.
@@ -144,7 +145,7 @@ func (a *appliance) start() {
 	s, err := store.Open(ctx, store.Options{Database: filepath.Join(a.dir, "db"), Storage: filepath.Join(a.dir, "blobs")})
 	must(a.t, err)
 	notes := &killing{of: s}
-	f, err := role.Open(ctx, role.Options{Notes: notes, Address: a.address(), Log: slog.New(slog.NewTextHandler(a.log, nil)),
+	f, err := role.Open(ctx, role.Options{Notes: notes, Address: a.address(), Seal: a.seal, Log: slog.New(slog.NewTextHandler(a.log, nil)),
 		Followers: func(context.Context) ([]role.Peer, error) {
 			a.list.Lock()
 			defer a.list.Unlock()

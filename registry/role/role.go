@@ -73,8 +73,9 @@ type First struct {
 	Peer
 	User     string   `json:"user"`
 	Password string   `json:"password"`
-	Users    bool     `json:"users,omitempty"` // they are copied too
-	Above    []string `json:"above,omitempty"` // the ids of those that it follows itself, through others too
+	Sealed   string   `json:"sealed,omitempty"` // the password as Options.Seal makes it, in a note that has none in clear
+	Users    bool     `json:"users,omitempty"`  // they are copied too
+	Above    []string `json:"above,omitempty"`  // the ids of those that it follows itself, through others too
 }
 
 // State is what is kept of a role.
@@ -117,6 +118,7 @@ type Options struct {
 	// takes changes.
 	Turned func(State)
 	Shared *Shared // nil: no other daemon has the store
+	Seal   *Seal   // nil: the login of the first is in clear in the note
 	Log    *slog.Logger
 	Now    func() time.Time // nil: time.Now
 }
@@ -156,7 +158,7 @@ func Open(ctx context.Context, o Options) (*Family, error) {
 			return nil, err
 		}
 	}
-	s, err := parse(text)
+	s, err := f.parse(text)
 	if err != nil {
 		return nil, err
 	}
@@ -189,7 +191,7 @@ func (f *Family) Writable() bool { return f.State().Role == Primary }
 
 // save writes a state in the place of the note of another, and reports whether that was the note still.
 func (f *Family) save(ctx context.Context, was string, s State) (text string, saved bool, err error) {
-	data, err := json.Marshal(s)
+	data, err := json.Marshal(f.sealed(s))
 	text, saved = string(data), true
 	switch {
 	case err != nil:

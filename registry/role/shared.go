@@ -2,7 +2,6 @@ package role
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 )
 
@@ -17,13 +16,6 @@ type Shared struct {
 	// Guard returns a context whose writes to the store end with the error of check, which gets the
 	// text of a note in the transaction of the write.
 	Guard func(ctx context.Context, name string, check func(text string) error) context.Context
-}
-
-func parse(text string) (s State, err error) {
-	if err := json.Unmarshal([]byte(text), &s); err != nil {
-		return s, fmt.Errorf("read the role of this appliance: %w", err)
-	}
-	return s, nil
 }
 
 // Refresh reads the state that another daemon may have written. When it returns, this one is of its role.
@@ -48,7 +40,7 @@ func (f *Family) reload(ctx context.Context) error {
 	if text == f.kept().text {
 		return nil
 	}
-	next, err := parse(text)
+	next, err := f.parse(text)
 	if err != nil {
 		return err
 	}
@@ -87,7 +79,7 @@ func (f *Family) within(ctx context.Context, refusal func(State) error) context.
 		if now := f.kept(); now.text == text {
 			return refusal(now.State)
 		}
-		s, err := parse(text)
+		s, err := f.parse(text)
 		if err != nil {
 			return err
 		}

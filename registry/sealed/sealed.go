@@ -19,6 +19,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -82,6 +83,28 @@ func (k *Key) Mix(secret []byte) []byte {
 	mac := hmac.New(sha256.New, k.mix)
 	mac.Write(secret)
 	return mac.Sum(nil)
+}
+
+// Seal encrypts a text for one name, which is none of a row.
+func (k *Key) Seal(name, text string) (sealed string) {
+	data, _ := json.Marshal(k.close(name, []byte(text))) // which cannot fail
+	return string(data)
+}
+
+// Unseal decrypts what Seal has made for a name.
+func (k *Key) Unseal(name, sealed string) (string, error) {
+	var v sharedrows.Value
+	if err := json.Unmarshal([]byte(sealed), &v); err != nil {
+		return "", fmt.Errorf("read %s: %w", name, err)
+	}
+	if v.Key != k.id {
+		return "", fmt.Errorf("%s was encrypted with the key %s, and %s has the key %s", name, v.Key, k.file, k.id)
+	}
+	text, err := k.seal.Open(nil, nil, v.Data, []byte(name))
+	if err != nil {
+		return "", fmt.Errorf("%s was changed by something else than the appliance: it does not decrypt", name)
+	}
+	return string(text), nil
 }
 
 // close encrypts a text for one name.
