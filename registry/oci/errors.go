@@ -117,6 +117,7 @@ func (c errorCodes) explain(err error) error {
 		inUse    *store.InUseError
 		kept     *store.KeptError
 		removing *store.RemovingError
+		busy     *store.BusyError
 
 		readOnly interface {
 			error
@@ -154,7 +155,11 @@ func (c errorCodes) explain(err error) error {
 		return p
 	case errors.As(err, new(*store.TooManyError)):
 		return refusal(http.StatusTooManyRequests, codeTooMany).with("Retry-After", "60")
-	case errors.As(err, new(*store.BusyError)):
+	case errors.As(err, &busy) && busy.Elsewhere:
+		p := refusal(http.StatusServiceUnavailable, codeUnavailable).with("Retry-After", "10")
+		p.message = busy.Error()
+		return p
+	case errors.As(err, &busy):
 		return refusal(http.StatusConflict, codeUploadInvalid)
 	case errors.As(err, &inUse):
 		// the specification's answer of a registry that does not delete a blob

@@ -31,3 +31,18 @@ func TestExplain_databaseIsNotAvailable(t *testing.T) {
 		t.Errorf("got %v, %+v", err, p)
 	}
 }
+
+// An upload that a request at another daemon has is free once the lease of that has ended: clients try again. Within one
+// daemon the two requests contradict each other.
+func TestExplain_busyElsewhere(t *testing.T) {
+	for _, elsewhere := range []bool{false, true} {
+		status, code, after := http.StatusConflict, codeUploadInvalid, ""
+		if elsewhere {
+			status, code, after = http.StatusServiceUnavailable, codeUnavailable, "10"
+		}
+		var p *problem
+		if err := uploadCodes.explain(fmt.Errorf("resume: %w", &store.BusyError{ID: "x", Elsewhere: elsewhere})); !errors.As(err, &p) || p.status != status || p.code != code || p.header["Retry-After"] != after {
+			t.Errorf("elsewhere %v: %v, %+v", elsewhere, err, p)
+		}
+	}
+}

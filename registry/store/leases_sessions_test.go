@@ -77,6 +77,8 @@ func TestDaemons_sessionIsOfOneRequestOnPostgreSQL(t *testing.T) {
 	for _, f := range []*fixture{s.a, s.b} {
 		if _, err := f.Uploads.Resume(f.ctx, "app", id); !errors.As(err, &busy) {
 			t.Errorf("while another request has it: %v", err)
+		} else if busy.Elsewhere != (f == s.b) {
+			t.Errorf("at another daemon: %v, the error is %v", f == s.b, err)
 		}
 	}
 	removed, err := s.b.Garbage.RemoveUpload(s.b.ctx, s.b.clock.now().Add(time.Hour), id)

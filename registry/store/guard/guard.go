@@ -39,9 +39,17 @@ type Sessions struct {
 }
 
 // BusyError reports that another request is using an upload session.
-type BusyError struct{ ID string }
+type BusyError struct {
+	ID string
+	// Elsewhere reports that the request is at another daemon. That may have died: then the session is free once its
+	// lease has ended.
+	Elsewhere bool
+}
 
 func (e *BusyError) Error() string {
+	if e.Elsewhere {
+		return fmt.Sprintf("upload %s is in use by a request at another daemon; try again", e.ID)
+	}
 	return fmt.Sprintf("upload %s is in use by another request", e.ID)
 }
 

@@ -135,6 +135,14 @@ func (c *claims) holds(of claim) bool {
 	return ok && c.db.Holds(member)
 }
 
+// here reports whether a request of this daemon has something.
+func (c *claims) here(of claim) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, ok := c.held[of]
+	return ok
+}
+
 // free reports whether no daemon has something.
 func (c *claims) free(ctx context.Context, of claim) (bool, error) {
 	taken, err := database.Exists(ctx, c.db.Reader(), `SELECT 1 FROM claims c JOIN daemons d ON d.id = c.daemon WHERE c.kind = ? AND c.id = ?`, of.kind, of.id)

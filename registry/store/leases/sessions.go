@@ -33,12 +33,12 @@ func (s *Sessions) TryTake(ctx context.Context, id string) (taken bool, err erro
 
 // Take is TryTake with patience. *guard.BusyError.
 func (s *Sessions) Take(ctx context.Context, id string, patience time.Duration) error {
-	return busy(id, s.claims.wait(ctx, claim{upload, id}, patience, func() (bool, error) { return s.TryTake(ctx, id) }))
+	return s.busy(id, s.claims.wait(ctx, claim{upload, id}, patience, func() (bool, error) { return s.TryTake(ctx, id) }))
 }
 
-func busy(id string, err error) error {
+func (s *Sessions) busy(id string, err error) error {
 	if errors.Is(err, errBusy) {
-		return &guard.BusyError{ID: id}
+		return &guard.BusyError{ID: id, Elsewhere: !s.claims.here(claim{upload, id})}
 	}
 	return err
 }
@@ -56,7 +56,7 @@ func (s *Sessions) Resume(ctx context.Context, repo, id string, patience time.Du
 		}
 		return taken || !found, err
 	}
-	err = busy(id, s.claims.wait(ctx, claim{upload, id}, patience, try))
+	err = s.busy(id, s.claims.wait(ctx, claim{upload, id}, patience, try))
 	return one, found && err == nil, err
 }
 
@@ -169,7 +169,7 @@ func (s *Sessions) Admit(ctx context.Context, id string, one Session) (limit int
 			if taken, err := s.claims.in(ctx, tx, claim{upload, id}); err != nil || taken {
 				return err
 			}
-			return &guard.BusyError{ID: id}
+			return s.busy(id, errBusy)
 		}
 		err = tx.QueryRowContext(ctx, unused, one.User, 1).Scan(&drop)
 		if errors.Is(err, sql.ErrNoRows) {
