@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/mirror-appliance/appliance/ansible-free/host"
@@ -359,20 +358,13 @@ func (s *site) certificateSteps() (steps []host.Step) {
 	return steps
 }
 
-// caCopies returns the names by which clients find the CA in a directory: *.crt for podman, skopeo
-// and docker (--cert-dir), the hash of its subject for OpenSSL and curl (SSL_CERT_DIR).
-func (s *site) caCopies(pem []byte) (names []string) {
+// caCopies returns the names of the copies of the CA, see tlsgen.CACopies.
+func (s *site) caCopies(pem []byte) []string {
 	ca := s.cfg.TLS.CA
 	if ca == "" || pem == nil || !within(ca, s.QuayRoot) {
 		return nil
 	}
-	if name := strings.TrimSuffix(ca, filepath.Ext(ca)) + ".crt"; name != ca {
-		names = append(names, name)
-	}
-	if hash, err := tlsgen.SubjectHash(pem); err == nil {
-		names = append(names, filepath.Join(filepath.Dir(ca), hash+".0"))
-	}
-	return names
+	return tlsgen.CACopies(ca, pem)
 }
 
 // leafLinks lead from the configuration's directory to the pair that the daemon renews.

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/caddyserver/certmagic"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
 // Shared keeps the pair that several processes serve, each with files of its own. What it has counts,
@@ -54,12 +56,13 @@ func missing(file string) bool {
 }
 
 // TakeCA has the files of a CA be those of an authority that other hosts have too, and returns it.
-// What they had before is kept beside them: clients may trust it.
+// What they had before is kept beside them: clients may trust it. The copies of an install become those of that authority.
 func TakeCA(certFile, keyFile string, certPEM, keyPEM []byte, log *slog.Logger) (*CA, error) {
 	ca, err := ParseCA(certPEM, keyPEM)
 	if err != nil {
 		return nil, err
 	}
+	former, _ := readFile(certFile) // which may not exist
 	for _, f := range []struct {
 		name string
 		data []byte
@@ -81,6 +84,9 @@ func TakeCA(certFile, keyFile string, certPEM, keyPEM []byte, log *slog.Logger) 
 		if err := writeFile(f.name, f.data, f.mode); err != nil {
 			return nil, err
 		}
+	}
+	if err := copyCA(certFile, former, certPEM); err != nil { // the daemon needs none of them
+		log.Warn("could not make the copies of the CA those of the CA that all daemons share", "error", err, "hint", hint.Of(err))
 	}
 	return ca, nil
 }

@@ -12,9 +12,9 @@ import (
 	"unicode/utf16"
 )
 
-// SubjectHash returns what openssl x509 -hash prints: with .0, the name by which OpenSSL finds a
+// subjectHash returns what openssl x509 -hash prints: with .0, the name by which OpenSSL finds a
 // CA's certificate in a directory (SSL_CERT_DIR, openssl verify -CApath, curl --capath).
-func SubjectHash(certPEM []byte) (string, error) {
+func subjectHash(certPEM []byte) (string, error) {
 	cert, err := firstCert("", certPEM)
 	if err != nil {
 		return "", err

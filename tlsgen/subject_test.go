@@ -18,10 +18,10 @@ func TestSubjectHash(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := SubjectHash(known.CertPEM()); err != nil || got != "bef3558d" {
+	if got, err := subjectHash(known.CertPEM()); err != nil || got != "bef3558d" {
 		t.Errorf("got %s, %v", got, err)
 	}
-	if _, err := SubjectHash([]byte("no certificate")); err == nil {
+	if _, err := subjectHash([]byte("no certificate")); err == nil {
 		t.Error("text has a subject")
 	}
 	openssl, err := exec.LookPath("openssl")
@@ -41,7 +41,7 @@ func TestSubjectHash(t *testing.T) {
 	}
 	same := func(what string, pem []byte) {
 		t.Helper()
-		if got, err := SubjectHash(pem); err != nil || got != hash(pem) {
+		if got, err := subjectHash(pem); err != nil || got != hash(pem) {
 			t.Errorf("%s: got %s, %v; OpenSSL says %s", what, got, err, hash(pem))
 		}
 	}

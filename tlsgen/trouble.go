@@ -67,8 +67,10 @@ func (m *Manager) Trouble() (refused, notices []error) {
 	if m.o.CA == nil {
 		return refused, append(notices, m.misnamed()...)
 	}
-	if err := m.rotating(); err != nil {
-		notices = append(notices, err)
+	for _, err := range []error{m.rotating(), m.differing()} {
+		if err != nil {
+			notices = append(notices, err)
+		}
 	}
 	if apart := m.apart.Load(); apart != nil && *apart != nil {
 		notices = append(notices, *apart)
