@@ -100,12 +100,19 @@ func Sleep(ctx context.Context, d time.Duration) error {
 const startPatience = time.Minute
 
 // Await calls do until it succeeds, until it fails with an error for which later returns false, or for startPatience.
-// later may tell of what is waited for. Without a ctx, do is called once.
-func Await(ctx context.Context, do func() error, later func(error) bool) error {
+// later may tell of what is waited for. The context of do ends with ctx and with starting, so that the end of a start
+// does not wait for a server that hangs. Without starting, do is called once.
+func Await(ctx, starting context.Context, do func(context.Context) error, later func(error) bool) error {
+	if starting == nil {
+		return do(ctx)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(starting, cancel)()
 	began := time.Now()
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-		err := do()
-		if err == nil || ctx == nil || time.Since(began)+wait > startPatience || !later(err) {
+		err := do(ctx)
+		if err == nil || time.Since(began)+wait > startPatience || !later(err) {
 			return err
 		}
 		if err := Sleep(ctx, wait); err != nil {

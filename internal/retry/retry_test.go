@@ -92,6 +92,19 @@ func TestPolicy_Do_endsWithItsContext(t *testing.T) {
 	}
 }
 
+// The end of a start does not wait for an attempt that hangs.
+func TestAwait_endsWithTheStart(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	starting, end := context.WithCancel(t.Context())
+	calls := 0
+	hangs := func(ctx context.Context) error { calls++; end(); <-ctx.Done(); return ctx.Err() }
+	err := retry.Await(ctx, starting, hangs, func(error) bool { return false })
+	if !errors.Is(err, context.Canceled) || calls != 1 {
+		t.Errorf("%v after %d calls", err, calls)
+	}
+}
+
 func TestStatus(t *testing.T) {
 	for code := range 600 {
 		want := slices.Contains([]int{408, 429, 500, 502, 503, 504}, code) || code >= 520

@@ -29,7 +29,7 @@ func (s *core) openBucket(ctx context.Context, o Options) error {
 	}
 	var bucket *blobs3.Storage
 	o.waits(Wait{Storage: true, Name: address.String()})
-	err = retry.Await(o.Starting, func() error {
+	err = retry.Await(ctx, o.Starting, func(ctx context.Context) error {
 		bucket, err = blobs3.Open(ctx, blobs3.Options{Address: address, Credentials: o.Credentials, Log: s.log})
 		return err
 	}, func(err error) bool {

@@ -103,6 +103,26 @@ func TestOpen_waitsForTheStorage(t *testing.T) {
 	}
 }
 
+// The end of a start does not wait for a storage that hangs.
+func TestOpen_endsWithTheStart(t *testing.T) {
+	f := newFixture(t)
+	f.must(f.Close())
+	f.Store = nil
+	starting, end := context.WithCancel(f.ctx)
+	f.bucket.Fault(func(*http.Request) s3test.Action { end(); return s3test.Hang })
+	o := f.options()
+	o.Starting = starting
+	o.Waiting = func(w Wait) {
+		if w.Err != nil {
+			t.Errorf("the attempt went on until it failed: %v", w.Err)
+		}
+	}
+	if s, err := Open(f.ctx, o); !errors.Is(err, context.Canceled) {
+		t.Errorf("Open gives %v, %v", s, err)
+	}
+	f.bucket.Fault(nil)
+}
+
 // While the storage is asked for blobs, other writes go on.
 func TestStorage_isAskedBeforeTheTransaction(t *testing.T) {
 	for name, do := range map[string]func(f *fixture, m Manifest){

@@ -5,6 +5,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -133,5 +134,31 @@ func TestOpen_waitsForTheServer(t *testing.T) {
 	}
 	if err := <-opened; err != nil {
 		t.Error(err)
+	}
+}
+
+// The end of a start does not wait for a server that accepts connections and answers nothing.
+func TestOpen_endsWithTheStart(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	starting, end := context.WithCancel(t.Context())
+	go func() {
+		if conn, err := l.Accept(); err == nil {
+			defer conn.Close()
+			end()
+			<-t.Context().Done()
+		}
+	}()
+	o := Options{Address: "postgres://login@" + l.Addr().String() + "/appliance?sslmode=disable", Migrations: versions(2), Starting: starting}
+	o.Waiting = func(_ string, err error) {
+		if err != nil {
+			t.Errorf("the attempt went on until it failed: %v", err)
+		}
+	}
+	if _, err := Open(t.Context(), o); !errors.Is(err, context.Canceled) {
+		t.Errorf("Open gives %v", err)
 	}
 }

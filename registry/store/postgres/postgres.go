@@ -172,7 +172,7 @@ func (db *DB) await(ctx context.Context, o Options) error {
 		}
 	}
 	waits(db.server.name, nil)
-	err := retry.Await(o.Starting, func() error { return db.writer.PingContext(ctx) }, func(err error) bool {
+	err := retry.Await(ctx, o.Starting, db.writer.PingContext, func(err error) bool {
 		var unavailable *database.UnavailableError
 		if !errors.As(err, &unavailable) || lasting(err) {
 			return false

@@ -188,6 +188,7 @@ func (s *Server) proxy(w http.ResponseWriter, r *http.Request, back http.Handler
 		_ = http.NewResponseController(w).Flush()
 		panic(http.ErrAbortHandler)
 	case Hang:
+		_, _ = io.Copy(io.Discard, r.Body) // until then the end of the connection is not seen
 		<-r.Context().Done()
 	case Stale:
 		answer := s.first(r, back)
