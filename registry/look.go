@@ -5,18 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"time"
 
 	"github.com/mirror-appliance/appliance/internal/finding"
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/pgurl"
+	"github.com/mirror-appliance/appliance/internal/retry"
 	"github.com/mirror-appliance/appliance/internal/s3url"
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
-
-// lookTime is how long a server has to answer.
-const lookTime = 20 * time.Second
 
 // LookAtServers looks at the database in PostgreSQL and at the storage in S3 while no daemon tells of them, and tells of
 // each by itself: that one cannot be used is no reason for what the other has. It is for the user who runs the registry:
@@ -36,7 +33,7 @@ func NeedsServers(cfg *config.Config) bool {
 }
 
 func lookAtDatabase(ctx context.Context, cfg *config.Config, tell finding.Teller) {
-	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	ctx, cancel := context.WithTimeout(ctx, retry.Silence)
 	defer cancel()
 	const check = "database"
 	name := cfg.DatabaseName()
@@ -49,14 +46,14 @@ func lookAtDatabase(ctx context.Context, cfg *config.Config, tell finding.Teller
 		tell.Warn(check, name, "PostgreSQL answers, and the database has no tables of an appliance: a registry makes them when its start is complete for the first time",
 			"if this registry has run before, let `database:` in config.yaml name the database that it had")
 	case ctx.Err() != nil:
-		tell.Fail(check, name, fmt.Sprintf("no answer within %s", lookTime), pgurl.Unreachable)
+		tell.Fail(check, name, fmt.Sprintf("no answer within %s", retry.Silence), pgurl.Unreachable)
 	default:
 		tell.Fail(check, "", err.Error(), hint.Of(err)) // which names it
 	}
 }
 
 func lookAtStorage(ctx context.Context, cfg *config.Config, tell finding.Teller) {
-	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	ctx, cancel := context.WithTimeout(ctx, retry.Silence)
 	defer cancel()
 	const check = "storage"
 	name := cfg.Storage
@@ -72,7 +69,7 @@ func lookAtStorage(ctx context.Context, cfg *config.Config, tell finding.Teller)
 	case err == nil:
 		tell.OK(check, name, "S3 answers, and takes, returns and removes an object")
 	case ctx.Err() != nil:
-		tell.Fail(check, name, fmt.Sprintf("no answer within %s", lookTime), "look at the storage and at the network between")
+		tell.Fail(check, name, fmt.Sprintf("no answer within %s", retry.Silence), "look at the storage and at the network between")
 	default:
 		tell.Fail(check, "", err.Error(), hint.Of(err)) // which names it
 	}

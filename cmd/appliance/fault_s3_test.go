@@ -3,9 +3,11 @@
 package main_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -209,4 +211,48 @@ func TestWaits_S3(t *testing.T) {
 		t.Errorf("afterwards: exit code %d\n%s", code, stdout)
 	}
 	serves.kill()
+}
+
+// TestHangs_S3 has a storage take requests and answer none: the start tells so and ends with a signal, and clients of a
+// daemon that runs are to ask again.
+func TestHangs_S3(t *testing.T) {
+	bucket := s3test.Start(t)
+	f := newFaulty(t, "")
+	f.inBucket(t, bucket)
+	hang := func(*http.Request) s3test.Action { return s3test.Hang }
+	bucket.Fault(hang)
+	f.serve(t)
+	eventuallyHolds(t, "status tells of the storage", func() bool {
+		code, stdout, _ := outcome(t, f.command("status"))
+		return code == 0 && strings.Contains(stdout, "waits for   the storage s3://"+s3test.Bucket)
+	})
+	eventuallyHolds(t, "the log tells of the storage", func() bool { return strings.Contains(f.said.String(), "waiting for the storage") })
+	f.stop(t)
+	contains(t, f.said.String(), "for 20s nothing was received or taken", "hint=")
+
+	bucket.Fault(nil)
+	f.begin(t)
+	m := newTestImage("app", "v1", randomBytes(600<<10))
+	must(t, f.push(t.Context(), m))
+	a, err := f.demand(t.Context(), http.StatusAccepted, http.MethodPost, "/v2/app/blobs/uploads/", nil)
+	must(t, err)
+	bucket.Fault(hang)
+	answers := make(chan error)
+	for method, path := range map[string]string{http.MethodPatch: a.header.Get("Location"), http.MethodGet: "/v2/app/blobs/" + digest.FromBytes(m.contents[0]).String()} {
+		go func() {
+			a, err := f.demand(t.Context(), http.StatusServiceUnavailable, method, path, bytes.NewReader(m.contents[0]))
+			if err == nil && a.header.Get("Retry-After") == "" {
+				err = fmt.Errorf("%s is answered %v", method, a.header)
+			}
+			answers <- err
+		}()
+	}
+	for range 2 {
+		if err := <-answers; err != nil {
+			t.Error(err)
+		}
+	}
+	bucket.Fault(nil)
+	must(t, f.push(t.Context(), newTestImage("app", "v2", randomBytes(600<<10))))
+	f.kill()
 }

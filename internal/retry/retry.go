@@ -3,7 +3,7 @@
 //
 // Policy.Do repeats a function. A loop of another shape, which returns the last answer, say, uses
 // Policy.Delay. Status and Passing judge a failure, and After reads Retry-After. Later is what a server
-// writes there while it waits for another one.
+// writes there while it waits for another one, and Silence how long it waits.
 //
 // Refused: github.com/cenkalti/backoff. It would replace Do and half of Delay, some thirty lines.
 // Its timer cannot be replaced in a test, its jitter exceeds the bound of a wait, and it neither
@@ -26,6 +26,10 @@ import (
 // Later is the Retry-After, in seconds, of an answer of the registry with the status 503: the database or the
 // storage does not answer, and the client asks again.
 const Later = "5"
+
+// Silence is how long a database or a storage is waited for that accepts a request and then does nothing. What a server
+// does that works is not bounded by it.
+const Silence = 20 * time.Second
 
 const (
 	maxDelay = 30 * time.Second

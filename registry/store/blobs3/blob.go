@@ -213,8 +213,8 @@ type reader struct {
 
 // request begins the answer at the offset.
 func (r *reader) request() error {
-	ctx, end := context.WithCancel(r.ctx)
-	err := begin(ctx, "read blob "+r.place(), func(ctx context.Context) error {
+	ctx, end := context.WithCancelCause(r.ctx)
+	err := r.s.doWhile(ctx, end, "read blob "+r.place(), func(ctx context.Context) error {
 		var o minio.GetObjectOptions
 		if r.offset > 0 {
 			if err := o.SetRange(r.offset, 0); err != nil {
@@ -233,11 +233,11 @@ func (r *reader) request() error {
 		if r.offset == 0 && info.Size != r.size {
 			return errors.Join(fmt.Errorf("%w: %s", blobstore.ErrLost, r.wrongSize(info.Size, r.size)), body.Close())
 		}
-		r.body, r.at, r.end, r.etag = body, r.offset, end, info.ETag
+		r.body, r.at, r.end, r.etag = body, r.offset, func() { end(nil) }, info.ETag
 		return nil
 	})
 	if err != nil {
-		end()
+		end(nil)
 	}
 	return err
 }
@@ -253,10 +253,8 @@ func (r *reader) drop() error {
 	return err
 }
 
-const (
-	maxFailures = 5           // of reading, without a byte
-	stalled     = time.Minute // without a byte
-)
+// maxFailures is how often reading may fail, without a byte.
+const maxFailures = 5
 
 // Read implements io.Reader.
 func (r *reader) Read(p []byte) (int, error) {
@@ -272,9 +270,11 @@ func (r *reader) Read(p []byte) (int, error) {
 				return 0, err
 			}
 		}
-		stall := time.AfterFunc(stalled, r.end)
+		stall := time.AfterFunc(r.s.silence, r.end)
 		n, err := r.body.Read(p[:min(int64(len(p)), r.size-r.offset)])
-		stall.Stop()
+		if !stall.Stop() && err != nil {
+			err = &silentError{r.s.silence}
+		}
 		r.offset, r.at = r.offset+int64(n), r.at+int64(n)
 		if n > 0 {
 			r.failures = 0

@@ -14,7 +14,7 @@
 // memory. The parts of a known blob go to its key, and the others to uploads/<id>, from where the
 // server copies them. The key has the blob only after the digest was compared.
 //
-// A request is retried while its failure may pass. What is left is an error of this package with a
+// A request is retried while its failure may pass, and ended while none of its bytes moves. What is left is an error of this package with a
 // hint, which is blobstore.ErrUnavailable while the storage does not answer.
 //
 // Refused: a journal of small blobs (a PUT that was answered is durable), a list as proof that a blob
@@ -22,6 +22,7 @@
 package blobs3
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,6 +40,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/internal/retry"
 	"github.com/mirror-appliance/appliance/internal/s3url"
 	"github.com/mirror-appliance/appliance/registry/store/blobstore"
 )
@@ -60,6 +62,8 @@ type Options struct {
 	Address     s3url.Address
 	Credentials string // file of AWS credentials; "": the environment, or the file of AWS
 	Log         *slog.Logger
+
+	silence time.Duration // retry.Silence, in tests less
 }
 
 // Storage is an open storage in S3. It is safe for concurrent use.
@@ -68,6 +72,7 @@ type Storage struct {
 	address s3url.Address
 	log     *slog.Logger
 	places  chan struct{} // of the uploads that have parts in memory
+	silence time.Duration // of a request, at most: see listen
 
 	mu         sync.Mutex
 	incomplete map[string][]multipart // by upload id, as of the last Uploads
@@ -95,7 +100,7 @@ func Open(ctx context.Context, o Options) (*Storage, error) {
 	if err != nil {
 		return nil, &requestError{What: "open the storage " + o.Address.String(), Err: err, hint: hintAddress}
 	}
-	s := &Storage{core: minio.Core{Client: client}, address: o.Address, log: o.Log, places: make(chan struct{}, sending)}
+	s := &Storage{core: minio.Core{Client: client}, address: o.Address, log: o.Log, places: make(chan struct{}, sending), silence: cmp.Or(o.silence, retry.Silence)}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -219,7 +224,7 @@ func (s *Storage) list(ctx context.Context, prefix string, n int) (all []minio.O
 func (s *Storage) copy(ctx context.Context, what, from, to string, size int64) error {
 	source := minio.CopySrcOptions{Bucket: s.address.Bucket, Object: from}
 	target := minio.CopyDestOptions{Bucket: s.address.Bucket, Object: to}
-	return s.doLong(ctx, what, func(ctx context.Context) error {
+	return s.doWork(ctx, what, func(ctx context.Context) error {
 		if size >= copyBytes {
 			_, err := s.core.ComposeObject(ctx, target, source)
 			return err

@@ -28,14 +28,45 @@ func (s *Storage) check(ctx context.Context) error {
 	if err := s.checkLifecycle(ctx); err != nil {
 		return err
 	}
-	if _, retention, _, _, err := s.core.GetObjectLockConfig(ctx, s.address.Bucket); err == nil && retention != nil {
-		return hint.New(fmt.Errorf("the bucket of %s has a default retention: nothing can be removed from it", s.Root()),
+	if err := s.checkRetention(ctx); err != nil {
+		return err
+	}
+	return s.checkVersions(ctx)
+}
+
+func (s *Storage) checkRetention(ctx context.Context) error {
+	var retention *minio.RetentionMode
+	err := s.ask(ctx, "look at the retention of "+s.Root(), func(ctx context.Context) (err error) {
+		_, retention, _, _, err = s.core.GetObjectLockConfig(ctx, s.address.Bucket)
+		return err
+	})
+	if err == nil && retention != nil {
+		err = hint.New(fmt.Errorf("the bucket of %s has a default retention: nothing can be removed from it", s.Root()),
 			"remove the default retention of the bucket, or name a bucket without one in `storage:`")
 	}
-	versioning, err := s.core.GetBucketVersioning(ctx, s.address.Bucket)
+	return err
+}
+
+// checkVersions warns of a bucket that keeps old versions.
+func (s *Storage) checkVersions(ctx context.Context) error {
+	var versioning minio.BucketVersioningConfiguration
+	err := s.ask(ctx, "look at the versions of "+s.Root(), func(ctx context.Context) (err error) {
+		versioning, err = s.core.GetBucketVersioning(ctx, s.address.Bucket)
+		return err
+	})
 	if err == nil && versioning.Enabled() {
 		s.log.Warn("the bucket keeps old versions: what is removed takes space until a lifecycle rule removes its versions",
 			"storage", s.Root(), "next", "add a lifecycle rule that removes noncurrent versions after a day, or suspend versioning")
+	}
+	return err
+}
+
+// ask makes a request that servers may not know, and that the credentials may not make: an error is that of a storage
+// that hangs, or of ctx.
+func (s *Storage) ask(ctx context.Context, what string, request func(context.Context) error) error {
+	err := s.do(ctx, what, request)
+	if errors.As(err, new(*silentError)) || ctx.Err() != nil {
+		return err
 	}
 	return nil
 }
@@ -70,9 +101,13 @@ func (s *Storage) tryOut(ctx context.Context) error {
 // checkLifecycle returns an error if a rule of the bucket removes blobs, makes them unreadable, or
 // removes uploads that are not abandoned.
 func (s *Storage) checkLifecycle(ctx context.Context) error {
-	rules, err := s.core.GetBucketLifecycle(ctx, s.address.Bucket)
+	var rules *lifecycle.Configuration
+	err := s.ask(ctx, "look at the lifecycle rules of "+s.Root(), func(ctx context.Context) (err error) {
+		rules, err = s.core.GetBucketLifecycle(ctx, s.address.Bucket)
+		return err
+	})
 	if err != nil || rules == nil {
-		return nil // there is none, or the credentials may not read it
+		return err
 	}
 	for _, rule := range rules.Rules {
 		if !strings.EqualFold(rule.Status, "Enabled") || !s.concerned(rule) {

@@ -108,31 +108,44 @@ const (
 
 // do makes a request, again while its failure may pass.
 func (s *Storage) do(ctx context.Context, what string, request func(context.Context) error) error {
-	return within(ctx, what, shortTime, request)
+	return s.within(ctx, what, shortTime, nil, request)
 }
 
 // doLong is do for a request that takes long.
 func (s *Storage) doLong(ctx context.Context, what string, request func(context.Context) error) error {
-	return within(ctx, what, longTime, request)
+	return s.within(ctx, what, longTime, nil, request)
 }
 
-// begin makes a request whose answer the caller goes on to read.
-func begin(ctx context.Context, what string, request func(context.Context) error) error {
-	if err := tries().Do(ctx, func() error { return request(ctx) }); err != nil {
+// doWork is doLong for a request that has the storage work before it answers.
+func (s *Storage) doWork(ctx context.Context, what string, request func(context.Context) error) error {
+	return s.within(ctx, what, longTime, s.answers, request)
+}
+
+// doWhile makes a request whose answer the caller goes on to read. end ends ctx.
+func (s *Storage) doWhile(ctx context.Context, end context.CancelCauseFunc, what string, request func(context.Context) error) error {
+	err := s.listen(ctx, end, nil, func(ctx context.Context) error {
+		return tries().Do(ctx, func() error { return request(ctx) })
+	})
+	if err != nil {
 		return explain(what, err)
 	}
 	return nil
 }
 
-func within(ctx context.Context, what string, limit time.Duration, request func(context.Context) error) error {
+// within makes a request, and bounds each attempt by limit and the silence of all by s.silence.
+func (s *Storage) within(ctx context.Context, what string, limit time.Duration, lives func(context.Context) bool, request func(context.Context) error) error {
 	policy := tries()
 	if blobstore.IsOnce(ctx) {
 		policy.Attempts = 1
 	}
-	err := policy.Do(ctx, func() error {
-		ctx, cancel := context.WithTimeout(ctx, limit)
-		defer cancel()
-		return request(ctx)
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	err := s.listen(ctx, end, lives, func(ctx context.Context) error {
+		return policy.Do(ctx, func() error {
+			ctx, cancel := context.WithTimeout(ctx, limit)
+			defer cancel()
+			return request(ctx)
+		})
 	})
 	if err != nil {
 		return explain(what, err)

@@ -326,7 +326,7 @@ func (u *upload) complete(ctx context.Context) error {
 		parts = append(parts, minio.CompletePart{PartNumber: i + 1, ETag: etag})
 	}
 	key, id := u.state.Multipart.Key, u.state.Multipart.ID
-	err = u.s.doLong(ctx, u.what("complete"), func(ctx context.Context) error {
+	err = u.s.doWork(ctx, u.what("complete"), func(ctx context.Context) error {
 		_, err := u.s.core.CompleteMultipartUpload(ctx, u.s.address.Bucket, key, id, parts, minio.PutObjectOptions{})
 		return err
 	})

@@ -19,14 +19,15 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/internal/retry"
 )
 
 const (
 	// silentAfter is how long a statement has no answer before the server is asked whether it lives. A
 	// statement may take any time while it does.
-	silentAfter = 10 * time.Second
+	silentAfter = retry.Silence / 2
 	// probeTime is how long the server has to answer that.
-	probeTime = 10 * time.Second
+	probeTime = retry.Silence / 2
 )
 
 // watch ends the connections of a server that is silent: it is stopped, it hangs, or the network loses

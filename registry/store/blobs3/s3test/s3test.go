@@ -45,6 +45,7 @@ const (
 	Half            // closes the connection after half of the answer's body
 	Head            // closes it before the body
 	Hang            // answers nothing until the client gives up
+	Stall           // answers with half of the body, and then nothing until the client gives up
 	Stale           // answers as the server did the first time that this was asked with Stale
 )
 
@@ -177,7 +178,7 @@ func (s *Server) proxy(w http.ResponseWriter, r *http.Request, back http.Handler
 	case Conflict:
 		w.WriteHeader(http.StatusConflict)
 		fmt.Fprint(w, `<?xml version="1.0"?><Error><Code>ConditionalRequestConflict</Code><Message>Another request is under way.</Message></Error>`)
-	case Half, Head:
+	case Half, Head, Stall:
 		whole := httptest.NewRecorder()
 		back.ServeHTTP(whole, r)
 		half := whole.Body.Bytes()[:whole.Body.Len()/2]
@@ -186,6 +187,9 @@ func (s *Server) proxy(w http.ResponseWriter, r *http.Request, back http.Handler
 		}
 		send(w, whole, half)
 		_ = http.NewResponseController(w).Flush()
+		if action == Stall {
+			<-r.Context().Done()
+		}
 		panic(http.ErrAbortHandler)
 	case Hang:
 		_, _ = io.Copy(io.Discard, r.Body) // until then the end of the connection is not seen
