@@ -215,6 +215,40 @@ func TestFollower_firstIsDown(t *testing.T) {
 	equal(t, first, second)
 }
 
+// The error of a first that was down ends with its first answer, which therefore does not wait for a change.
+func TestFollower_errorEnds(t *testing.T) {
+	first, second := newHost(t), newHost(t)
+	fill(first)
+	var down atomic.Bool
+	waits := make(chan string, 1)
+	first.through(func(inner http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if down.Load() {
+				panic(http.ErrAbortHandler)
+			}
+			select {
+			case waits <- r.URL.Query().Get("wait"):
+			default:
+			}
+			inner.ServeHTTP(w, r)
+		})
+	})
+	f := first.start(second)
+	f.catchUp()
+	down.Store(true)
+	for f.State().Error == nil {
+		_ = f.CatchUp(t.Context()) // which fails
+	}
+	<-waits // of the time before
+	down.Store(false)
+	if wait := <-waits; wait != "0" {
+		t.Errorf("after a failure it waits %s seconds for a change", wait)
+	}
+	for f.State().Error != nil {
+		time.Sleep(time.Millisecond)
+	}
+}
+
 // A follower whose own database fails does not take the first for one that does not answer.
 func TestFollower_ownDatabaseFails(t *testing.T) {
 	first, second := newHost(t), newFileHost(t)

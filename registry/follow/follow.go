@@ -199,7 +199,7 @@ func (f *Follower) pass(ctx context.Context) error {
 		return err
 	}
 	wait := waits
-	if at.Changes > 0 || at.Whole {
+	if at.Changes > 0 || at.Whole || f.State().Error != nil { // which ends with an answer
 		wait = 0
 	}
 	page, asked, err := f.read(ctx, at.Position, wait)
