@@ -70,6 +70,9 @@ func (f *family) turn(now role.State) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.engine.end()
+	if f.engine != nil && now.First != nil && now.First.ID != f.engine.first {
+		f.another()
+	}
 	f.engine = nil
 	close(f.turned)
 	f.turned = make(chan struct{})

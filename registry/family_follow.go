@@ -17,6 +17,7 @@ import (
 // copying is an engine that copies the content of another appliance.
 type copying struct {
 	engine *follow.Follower
+	first  string // the id of the appliance
 	stop   context.CancelFunc
 	ended  chan struct{}
 }
@@ -66,6 +67,15 @@ func (f *family) forget(ctx context.Context) {
 	}
 }
 
+// another forgets when this appliance was equal to the first of before, in the place of which it follows another.
+func (f *family) another() {
+	ctx, cancel := context.WithTimeout(context.Background(), checkLimit)
+	defer cancel()
+	if err := f.d.store.Following.ForgetEqual(ctx); err != nil {
+		f.d.log.WarnContext(ctx, "that this appliance was equal to another one before is shown until it is equal to the one that it follows now", "error", err)
+	}
+}
+
 // begin starts the engine. The caller holds mu.
 func (f *family) begin(ctx context.Context, s role.State) *copying {
 	engine, err := follow.New(f.options(s.ID, *s.First))
@@ -76,7 +86,7 @@ func (f *family) begin(ctx context.Context, s role.State) *copying {
 	ctx, cancel := context.WithCancel(f.Within(ctx, func(now role.State) bool {
 		return now.Role == role.Follower && now.First != nil && now.First.ID == s.First.ID
 	}))
-	now := &copying{engine: engine, stop: cancel, ended: make(chan struct{})}
+	now := &copying{engine: engine, first: s.First.ID, stop: cancel, ended: make(chan struct{})}
 	go func() {
 		defer close(now.ended)
 		_ = engine.Run(ctx) // returns the error of ctx

@@ -311,12 +311,19 @@ func (s *Following) ended(ctx context.Context, tx *sql.Tx, r *Run) error {
 
 // SetEqual records that this store is equal to the first now, without a change.
 func (s *Following) SetEqual(ctx context.Context) error {
+	return s.setEqual(ctx, database.Nanos(s.now()))
+}
+
+// ForgetEqual records that this store has never been equal to the first, since that is another one now.
+func (s *Following) ForgetEqual(ctx context.Context) error { return s.setEqual(ctx, 0) }
+
+func (s *Following) setEqual(ctx context.Context, at int64) error {
 	err := s.db.Share(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `UPDATE following SET equal = ?`, database.Nanos(s.now()))
+		_, err := tx.ExecContext(ctx, `UPDATE following SET equal = ?`, at)
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("record that nothing has changed: %w", err)
+		return fmt.Errorf("record when it was equal to the first: %w", err)
 	}
 	return nil
 }
