@@ -69,8 +69,15 @@ func (f *Family) Follow(ctx context.Context, q api.FollowRequest) (api.Followed,
 			return result, cannotFollow(q, err)
 		}
 	}
+	before := f.State().First
 	if err := f.follow(ctx, first, *there); err != nil {
 		return result, err
+	}
+	if before != nil && before.ID != first.ID {
+		if err := f.unregister(limited(ctx, talkLimit), *before); err != nil {
+			result.Warnings = append(result.Warnings, fmt.Sprintf("https://%s, which this appliance followed before, could not be told that it lost a follower: %s; once it runs, type on its host: appliance forget https://%s",
+				before.Address, err, f.Address))
+		}
 	}
 	f.hasten()
 	result.Family = f.Describe()
@@ -161,8 +168,8 @@ func (f *Family) Leave(ctx context.Context) (api.Family, error) {
 	if s.Role != Follower && !s.stranger() {
 		return api.Family{}, refused("appliance status shows the role", "this appliance follows no other")
 	}
-	if f.Unregister != nil && s.First != nil {
-		if err := f.Unregister(ctx, *s.First); err != nil { // it forgets a follower that does not come any more
+	if s.First != nil {
+		if err := f.unregister(ctx, *s.First); err != nil { // it forgets a follower that does not come any more
 			f.Log.WarnContext(ctx, "the appliance that was followed could not be told", "address", s.First.Address, "error", err)
 		}
 	}
@@ -173,6 +180,19 @@ func (f *Family) Leave(ctx context.Context) (api.Family, error) {
 		n.Known = Term{1, n.ID, f.Address}
 	})
 	return f.Describe(), err
+}
+
+// unregister has an appliance forget this one as its follower, if it knows it as that.
+func (f *Family) unregister(ctx context.Context, first First) error {
+	if f.Unregister == nil {
+		return nil
+	}
+	err := f.Unregister(ctx, first)
+	var answer *client.Refused
+	if errors.As(err, &answer) && answer.Status == http.StatusNotFound {
+		return nil
+	}
+	return err
 }
 
 func limited(ctx context.Context, d time.Duration) context.Context {
