@@ -109,7 +109,7 @@ func (s *server) typed(ctx context.Context, err error) error {
 		if silent := s.watch.failure(); silent != nil {
 			err = silent // and not that the connection was ended
 		}
-		return unavailable(pgurl.Again)
+		return unavailable(s.unreachable())
 	case "53100":
 		return hint.New(&diskspace.FullError{Path: "PostgreSQL's disk of " + s.name, Err: err},
 			"free space at the server of the database, whose disk is full")
@@ -125,7 +125,7 @@ func (s *server) typed(ctx context.Context, err error) error {
 	case "XX001", "XX002":
 		return s.damaged(err)
 	case "28P01", "28000":
-		return unavailable("check the user in `database:` of config.yaml, the password in the file that passfile= or PGPASSFILE names, and pg_hba.conf of the server")
+		return unavailable("check the user in `database:` of config.yaml, the password (PGPASSWORD in the environment, else the file that passfile= or PGPASSFILE names), and pg_hba.conf of the server")
 	case "3D000":
 		return unavailable(createHint)
 	case "42501":
@@ -136,6 +136,14 @@ func (s *server) typed(ctx context.Context, err error) error {
 		return unavailable("see whether PostgreSQL is starting or stopping; requests work again when it does")
 	}
 	return fmt.Errorf("database %s: %w", s.name, err)
+}
+
+// unreachable is the next step while the server does not answer: only a daemon connects again.
+func (s *server) unreachable() string {
+	if s.options.Starting != nil {
+		return pgurl.Again
+	}
+	return pgurl.Unreachable
 }
 
 // unsureError reports a commit with a warning: an administrator has ended its wait for a synchronous standby, and a

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/internal/pgurl"
 	"github.com/mirror-appliance/appliance/registry/store/database"
 	"github.com/mirror-appliance/appliance/registry/store/postgres/postgrestest"
 )
@@ -53,18 +54,22 @@ func TestOpen_password(t *testing.T) {
 	f.must(os.WriteFile(filepath.Join(home, ".pgpass"), []byte("*:*:*:login:first\n"), 0o600))
 	f.must(opens(o))
 
-	for what, spoil := range map[string]func() error{
-		"others may read": func() error { return os.Chmod(file, 0o640) },
-		"cannot be read":  func() error { return os.Rename(file, file+".away") },
+	for _, c := range []struct {
+		what  string
+		spoil func() error
+	}{
+		{"others may read", func() error { return os.Chmod(file, 0o640) }},
+		{"cannot be read", func() error { return os.Rename(file, file+".away") }},
 	} {
-		f.must(spoil())
+		what := c.what
+		f.must(c.spoil())
 		if err := opens(named); err == nil || !strings.Contains(err.Error(), "the login of the database") || !strings.Contains(hint.Of(err), "chmod 600 "+file) {
 			t.Errorf("%s: %v, %q", what, err, hint.Of(err))
 		}
 	}
 	f.must(os.WriteFile(file, []byte("*:*:*:login:wrong\n"), 0o600))
 	named.Starting = f.ctx // a wrong password is not waited for
-	if err := opens(named); !errors.As(err, &down) || codeOf(err) != "28P01" || strings.Contains(err.Error()+hint.Of(err), "wrong") {
+	if err := opens(named); !errors.As(err, &down) || codeOf(err) != "28P01" || strings.Contains(err.Error()+hint.Of(err), "wrong") || !strings.Contains(hint.Of(err), "PGPASSWORD in the environment") {
 		t.Errorf("a wrong password: %v", err)
 	}
 }
@@ -106,8 +111,8 @@ func TestOpen_waitsForTheServer(t *testing.T) {
 	}
 	o := Options{Address: address, Migrations: versions(2)}
 	var down *database.UnavailableError
-	if _, err := Open(ctx, o); !errors.As(err, &down) {
-		t.Errorf("unasked: %v", err)
+	if _, err := Open(ctx, o); !errors.As(err, &down) || hint.Of(err) != pgurl.Unreachable { // no command connects again
+		t.Errorf("unasked: %v, hint %q", err, hint.Of(err))
 	}
 	ended, end := context.WithCancel(ctx)
 	end()
