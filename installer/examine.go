@@ -21,6 +21,9 @@ type Examination struct {
 	File, QuayRoot string // which appliance, see Locate
 	ConfigOnly     bool   // config.yaml and what it names, not the service
 	Offline        bool   // neither names nor ports
+
+	// Waits reports whether the start of the daemon waits for a server: the port is not looked at then. nil: it is.
+	Waits func(context.Context, *Identity) bool
 }
 
 // examiner judges an install with the checks that an install begins with, and more.
@@ -175,6 +178,9 @@ func (x *examiner) network(ctx context.Context) {
 			}
 			x.checkPortFree()
 		})
+		return
+	}
+	if x.of.Waits != nil && x.of.Waits(ctx, x.id) {
 		return
 	}
 	x.judge("port", address, "it answers by its name, and is healthy", x.checkPort, func() { x.checkReach(ctx) })

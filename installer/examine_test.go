@@ -265,3 +265,17 @@ func TestExamine_ownCertificate(t *testing.T) {
 		}
 	}
 }
+
+// While the start of the daemon waits, the port is not looked at.
+func TestExamine_waits(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, false)
+	b.install()
+	b.deps.Health = func(context.Context, *config.Config) error { return errors.New("connection refused") }
+	for _, waits := range []bool{true, false} {
+		got := b.examine(Examination{Waits: func(_ context.Context, id *Identity) bool { return waits && id.Config != nil }})
+		if (len(got) == 0) != waits {
+			t.Errorf("it waits %v: %q", waits, got)
+		}
+	}
+}

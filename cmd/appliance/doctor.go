@@ -105,7 +105,7 @@ func runDoctor(ctx context.Context, std stdio, o doctorOptions) error {
 // answer.
 func examine(ctx context.Context, o *locateOptions, tell func(finding.Finding)) (status *api.Status, err error) {
 	examined, asked := support.Once(tell)
-	id, err := installer.Examine(ctx, installerDeps(), installer.Examination{File: o.config, QuayRoot: o.quayRoot}, examined)
+	id, err := installer.Examine(ctx, installerDeps(), installer.Examination{File: o.config, QuayRoot: o.quayRoot, Waits: waits}, examined)
 	if err != nil || id == nil {
 		return nil, err
 	}
@@ -124,6 +124,16 @@ func examine(ctx context.Context, o *locateOptions, tell func(finding.Finding)) 
 		}
 	}
 	return status, ctx.Err()
+}
+
+// waits is installer.Examination.Waits.
+func waits(ctx context.Context, id *installer.Identity) (waits bool) {
+	err := registry.Daemon(ctx, id.Config, id.UID, func(control *client.Client) error {
+		status, err := control.Status(ctx)
+		waits = status.Waiting != nil
+		return err
+	})
+	return waits && err == nil
 }
 
 // tellFindings prints what look finds, and returns an error, that begins with failed, if something
