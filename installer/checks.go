@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"strings"
@@ -27,6 +28,9 @@ func (s *site) warn(what, remedy string) {
 
 // fault is problem for an error, whose hint, if it has one, is the remedy.
 func (s *site) fault(err error, remedy string) {
+	if errors.Is(err, fs.ErrPermission) && s.Geteuid() != 0 {
+		s.denied, remedy = true, asInstaller
+	}
 	s.problem(err.Error(), cmp.Or(hint.Of(err), remedy))
 }
 

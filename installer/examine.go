@@ -73,7 +73,14 @@ func Examine(ctx context.Context, d Deps, e Examination, tell func(finding.Findi
 	if x.content, x.contentIs = d.Host.ReadFile(path); notThere(x.contentIs) && (unit == nil || e.ConfigOnly) {
 		return nil, absent(path, e.File, e.QuayRoot)
 	}
+	if errors.Is(x.contentIs, fs.ErrPermission) && user {
+		x.fault(x.contentIs, "")
+	}
 	x.early = x.problems
+	if x.denied { // what follows would judge the rights of this user as if they were the service's
+		x.judge("config", path, "", func() { x.problems = x.early })
+		return nil, ctx.Err()
+	}
 	return x.all(ctx)
 }
 

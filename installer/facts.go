@@ -61,6 +61,7 @@ type facts struct {
 	content   []byte        // of config.yaml
 	contentIs error         // the reason why it has none
 	quayUnit  string        // a unit of a mirror-registry
+	denied    bool          // this user may not read all of it
 	program   bool          // the executable to install is one
 	serving   bool          // the installed service runs the program that is installed
 	listening bool          // or its socket is active

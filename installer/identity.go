@@ -248,13 +248,16 @@ func (id *Identity) closed() (closed, beyond []string, err error) {
 	return closed, beyond, nil
 }
 
+// asInstaller is the next step of a user who lacks rights.
+const asInstaller = "run the command as root, or as the user who installed the appliance"
+
 // otherError says that a user who must not could change what a command would act on.
 func otherError(path string, other host.Other) error {
 	if other.UID < 0 {
 		return hint.New(fmt.Errorf("several users can change %s: %s is writable for them",
 			path, other.Path), "close it to them: chmod go-w "+other.Path)
 	}
-	next := "run the command as root, or as the user who installed the appliance"
+	next := asInstaller
 	if os.Geteuid() == 0 {
 		next = "run the command as that user, or make it root's if what it holds is as it should be: " +
 			"chown -R root " + other.Path

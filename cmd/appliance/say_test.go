@@ -13,6 +13,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/mirror-appliance/appliance/internal/finding"
 	"github.com/mirror-appliance/appliance/registry/admin/client"
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/registry/store/backup"
@@ -96,6 +97,7 @@ func TestStranger(t *testing.T) {
 	if said := stranger("gc"); !strings.Contains(said, "\nhint: name its directory") {
 		t.Errorf("with another --quayRoot: it says\n%s", said)
 	}
+	t.Run("doctor", strangerLooks)
 }
 
 // TestServe_byRoot ends daemons that root has started, for the owner of the store.
@@ -124,4 +126,44 @@ func TestServe_byRoot(t *testing.T) {
 	must(t, killed.Process.Kill())
 	eventuallyHolds(t, "the daemon has ended too", func() bool { return errors.Is(f.admin.Ping(t.Context(), ""), client.ErrNotRunning) })
 	_ = killed.Wait() // it was killed
+}
+
+// strangerLooks has a user look at an appliance of which root alone may read a part: the hints are to leave it as it is.
+func strangerLooks(t *testing.T) {
+	f := newFaulty(t, "")
+	conf := filepath.Dir(config.Path(f.root))
+	f.become(t, 0)
+	f.as = &syscall.Credential{Uid: 65533, Gid: 65533}
+	record, undo := filepath.Join(conf, "install.json"), filepath.Join(conf, "undo")
+	must(t, errors.Join(os.WriteFile(record, []byte("{}"), 0o600), os.Mkdir(undo, 0o700)))
+	for _, open := range []string{f.root, conf} {
+		must(t, os.Chmod(open, 0o755))
+	}
+	for _, tc := range []struct {
+		closed string
+		mode   os.FileMode
+		denied []string
+	}{
+		{config.Path(f.root), 0o644, []string{record, filepath.Join(undo, "journal")}},
+		{config.Path(f.root), 0o600, []string{record, filepath.Join(undo, "journal"), config.Path(f.root)}},
+		{f.root, 0o700, []string{config.Path(f.root)}},
+	} {
+		must(t, os.Chmod(tc.closed, tc.mode))
+		c := f.command("doctor", "-o", "json")
+		c.Env = append(os.Environ(), "HOME=/nowhere", "XDG_RUNTIME_DIR=")
+		code, stdout, stderr := outcome(t, c)
+		var all []finding.Finding
+		must(t, json.Unmarshal([]byte(stdout), &all))
+		text := unwell(all, "config")
+		for _, path := range tc.denied {
+			if code != 1 || !strings.Contains(text, path+": permission denied hint: run the command as root, or as the user who installed the appliance\n") {
+				t.Errorf("%s is not named: exit code %d\n%s%s", path, code, text, stderr)
+			}
+		}
+		for _, found := range all {
+			if found.Check != "unit" && (found.Check != "config" || !strings.Contains(found.Hint, "run the command as root")) {
+				t.Errorf("it finds %+v", found)
+			}
+		}
+	}
 }
