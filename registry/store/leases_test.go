@@ -272,6 +272,24 @@ func TestDaemons_diesInARemovalOnPostgreSQL(t *testing.T) {
 	s.b.whole(d, "left")
 }
 
+// One that dies behind the object has left nothing to do, and nothing to tell.
+func TestDaemons_diesBehindARemovalOnPostgreSQL(t *testing.T) {
+	s := newDaemons(t)
+	d, before := s.a.old("gone")
+	s.a.atDelete(d, s3test.Lose, func() {})
+	if _, _, err := s.a.Garbage.RemoveBlobs(s.a.ctx, before, []digest.Digest{d}); err == nil {
+		t.Fatal("the removal did not fail")
+	}
+	if s.b.hasObject(d) {
+		t.Fatal("the object is there")
+	}
+	s.a.die(s.b)
+	s.b.must(s.b.guard.shared.Tidy(s.b.ctx))
+	if n := s.b.rows(`SELECT count(*) FROM condemned WHERE done = 0`); n != 0 {
+		t.Errorf("%d removals are not done", n)
+	}
+}
+
 // What was put while nothing looked at rows of removals is not removed by one that was left undone.
 func TestDaemons_finishesNoRemovalOfARowOnPostgreSQL(t *testing.T) {
 	s := newDaemons(t)

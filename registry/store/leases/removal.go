@@ -226,7 +226,11 @@ func (b *Blobs) finishOne(ctx context.Context, d digest.Digest, daemon string) e
 	if exists {
 		return nil
 	}
-	return b.Remove(ctx, d, func(ctx context.Context) error { return b.remove(ctx, d) })
+	err = b.Remove(ctx, d, func(ctx context.Context) error { return b.remove(ctx, d) })
+	if errors.Is(err, fs.ErrNotExist) { // the daemon that left it was killed behind that
+		return nil
+	}
+	return err
 }
 
 // busy reports whether this daemon has removals that are not done, for which others have to wait.
