@@ -69,7 +69,12 @@ It is for a key that is lost or is to be changed, for another CA, and for anothe
 at each host, run this once, and restart the daemons one after the other.`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return withControl(c.Context(), std, &o, func(control *client.Client) error { return control.UnshareCertificate(c.Context()) })
+			err := withControl(c.Context(), std, &o, func(control *client.Client) error { return control.UnshareCertificate(c.Context()) })
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(std.out, "the daemons share no certificates any more: restart them one after the other, the one whose files are to be shared first")
+			return err
 		},
 	}
 	o.addFlags(c.Flags())
