@@ -54,16 +54,22 @@ func isSilent(t *testing.T, err error) {
 	}
 }
 
+// holding opens a storage that has a blob of three parts.
+func holding(t *testing.T, server *s3test.Server) (s *Storage, content []byte, d digest.Digest) {
+	t.Helper()
+	content = bytes.Repeat([]byte("0123456789abcde\n"), 17<<20/16)
+	s, d = opened(t, server), digest.FromBytes(content)
+	u := begun(t, s, content)
+	_, err := u.Place(t.Context(), d)
+	check(t, err)
+	check(t, u.Discard())
+	return s, content, d
+}
+
 // While the storage hangs, each request ends once it has been silent.
 func TestStorage_silence(t *testing.T) {
 	server := s3test.Start(t)
-	content := bytes.Repeat([]byte("0123456789abcde\n"), 17<<20/16)
-	d := digest.FromBytes(content)
-	s := opened(t, server)
-	whole := begun(t, s, content)
-	_, err := whole.Place(t.Context(), d)
-	check(t, err)
-	check(t, whole.Discard())
+	s, content, d := holding(t, server)
 	parted := begun(t, s, content)
 	for name, c := range map[string]struct {
 		ask  func(context.Context) error
@@ -90,7 +96,7 @@ func TestStorage_silence(t *testing.T) {
 		s.silence = time.Minute
 		server.Fault(nil)
 	}
-	_, err = parted.Place(t.Context(), d)
+	_, err := parted.Place(t.Context(), d)
 	check(t, err)
 	check(t, parted.Discard())
 }
@@ -140,13 +146,7 @@ func TestStorage_silenceLater(t *testing.T) {
 // A blob whose bytes cease is asked for again, and given up when the storage does not answer.
 func TestReader_silence(t *testing.T) {
 	server := s3test.Start(t)
-	content := bytes.Repeat([]byte("0123456789abcde\n"), 17<<20/16)
-	d := digest.FromBytes(content)
-	s := opened(t, server)
-	u := begun(t, s, content)
-	_, err := u.Place(t.Context(), d)
-	check(t, err)
-	check(t, u.Discard())
+	s, content, d := holding(t, server)
 	for _, c := range []struct {
 		then    s3test.Action
 		silence time.Duration
